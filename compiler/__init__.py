@@ -1,0 +1,1 @@
+"""Lowers a trained network to a compiled program (``.rvb``)."""

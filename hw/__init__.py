@@ -1,0 +1,1 @@
+"""Gateware of the overlay accelerator, and the contract every other room shares."""

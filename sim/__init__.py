@@ -1,0 +1,1 @@
+"""Golden model, simulated cores and the virtual board."""
