@@ -113,7 +113,9 @@ PARAM_FIELDS = _words(
 
 EVENT_VALUE_BITS = 8
 EVENT_INDEX_BITS = 8
-EVENT_FIELDS = _words((("value", EVENT_VALUE_BITS), ("index", EVENT_INDEX_BITS)),)
+EVENT_FIELDS = _words(
+    (("value", EVENT_VALUE_BITS), ("index", EVENT_INDEX_BITS)),
+)
 """A word of the activation memory: activation code and channel index within the bank (channel // banks)."""
 
 COUNT_BITS = 9
@@ -221,8 +223,12 @@ class Csr(enum.IntEnum):
     HASH = 10
 
 
-STATUS_FIELDS = _words((("state", 4), ("armed", 1), ("gap", 3), ("error", 8), ("pc", 16)),)
-CONTROL_FIELDS = _words((("start", 1), ("resume", 1), ("reset", 1)),)
+STATUS_FIELDS = _words(
+    (("state", 4), ("armed", 1), ("gap", 3), ("error", 8), ("pc", 16)),
+)
+CONTROL_FIELDS = _words(
+    (("start", 1), ("resume", 1), ("reset", 1)),
+)
 NO_HALT = 0xFFFF
 
 
