@@ -1,0 +1,182 @@
+"""Amaranth layouts and signatures shared between blocks, derived from the contract."""
+
+from __future__ import annotations
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from . import contract
+from .config import Config
+
+__all__ = [
+    "ActWrite",
+    "Beat",
+    "Captured",
+    "CountWrite",
+    "LocalBus",
+    "byte_stream",
+    "event_layout",
+    "field_layout",
+    "layer_layout",
+    "param_layout",
+    "slot_layout",
+]
+
+
+def field_layout(fields: tuple[contract.Field, ...], words: int) -> data.FlexibleLayout:
+    """Layout of ``words`` consecutive 32-bit words (word 0 in the low bits) with the contract's fields."""
+    return data.FlexibleLayout(
+        32 * words,
+        {
+            field.name: data.Field(
+                signed(field.width) if field.signed else unsigned(field.width), 32 * field.word + field.lsb
+            )
+            for field in fields
+        },
+    )
+
+
+def layer_layout() -> data.FlexibleLayout:
+    """A whole LAYER descriptor."""
+    return field_layout(contract.LAYER_FIELDS, contract.DESCRIPTOR_WORDS)
+
+
+def slot_layout() -> data.FlexibleLayout:
+    """One slot entry."""
+    return field_layout(contract.SLOT_FIELDS, 1)
+
+
+def param_layout() -> data.FlexibleLayout:
+    """Both parameter words of a channel."""
+    return field_layout(contract.PARAM_FIELDS, contract.PARAM_WORDS)
+
+
+def event_layout() -> data.StructLayout:
+    """A word of the activation memory."""
+    return data.StructLayout({"value": contract.EVENT_VALUE_BITS, "index": contract.EVENT_INDEX_BITS})
+
+
+def byte_stream() -> stream.Signature:
+    """A stream of bytes."""
+    return stream.Signature(8)
+
+
+class LocalBus(wiring.Signature):
+    """Host-bus leaf, seen from the initiator.
+
+    Members
+    -------
+    addr : Out(addr_width)
+        Word offset within the region.
+    w_en, w_data : Out(1), Out(32)
+        Write in this cycle.
+    r_en : Out(1)
+        Read; ``r_data`` is valid exactly two cycles later.
+    r_data : In(32)
+    """
+
+    def __init__(self, addr_width: int = contract.OFFSET_BITS) -> None:
+        super().__init__(
+            {
+                "addr": Out(addr_width),
+                "w_en": Out(1),
+                "w_data": Out(32),
+                "r_en": Out(1),
+                "r_data": In(32),
+            }
+        )
+
+
+class ActWrite(wiring.Signature):
+    """Events to be stored, at most one per bank and cycle; always accepted.
+
+    Members
+    -------
+    en : Out(banks)
+        One bit per bank.
+    addr, data : Out(ArrayLayout(16 bits, banks))
+        Word address in the bank and event word.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            {
+                "en": Out(config.banks),
+                "addr": Out(data.ArrayLayout(bits_for(config.act_words - 1), config.banks)),
+                "data": Out(data.ArrayLayout(event_layout(), config.banks)),
+            }
+        )
+
+
+class CountWrite(wiring.Signature):
+    """Number of events of a finished record, all banks at once; always accepted.
+
+    Members
+    -------
+    en : Out(1)
+    addr : Out(...)
+        Count address, the same in every bank.
+    count : Out(ArrayLayout(9 bits, banks))
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            {
+                "en": Out(1),
+                "addr": Out(bits_for(config.count_words - 1)),
+                "count": Out(data.ArrayLayout(contract.COUNT_BITS, config.banks)),
+            }
+        )
+
+
+class Beat(wiring.Signature):
+    """One cycle of the lane array.
+
+    Members
+    -------
+    valid : Out(1)
+        This cycle is a beat. Everything else is ignored when it is 0.
+    first, last : Out(1)
+        First and last beat of a pass (both in a pass of one beat).
+    x : Out(ArrayLayout(8, ports))
+        Activation codes; 0 on a port without an event.
+    row : Out(ArrayLayout(lanes, ports))
+        Weight bits; bit ``lane``. Any value on a port without an event.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            {
+                "valid": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "x": Out(data.ArrayLayout(contract.EVENT_VALUE_BITS, config.ports)),
+                "row": Out(data.ArrayLayout(config.lanes, config.ports)),
+            }
+        )
+
+
+class Captured(wiring.Signature):
+    """Result of one pass, from the lane array to the neuron unit.
+
+    Members
+    -------
+    strobe : Out(1)
+        P and S are valid from the cycle in which this pulses, and hold until the next pulse.
+    p : Out(ArrayLayout(acc_width, lanes))
+    s : Out(acc_width)
+    release : In(1)
+        Pulse of the consumer: P and S have been read for the last time; the next pass may be captured.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            {
+                "strobe": Out(1),
+                "p": Out(data.ArrayLayout(config.acc_width, config.lanes)),
+                "s": Out(config.acc_width),
+                "release": In(1),
+            }
+        )
