@@ -1,0 +1,132 @@
+"""A compiled program: the memory sections of ``hw/contract.py`` and what people need to know about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode, Region
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["InputTransform", "LayerInfo", "Program", "Section", "sections_crc32"]
+
+Section = NDArray[np.uint32]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputTransform:
+    """How an image becomes input codes: ``code = clip(floor(pixel * scale[c] + offset[c] + 0.5), 0, 255)``.
+
+    Parameters
+    ----------
+    channels, height, width : int
+        An image of any size is converted to 1 (grey) or 3 (RGB) channels and resized to this.
+    scale, offset : tuple of float, per channel
+        From pixels 0..255 to codes.
+    invert : bool
+        True if the training images are light on dark and a photograph would be dark on light; never applied silently.
+    """
+
+    channels: int
+    height: int
+    width: int
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    invert: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerInfo:
+    """One layer as a person and ``verify`` see it.
+
+    Parameters
+    ----------
+    name : str
+    shape : (C, H, W) of its output
+    timesteps : int
+        Steps that its output records hold.
+    spiking : bool
+    strips : tuple of (descriptor, first output row, rows)
+        Which descriptors compute it, in order. After descriptor ``d`` has run, those rows are in the layer's ring.
+    additions : int
+        Synaptic additions of one dense time step.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    timesteps: int
+    spiking: bool
+    strips: tuple[tuple[int, int, int], ...]
+    additions: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """Everything that is loaded into an overlay, and its description.
+
+    The sections are uint32 arrays, images of the regions from offset 0 (see :class:`reverb_fpga.hw.contract.Region`);
+    ``act`` and ``count`` hold only the constant (pad) record. Descriptor 0 holds their lengths and CRC-32.
+
+    Parameters
+    ----------
+    config_name : str, config_digest : int
+        The configuration it was compiled for.
+    logit_scale : float
+        Real-valued logit of one membrane unit of the output layer (mean over T included).
+    """
+
+    name: str
+    arch: str
+    system: str
+    dataset: str
+    timesteps: int
+    accuracy: float | None
+    labels: tuple[str, ...]
+    input: InputTransform
+    layers: tuple[LayerInfo, ...]
+    logit_scale: float
+    config_name: str
+    config_digest: int
+    desc: Section
+    slot: Section
+    param: Section
+    weight: Section
+    act: Section
+    count: Section
+
+    def sections(self) -> Iterator[tuple[Region, Section]]:
+        """Regions and their words, in loading and hashing order."""
+        yield Region.DESC, self.desc
+        yield Region.SLOT, self.slot
+        yield Region.PARAM, self.param
+        yield Region.WEIGHT, self.weight
+        yield Region.ACT, self.act
+        yield Region.COUNT, self.count
+
+    @property
+    def n_descriptors(self) -> int:
+        """Descriptors in the schedule, PROGRAM and END included."""
+        return len(self.desc) // DESCRIPTOR_WORDS
+
+    def descriptor(self, index: int) -> tuple[Opcode, dict[str, int]]:
+        """Decoded descriptor. Raises InputError on an unknown opcode or reserved bits."""
+        words = [int(w) for w in self.desc[index * DESCRIPTOR_WORDS : (index + 1) * DESCRIPTOR_WORDS]]
+        try:
+            opcode = Opcode(words[0] & 0xFF)
+        except ValueError:
+            raise InputError(f"descriptor {index}: unknown opcode {words[0] & 0xFF:#04x}") from None
+        return opcode, contract.unpack(contract.DESCRIPTOR_FIELDS[opcode], words)
+
+
+def sections_crc32(sections: Iterator[tuple[Region, Section]]) -> int:
+    """CRC-32 as the gateware computes it: little-endian words, without descriptor 0."""
+    crc = 0
+    for region, words in sections:
+        body = words[DESCRIPTOR_WORDS:] if region is Region.DESC else words
+        crc = zlib.crc32(np.ascontiguousarray(body, dtype="<u4").tobytes(), crc)
+    return crc
