@@ -1,0 +1,224 @@
+"""The trainable network of a :class:`~reverb_fpga.models.description.NetworkSpec`.
+
+Time is the leading dimension between layers, (T, N, C, H, W); a tensor that is the same at every step has T = 1 and is
+computed once. With a static image and ``v_th = 0`` a neuron's spikes are the same at every step (each step either
+fires and resets, or the membrane only sinks), so the whole network then runs once: exact, not an approximation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.description import BN_EPS, LayerShapes, LayerSpec, NetworkSpec
+from reverb_fpga.models.neuron import lif
+from reverb_fpga.models.quant import binarise, code_of, multibit_ste, quantise_activation, sign_plus
+
+__all__ = ["Layer", "LayerTrace", "Network"]
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer computed in one forward pass, for density, calibration and comparison.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    events : Tensor or None
+        What the map reads before pooling, (T, N, ...): scaled, quantised where ``in_bits``; None for the first layer.
+    current : Tensor
+        After pooling, bias and normalisation: what the neuron receives, or the logits of each step.
+    """
+
+    name: str
+    events: Tensor | None
+    current: Tensor
+
+
+class Layer(nn.Module):
+    """One layer of a network; parameters as in ``NetworkSpec.tensor_shapes``."""
+
+    def __init__(self, spec: LayerSpec, shapes: LayerShapes, producer: LayerSpec | None, binary_spikes: bool) -> None:
+        super().__init__()
+        self.spec = spec
+        self.pool_input = producer.pool if producer is not None and producer.pool_mode == "spike" else 1
+        self.binary_spikes = binary_spikes
+        self.weight = nn.Parameter(torch.empty(spec.weight_shape))
+        self.alpha = nn.Parameter(torch.ones(shapes.fired[0])) if spec.alpha else None
+        self.in_scale = nn.Parameter(torch.ones(())) if spec.in_bits is not None else None
+        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.neuron is None else None
+        self.bn: nn.Module | None = None
+        if spec.bn:
+            kind = nn.BatchNorm2d if spec.kind == "conv" else nn.BatchNorm1d
+            self.bn = kind(spec.out_channels, eps=BN_EPS)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Latent weights uniform: +-0.1 for binary ones (only signs count), He's bound for the others."""
+        bound = 0.1 if self.spec.weight.kind == "binary" else (6.0 / self.weight[0].numel()) ** 0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def effective_weight(self) -> Tensor:
+        """The weights that the map uses: signs, or quantised values; without alpha."""
+        if self.spec.weight.kind == "binary":
+            return binarise(self.weight)
+        if self.spec.weight.kind == "multibit":
+            return multibit_ste(self.weight, self.spec.weight.bits)
+        return self.weight
+
+    def scale_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`x` (N, C, ...) times ``|alpha|``, and the signs of alpha (C,); `x` itself and None without alpha."""
+        if self.alpha is None:
+            return x, None
+        signs = sign_plus(self.alpha)
+        return x * (self.alpha * signs).reshape(1, -1, *([1] * (x.dim() - 2))), signs
+
+    def events(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the map reads, before pooling: scaled and quantised; and the signs of alpha or None."""
+        x, signs = self.scale_input(x)
+        if self.in_scale is not None and self.spec.in_bits is not None:
+            x = quantise_activation(x, self.in_scale, self.spec.in_bits)
+        return x, signs
+
+    def map(self, x: Tensor, signs: Tensor | None) -> Tensor:
+        """Pool the spikes, convolve, pool the current, add the bias, normalise."""
+        if self.pool_input > 1:
+            x = F.avg_pool2d(x, self.pool_input)
+        weight = self.effective_weight()
+        if self.spec.kind == "linear":
+            x = x.flatten(1)
+            if signs is not None:
+                weight = weight * signs.repeat_interleave(weight.shape[1] // signs.numel())
+            y = F.linear(x, weight, self.bias)
+        else:
+            if signs is not None:
+                weight = weight * signs.reshape(1, -1, 1, 1)
+            y = self._convolve(x, weight)
+        return y if self.bn is None else self.bn(y)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        spec = self.spec
+        pool = spec.pool if spec.pool_mode == "current" else 1
+        if pool == 1:
+            return F.conv2d(x, weight, stride=spec.stride, padding=spec.padding)
+        if spec.stride > 1:
+            return F.avg_pool2d(F.conv2d(x, weight, stride=spec.stride, padding=spec.padding), pool)
+        # Averaging a stride-1 convolution is one strided convolution with the averaged, shifted kernels: 3x3 and
+        # pool 2 become 4x4 with stride 2, 16 products an output instead of 36.
+        border = pool - 1
+        weight = F.avg_pool2d(F.pad(weight, (border, border, border, border)), pool, stride=1)
+        return F.conv2d(x, weight, stride=pool, padding=spec.padding)
+
+    def fire(self, current: Tensor, steps: int) -> Tensor:
+        """Spikes (steps or 1, N, ...) of a current (T or 1, N, ...)."""
+        neuron = self.spec.neuron
+        if neuron is None:
+            return current
+        redundant = current.shape[0] == 1 and neuron.v_th == 0 and not self.binary_spikes
+        return lif(current, 1 if redundant else steps, neuron.tau, neuron.v_th, self.binary_spikes)
+
+
+class Network(nn.Module):
+    """A network ready to train or evaluate.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+        Its description.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        producers: list[LayerSpec | None] = [None, *spec.layers[:-1]]
+        binary = spec.system == "snn"
+        self.layers = nn.ModuleList(
+            Layer(layer, shapes, producer, binary)
+            for layer, shapes, producer in zip(spec.layers, spec.shapes(), producers, strict=True)
+        )
+        self.register_buffer("mean", torch.tensor(spec.input.mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.input.std, dtype=torch.float32), persistent=False)
+
+    def stages(self) -> list[Layer]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    def forward(self, pixels: Tensor, traces: list[LayerTrace] | None = None) -> Tensor:
+        """Logits (N, classes), the mean over time.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            Pixel codes 0..255 in any type: (N, C, H, W), the same at every step, or (N, T, C, H, W).
+        traces : list of LayerTrace, optional
+            Filled with one entry per layer.
+        """
+        x = self._normalise(pixels)
+        for index, layer in enumerate(self.stages()):
+            steps, batch = x.shape[:2]
+            flat = x.flatten(0, 1)
+            signs: Tensor | None = None
+            if index:
+                flat, signs = layer.events(flat)
+            current = layer.map(flat, signs)
+            stacked = current.unflatten(0, (steps, batch))
+            if traces is not None:
+                events = flat.unflatten(0, (steps, batch)) if index else None
+                traces.append(LayerTrace(layer.spec.name, events, stacked))
+            x = layer.fire(stacked, self.spec.timesteps)
+        return x.mean(dim=0)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """(T or 1, N, C, H, W), normalised."""
+        timed = pixels.dim() == 5
+        expected = (self.spec.timesteps, *self.spec.input.shape) if timed else self.spec.input.shape
+        if pixels.dim() not in (4, 5) or tuple(pixels.shape[1:]) != expected:
+            raise InputError(f"network {self.spec.arch}: images of shape {tuple(pixels.shape[1:])}, not {expected}")
+        x = (pixels.float() - self.mean[:, None, None]) / self.std[:, None, None]
+        return x.transpose(0, 1) if timed else x.unsqueeze(0)
+
+    @torch.no_grad()
+    def initialise_scales(self, pixels: Tensor) -> None:
+        """Set every ``in_scale`` from one batch, layer by layer, each with the codes of those before it.
+
+        The step is ``2 * mean(x > 0) / sqrt(top)`` (the LSQ start), widened until at most 0.1 % of events clip.
+        """
+        x = self._normalise(pixels)
+        for index, layer in enumerate(self.stages()):
+            steps, batch = x.shape[:2]
+            flat, signs = x.flatten(0, 1), None
+            if index:
+                if layer.in_scale is not None and layer.spec.in_bits is not None:
+                    layer.in_scale.copy_(_step_of(layer.scale_input(flat)[0], layer.spec.in_bits))
+                flat, signs = layer.events(flat)
+            x = layer.fire(layer.map(flat, signs).unflatten(0, (steps, batch)), self.spec.timesteps)
+
+    @torch.no_grad()
+    def codes(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Integer input codes (T or 1, N, C, H, W) of every layer trained with ``in_bits``, by layer name."""
+        traces: list[LayerTrace] = []
+        self(pixels, traces)
+        result: dict[str, Tensor] = {}
+        for layer, trace in zip(self.stages(), traces, strict=True):
+            if layer.in_scale is not None and layer.spec.in_bits is not None and trace.events is not None:
+                result[trace.name] = code_of(trace.events, layer.in_scale, layer.spec.in_bits).to(torch.int64)
+        return result
+
+
+def _step_of(x: Tensor, bits: int) -> Tensor:
+    top = 2**bits - 1
+    live = x[x > 0]
+    if live.numel() == 0:
+        return torch.ones(())
+    start = 2 * live.mean() / top**0.5
+    count = min(live.numel(), 1 << 20)
+    clip = live[torch.linspace(0, live.numel() - 1, count).long()].kthvalue(max(1, int(0.999 * count))).values
+    return torch.maximum(start, clip / top) if bits >= 6 else start
