@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor, nn
 
 from reverb_fpga.hw.errors import InputError
@@ -48,6 +48,7 @@ class Layer(nn.Module):
         self.spec = spec
         self.pool_input = producer.pool if producer is not None and producer.pool_mode == "spike" else 1
         self.binary_spikes = binary_spikes
+        self.quantised = True  # training may start without rounding; a checkpoint is always evaluated with it
         self.weight = nn.Parameter(torch.empty(spec.weight_shape))
         self.alpha = nn.Parameter(torch.ones(shapes.fired[0])) if spec.alpha else None
         self.in_scale = nn.Parameter(torch.ones(())) if spec.in_bits is not None else None
@@ -81,7 +82,7 @@ class Layer(nn.Module):
     def events(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the map reads, before pooling: scaled and quantised; and the signs of alpha or None."""
         x, signs = self.scale_input(x)
-        if self.in_scale is not None and self.spec.in_bits is not None:
+        if self.quantised and self.in_scale is not None and self.spec.in_bits is not None:
             x = quantise_activation(x, self.in_scale, self.spec.in_bits)
         return x, signs
 
@@ -151,6 +152,11 @@ class Network(nn.Module):
         """The layers, typed."""
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
+    def set_quantised(self, on: bool) -> None:
+        """Switch the rounding of activations, where the description has ``in_bits``, on or off."""
+        for layer in self.stages():
+            layer.quantised = on
+
     def forward(self, pixels: Tensor, traces: list[LayerTrace] | None = None) -> Tensor:
         """Logits (N, classes), the mean over time.
 
@@ -184,6 +190,13 @@ class Network(nn.Module):
             raise InputError(f"network {self.spec.arch}: images of shape {tuple(pixels.shape[1:])}, not {expected}")
         x = (pixels.float() - self.mean[:, None, None]) / self.std[:, None, None]
         return x.transpose(0, 1) if timed else x.unsqueeze(0)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """After an optimiser's step: keep every ``in_scale`` positive."""
+        for layer in self.stages():
+            if layer.in_scale is not None:
+                layer.in_scale.clamp_(min=1e-6)
 
     @torch.no_grad()
     def initialise_scales(self, pixels: Tensor) -> None:

@@ -1,0 +1,100 @@
+"""Batches of augmented images: shift, mirror and cut-out of uint8 images in one gather."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reverb_fpga.models.data import Images, ImageSet
+
+__all__ = ["Augmentation", "TrainingSet", "batches"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training image.
+
+    Attributes
+    ----------
+    shift : int
+        Largest shift in pixels, both directions; the border is mirrored.
+    mirror : bool
+        Left-right, with probability one half.
+    cutout : int
+        Side of a square set to `fill`; 0: none.
+    """
+
+    shift: int = 2
+    mirror: bool = True
+    cutout: int = 0
+
+
+class TrainingSet:
+    """Images ready to be drawn in batches.
+
+    Parameters
+    ----------
+    data : ImageSet
+        The images.
+    augmentation : Augmentation
+        What is done to them.
+    fill : tuple of int
+        Pixel codes of a cut-out square, one per channel.
+    """
+
+    def __init__(self, data: ImageSet, augmentation: Augmentation, fill: tuple[int, ...]) -> None:
+        self.augmentation = augmentation
+        self.side = data.images.shape[1:3]
+        border = augmentation.shift
+        self._padded: Images = np.pad(data.images, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
+        self._labels = data.labels
+        self._fill = np.asarray(fill, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def epoch(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled batches (N, C, H, W uint8; labels); the last, incomplete one is left out where there are others.
+
+        The order and the augmentation follow from `seed` and `epoch` alone, so a resumed run repeats them.
+        """
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(self))
+        stop = max(len(self) - len(self) % size, min(size, len(self)))
+        for start in range(0, stop, size):
+            chosen = order[start : start + size]
+            images = self._augmented(chosen, rng)
+            yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self._labels[chosen])
+
+    def _augmented(self, chosen: np.ndarray, rng: np.random.Generator) -> Images:
+        height, width = self.side
+        count, span = len(chosen), 2 * self.augmentation.shift + 1
+        rows = rng.integers(span, size=(count, 1)) + np.arange(height)
+        columns = rng.integers(span, size=(count, 1)) + np.arange(width)
+        if self.augmentation.mirror:
+            turned = rng.random((count, 1)) < 0.5
+            columns = np.where(turned, columns[:, ::-1], columns)
+        images = self._padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        if self.augmentation.cutout:
+            self._cut(images, rng)
+        return images
+
+    def _cut(self, images: Images, rng: np.random.Generator) -> None:
+        height, width = self.side
+        half, count = self.augmentation.cutout / 2, len(images)
+        y = rng.integers(height, size=(count, 1)) + 0.5
+        x = rng.integers(width, size=(count, 1)) + 0.5
+        inside_y = np.abs(np.arange(height) + 0.5 - y) <= half
+        inside_x = np.abs(np.arange(width) + 0.5 - x) <= half
+        images[inside_y[:, :, None] & inside_x[:, None, :]] = self._fill
+
+
+def batches(data: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, as (N, C, H, W) uint8 and labels."""
+    for start in range(0, len(data), size):
+        images = torch.from_numpy(np.array(data.images[start : start + size])).permute(0, 3, 1, 2)
+        yield images, torch.from_numpy(data.labels[start : start + size])

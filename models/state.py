@@ -1,0 +1,70 @@
+"""The state of a run between epochs: network, optimiser and counters, in one safetensors file (no pickle)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.checkpoint import read_tensors, write_tensors
+from reverb_fpga.models.network import Network
+
+__all__ = ["RunState", "load_state", "save_state"]
+
+_KEY = "reverb_fpga_run"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Counters of a run.
+
+    Attributes
+    ----------
+    epoch : int
+        Finished epochs.
+    best : float
+        Best held-out accuracy (percent) among epochs that count.
+    quantised : bool
+        Whether rounding has begun (the input scales are initialised).
+    last_accuracy : float or None
+        Held-out accuracy of the last epoch.
+    """
+
+    epoch: int = 0
+    best: float = 0.0
+    quantised: bool = False
+    last_accuracy: float | None = None
+
+
+def save_state(path: Path, network: Network, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+    """Write everything that the next epoch depends on; the file is replaced whole."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for index, entry in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+    arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+    write_tensors(path, arrays, {_KEY: json.dumps(asdict(state)), "network": network.spec.to_json()})
+
+
+def load_state(path: Path, network: Network, optimiser: torch.optim.Optimizer) -> RunState:
+    """Restore `network` and `optimiser` in place; returns the counters. Raises InputError where they do not fit."""
+    arrays, metadata = read_tensors(path)
+    if metadata.get("network") != network.spec.to_json():
+        raise InputError(f"{path}: the state of another network; resume with the settings of that run")
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    own = network.state_dict()
+    entries: dict[int, dict[str, torch.Tensor]] = {}
+    try:
+        state = RunState(**json.loads(metadata[_KEY]))
+        for name in own:
+            own[name].copy_(tensors[f"network.{name}"])
+        for name, value in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, field = name.split(".", 2)
+                entries.setdefault(int(index), {})[field] = value
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: damaged state: {str(error)[:120]}") from None
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": entries})
+    return state

@@ -1,0 +1,354 @@
+"""Training: data, schedule, quantisation-aware phase, checkpoints, metrics. Everything follows from the settings' seed.
+
+A run folder holds ``settings.json``, ``metrics.jsonl`` (one line per epoch), ``last.safetensors`` (to resume),
+``best.safetensors`` (the network with the best accuracy on held-out training images) and ``curve.png``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.activity import DensityMeter, activity_penalty, set_initial_density
+from reverb_fpga.models.augment import Augmentation, TrainingSet, batches
+from reverb_fpga.models.checkpoint import load_checkpoint, save_checkpoint
+from reverb_fpga.models.curve import draw_curve
+from reverb_fpga.models.data import ImageSet, load_split, statistics
+from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.network import LayerTrace, Network
+from reverb_fpga.models.state import RunState, load_state, save_state
+from reverb_fpga.models.zoo import DatasetSpec, Options, build
+
+__all__ = ["Evaluation", "Progress", "TrainSettings", "Trainer", "evaluate"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that determines a run.
+
+    Attributes
+    ----------
+    arch, dataset, data_dir
+        The network and its data.
+    options : Options
+        System, time, threshold, activation bits, width.
+    lr : float
+        Peak of AdamW's rate: warm-up over `warmup` of the steps, then a cosine to zero.
+    holdout : int
+        Training images kept for choosing the best epoch; the test split is read once, at the end.
+    activity_penalty, density_target : float
+        Weight of the penalty, and the density per layer above which it acts.
+    qat_start : float
+        Share of the epochs after which activations are rounded (with ``options.act_bits``).
+    init : str
+        Checkpoint to start from ('' : random weights).
+    limit : int
+        Use only the first `limit` training and test images (0: all).
+    """
+
+    arch: str
+    dataset: str
+    data_dir: str
+    options: Options = Options()
+    augmentation: Augmentation = Augmentation()
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.05
+    warmup: float = 0.08
+    seed: int = 0
+    holdout: int = 2000
+    activity_penalty: float = 0.0
+    density_target: float = 0.2
+    initial_density: float = 0.35
+    qat_start: float = 0.6
+    init: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, after each step; `accuracy` is that of the last finished epoch (percent) or None."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy (percent), mean loss, and the share of non-zero events, per layer and over all."""
+
+    accuracy: float
+    loss: float
+    density: float
+    densities: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate(network: Network, data: ImageSet, batch_size: int = 250) -> Evaluation:
+    """Evaluate `network` on all images of `data`; leaves it in evaluation mode."""
+    network.eval()
+    correct, loss, meter = 0, 0.0, DensityMeter()
+    for pixels, labels in batches(data, batch_size):
+        traces: list[LayerTrace] = []
+        logits = network(pixels, traces)
+        meter.add(traces)
+        correct += int((logits.argmax(1) == labels).sum())
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+    return Evaluation(100.0 * correct / len(data), loss / len(data), meter.mean(), meter.densities())
+
+
+class Trainer:
+    """One run.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        What to train and how.
+    out : Path
+        Run folder; made where missing.
+    resume : bool
+        Go on from ``last.safetensors`` of the folder; the settings must be those of the run.
+    progress : callable, optional
+        Called with a :class:`Progress` after every step.
+
+    Raises
+    ------
+    InputError
+        Data missing, settings that do not fit, nothing to resume, or a folder that already holds a run.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        out: Path,
+        resume: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.settings, self.out, self.progress = settings, out, progress
+        _check(settings)
+        self._prepare_folder(resume)
+        full = _limited(load_split(settings.dataset, settings.data_dir, "train"), settings.limit)
+        train, self.held_out = _split(full, settings.holdout, settings.seed)
+        self.network = _network(settings, full)
+        self.training = TrainingSet(train, settings.augmentation, self.network.spec.input.mean)
+        self.optimiser = _optimiser(self.network, settings)
+        self.steps = max(1, len(train) // settings.batch_size)
+        self.state = RunState()
+        if resume:
+            self.state = load_state(out / "last.safetensors", self.network, self.optimiser)
+        self.network.to(memory_format=torch.channels_last)
+
+    def run(self) -> Evaluation:
+        """Train to the end; returns the test split's evaluation of the best network, which its file then notes."""
+        for epoch in range(self.state.epoch, self.settings.epochs):
+            self._epoch(epoch)
+        return self._finish()
+
+    def _prepare_folder(self, resume: bool) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        file, text = self.out / "settings.json", json.dumps(asdict(self.settings), indent=2, sort_keys=True)
+        if resume:
+            if not (self.out / "last.safetensors").is_file() or not file.is_file():
+                raise InputError(f"{self.out}: nothing to resume; it holds no finished epoch")
+            if _comparable(file.read_text()) != _comparable(text):
+                raise InputError(f"{file}: --resume needs the settings of the run; they differ from those given")
+        elif (self.out / "last.safetensors").exists():
+            raise InputError(f"{self.out}: already holds a run; choose another --out or give --resume")
+        file.write_text(text + "\n")
+
+    def _epoch(self, epoch: int) -> None:
+        settings, started = self.settings, time.perf_counter()
+        quantised = settings.options.act_bits is not None and epoch >= settings.qat_start * settings.epochs
+        self.network.set_quantised(quantised)
+        self.network.train()
+        loss_sum, correct, seen = 0.0, 0, 0
+        for step, (pixels, labels) in enumerate(self.training.epoch(settings.batch_size, settings.seed, epoch)):
+            if quantised and not self.state.quantised:
+                self.network.eval()
+                self.network.initialise_scales(pixels)
+                self.network.train()
+                self.state = RunState(self.state.epoch, 0.0, True)  # earlier epochs did not round: not comparable
+            loss, logits = self._step(epoch * self.steps + step, pixels, labels)
+            loss_sum += loss * len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+            seen += len(labels)
+            if self.progress is not None:
+                rate = seen / (time.perf_counter() - started)
+                self.progress(
+                    Progress(epoch, settings.epochs, step + 1, self.steps, loss_sum / seen, rate, self._accuracy())
+                )
+        trained = time.perf_counter() - started
+        result = evaluate(self.network, self.held_out)
+        self._record(
+            {
+                "epoch": epoch + 1,
+                "quantised": quantised,
+                "lr": self._rate(epoch * self.steps + self.steps - 1),
+                "train_loss": round(loss_sum / seen, 5),
+                "train_accuracy": round(100 * correct / seen, 3),
+                "accuracy": round(result.accuracy, 3),
+                "loss": round(result.loss, 5),
+                "density": round(result.density, 4),
+                "densities": {name: round(value, 4) for name, value in result.densities.items()},
+                "seconds": round(trained, 1),
+                "images_per_second": round(seen / trained, 1),
+            },
+            result,
+        )
+
+    def _step(self, number: int, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        rate = self._rate(number)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        logits = self.network(pixels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        total = loss
+        if self.settings.activity_penalty:
+            penalty = activity_penalty(self.network, self.settings.density_target)
+            total = loss + self.settings.activity_penalty * penalty
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimiser.step()
+        self.network.constrain()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(f"training diverged (loss {value}) at step {number + 1}; lower --lr")
+        return value, logits.detach()
+
+    def _rate(self, step: int) -> float:
+        """Learning rate: linear warm-up, then half a cosine to zero."""
+        total = self.steps * self.settings.epochs
+        rise = max(1, round(self.settings.warmup * total))
+        if step < rise:
+            return self.settings.lr * (step + 1) / rise
+        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+    def _accuracy(self) -> float | None:
+        return self.state.last_accuracy
+
+    def _record(self, line: dict[str, object], result: Evaluation) -> None:
+        best = max(self.state.best, result.accuracy)
+        improved = result.accuracy > self.state.best
+        epoch = int(str(line["epoch"]))
+        self.state = RunState(epoch, best, self.state.quantised, result.accuracy)
+        if improved:
+            info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
+            save_checkpoint(self.network, self.out / "best.safetensors", info)
+        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        save_state(self.out / "last.safetensors", self.network, self.optimiser, self.state)
+        draw_curve(self.out / "metrics.jsonl", self.out / "curve.png")
+
+    def _finish(self) -> Evaluation:
+        path = self.out / "best.safetensors"
+        best = load_checkpoint(path)
+        test = _limited(load_split(self.settings.dataset, self.settings.data_dir, "test"), self.settings.limit)
+        result = evaluate(best, test)
+        info: dict[str, float | int | str] = {
+            "accuracy": round(result.accuracy, 3),
+            "density": round(result.density, 5),
+            "epochs": self.settings.epochs,
+            "seed": self.settings.seed,
+            "held_out_accuracy": round(self.state.best, 3),
+        }
+        save_checkpoint(best, path, info)
+        (self.out / "result.json").write_text(json.dumps(info | {"densities": result.densities}, indent=2) + "\n")
+        return result
+
+
+def _check(settings: TrainSettings) -> None:
+    for name in ("epochs", "batch_size"):
+        if getattr(settings, name) < 1:
+            raise InputError(f"{name.replace('_', '-')} must be at least 1, got {getattr(settings, name)}")
+    if not 0 < settings.lr < 10:
+        raise InputError(f"the learning rate must lie between 0 and 10, got {settings.lr}")
+    if not 0 < settings.initial_density < 1:
+        raise InputError(f"the initial density must lie between 0 and 1, got {settings.initial_density}")
+    if settings.options.act_bits is not None and settings.options.system == "snn":
+        raise InputError("the vanilla SNN has binary spikes and trains in float: leave --act-bits out")
+
+
+def _comparable(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return {key: entry for key, entry in value.items() if key != "data_dir"}
+
+
+def _limited(data: ImageSet, limit: int) -> ImageSet:
+    return ImageSet(data.images[:limit], data.labels[:limit], data.classes) if limit else data
+
+
+def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training images and held-out ones (at most a fifth), chosen by the seed."""
+    count = min(holdout, len(data) // 5)
+    if count < 1:
+        raise InputError(f"{len(data)} training images are too few to hold some out; at least 5 are needed")
+    order = np.random.default_rng((seed, 1 << 20)).permutation(len(data))
+    held, kept = np.sort(order[:count]), np.sort(order[count:])
+    return (
+        ImageSet(data.images[kept], data.labels[kept], data.classes),
+        ImageSet(data.images[held], data.labels[held], data.classes),
+    )
+
+
+def _network(settings: TrainSettings, data: ImageSet) -> Network:
+    mean, std = statistics(data.images)
+    _, height, width, channels = data.images.shape
+    shape = InputSpec(channels, height, width, mean, std)
+    network = build(settings.arch, DatasetSpec(settings.dataset, shape, data.classes), settings.options, settings.seed)
+    set_initial_density(network, settings.initial_density)
+    if settings.init:
+        _transfer(load_checkpoint(settings.init), network, settings.init)
+    return network
+
+
+def _transfer(source: Network, target: Network, path: str) -> None:
+    """Copy every tensor of `source` that `target` has; input scales that it lacks are set when rounding starts."""
+    theirs, ours = source.state_dict(), target.state_dict()
+    for name in target.spec.tensor_shapes():
+        if name in theirs and theirs[name].shape == ours[name].shape:
+            ours[name].copy_(theirs[name])
+        elif not name.endswith(("in_scale", "alpha")):
+            raise InputError(f"{path}: does not fit {target.spec.arch}: {name} is missing or of another shape")
+
+
+def _optimiser(network: Network, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW: latent binary weights undecayed, and steps of the quantisers slower, for Adam ignores their size."""
+    scales, decayed, others = [], [], []
+    for name, parameter in network.named_parameters():
+        if name.endswith("in_scale"):
+            scales.append(parameter)
+        elif parameter.dim() > 1 and not _binary(network, name):
+            decayed.append(parameter)
+        else:
+            others.append(parameter)
+    groups = [
+        {"params": others, "weight_decay": 0.0, "factor": 1.0},
+        {"params": decayed, "weight_decay": settings.weight_decay, "factor": 1.0},
+    ]
+    if scales:
+        groups.append({"params": scales, "weight_decay": 0.0, "factor": 0.02})
+    return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def _binary(network: Network, name: str) -> bool:
+    return network.spec.layers[int(name.split(".")[1])].weight.kind == "binary"
