@@ -1,0 +1,120 @@
+"""The overlay's clock and reset on ECP5: EHXPLLL from the crystal, reset held until it has locked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["Ecp5Clock", "PllSettings", "solve_pll"]
+
+_VCO_MHZ = (400.0, 800.0)
+_PFD_MHZ = 3.125
+_TOLERANCE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class PllSettings:
+    """Dividers of an EHXPLLL that feeds back its first output.
+
+    ``clock = input / input_div * feedback_div``; the oscillator runs at ``clock * output_div``.
+    """
+
+    input_mhz: float
+    clock_mhz: float
+    input_div: int
+    feedback_div: int
+    output_div: int
+
+    @property
+    def vco_mhz(self) -> float:
+        """Frequency of the oscillator, 400 to 800 MHz."""
+        return self.clock_mhz * self.output_div
+
+
+def solve_pll(input_mhz: float, clock_mhz: float) -> PllSettings:
+    """Dividers that make exactly ``clock_mhz``, with the oscillator as near the middle of its range as they allow.
+
+    Raises
+    ------
+    InputError
+        If there are none; says which frequencies nearby are possible.
+    """
+    found: list[PllSettings] = []
+    nearest: set[float] = set()
+    for input_div in range(1, int(input_mhz / _PFD_MHZ) + 1):
+        feedback = round(clock_mhz / input_mhz * input_div)
+        for feedback_div in {max(1, feedback - 1), max(1, feedback), feedback + 1}:
+            made = input_mhz / input_div * feedback_div
+            divs = [d for d in range(1, 129) if _VCO_MHZ[0] <= made * d <= _VCO_MHZ[1]]
+            if not divs or feedback_div > 128:
+                continue
+            nearest.add(round(made, 3))
+            if abs(made / clock_mhz - 1) < _TOLERANCE:
+                found += [PllSettings(input_mhz, clock_mhz, input_div, feedback_div, d) for d in divs]
+    if not found:
+        hint = ", ".join(f"{f:g}" for f in sorted(nearest, key=lambda f: abs(f - clock_mhz))[:4])
+        raise InputError(f"the PLL cannot make {clock_mhz:g} MHz from {input_mhz:g} MHz; near it: {hint or 'nothing'}")
+    return min(found, key=lambda s: (s.input_div, abs(s.vco_mhz - 600.0)))
+
+
+class Ecp5Clock(Elaboratable):
+    """Domain ``sync`` from the board's crystal.
+
+    Parameters
+    ----------
+    settings : PllSettings
+
+    Attributes
+    ----------
+    locked : Signal
+        Raw lock of the PLL, asynchronous.
+    """
+
+    def __init__(self, settings: PllSettings) -> None:
+        self.settings = settings
+        self.locked = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        settings = self.settings
+        m.submodules.pin = pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))  # type: ignore[attr-defined]
+        m.domains.sync = ClockDomain("sync")
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",
+            a_FREQUENCY_PIN_CLKOP=f"{settings.clock_mhz:g}",
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKI_DIV=settings.input_div,
+            p_CLKFB_DIV=settings.feedback_div,
+            p_CLKOP_DIV=settings.output_div,
+            p_CLKOP_CPHASE=(settings.output_div - 1) // 2,
+            p_CLKOP_FPHASE=0,
+            p_FEEDBK_PATH="CLKOP",
+            i_CLKI=pin.i,
+            i_CLKFB=ClockSignal("sync"),
+            i_RST=0,
+            i_STDBY=0,
+            i_PHASESEL0=0,
+            i_PHASESEL1=0,
+            i_PHASEDIR=1,
+            i_PHASESTEP=1,
+            i_PHASELOADREG=1,
+            i_PLLWAKESYNC=0,
+            i_ENCLKOP=0,
+            o_CLKOP=ClockSignal("sync"),
+            o_LOCK=self.locked,
+        )
+        m.submodules.reset = ResetSynchronizer(~self.locked, domain="sync")
+        return m

@@ -1,0 +1,274 @@
+"""From a board and a core to a bitstream, with pip's tools."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import BuildError, InputError
+
+from . import logs, tools
+from .logs import BuildPhase
+from .report import REPORT_NAME, BuildReport, read_report, write_report
+from .table import Board
+from .wrapper import BoardTop, platform_for
+
+__all__ = ["BuildOptions", "build_bitstream"]
+
+Progress = Callable[[BuildPhase], None]
+
+PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
+_LOGS = ("yosys.log", "nextpnr.log")
+# Each cluster of lanes keeps its own copy of the broadcast registers: without this yosys merges identical registers
+# across clusters and the fan-out tree collapses.
+_KEEP = "setattr -mod -set keep_hierarchy 1 *cluster*"
+_UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How to build.
+
+    Parameters
+    ----------
+    clock_mhz : float
+    divisor, baud : int
+        UART.
+    seed : int
+        First seed of the placer.
+    tries : int
+        Seeds that are tried, one after the other, until timing is met.
+    synth : tuple of str
+        Extra options of ``synth_ecp5``.
+    """
+
+    clock_mhz: float
+    divisor: int
+    baud: int
+    seed: int = 1
+    tries: int = 1
+    synth: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    board: Board
+    config: Config
+    options: BuildOptions
+    platform: Any
+    files: dict[str, str | bytes]
+    versions: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Design, constraints, options and tool versions."""
+        hasher = hashlib.sha256()
+        for name in ("top.il", "top.ys", "top.lpf"):
+            content = self.files[name]
+            hasher.update(content.encode() if isinstance(content, str) else content)
+        facts = [self.board.name, self.config.digest, dataclasses.asdict(self.options), self.versions]
+        hasher.update(json.dumps(facts, sort_keys=True).encode())
+        return hasher.hexdigest()
+
+
+def build_bitstream(
+    board: Board, config: Config, core: Any, options: BuildOptions, output: Path, progress: Progress,
+    cache: Path | None = None,
+) -> BuildReport:  # fmt: skip
+    """Make ``output/top.bit``, ``top.config`` and ``report.json``.
+
+    All or nothing: when it fails, ``output`` holds the tools' logs and no product.
+
+    Parameters
+    ----------
+    core : component, see :class:`~reverb_fpga.hw.boards.wrapper.BoardTop`
+    progress : called with every step the tools report
+    cache : directory of earlier builds by digest, or None for no cache
+
+    Raises
+    ------
+    BuildError
+        If a tool fails or the timing is not met.
+    EnvironmentMissing
+        If the tools are not installed.
+    """
+    versions = tools.require_tools()
+    progress(BuildPhase("elaborating the gateware"))
+    plan = _plan(board, config, core, options, versions)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made a directory ({error.strerror})") from None
+    if cache is not None and _restore(cache / plan.digest, output):
+        progress(BuildPhase("taken from the cache", str(cache / plan.digest)))
+        return read_report(output)
+    for product in PRODUCTS:
+        (output / product).unlink(missing_ok=True)
+    with _work_directory(output) as work:
+        report = _run(plan, work, progress)
+        write_report(work, report)
+        for product in PRODUCTS:
+            os.replace(work / product, output / product)
+    if cache is not None:
+        _store(output, cache / plan.digest)
+    return report
+
+
+def _plan(board: Board, config: Config, core: Any, options: BuildOptions, versions: dict[str, str]) -> _Plan:
+    platform = platform_for(board)
+    plan = platform.build(
+        BoardTop(board, core, options.clock_mhz),
+        do_build=False,
+        script_after_read=_KEEP,
+        synth_opts=list(options.synth),
+        script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
+    )
+    return _Plan(board, config, options, platform, dict(plan.files), versions)
+
+
+@contextmanager
+def _work_directory(output: Path) -> Iterator[Path]:
+    """A directory beside the products, so that they can be moved in one step; keeps only its logs."""
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=output) as name:
+        work = Path(name)
+        try:
+            yield work
+        finally:
+            for log in _LOGS:
+                if (work / log).exists():
+                    shutil.copyfile(work / log, output / log)
+
+
+def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
+    started = time.monotonic()
+    for name in ("top.il", "top.ys", "top.lpf"):
+        content = plan.files[name]
+        (work / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    follow = _follower(logs.yosys_phase, progress)
+    tools.run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, follow)
+    seed = _place_and_route(plan, work, progress)
+    progress(BuildPhase("packing the bitstream"))
+    tools.run_tool(
+        "ecppack", ["--compress", "--input", "top.config", "--bit", "top.bit"], "ecppack.log", work, lambda _: None
+    )
+    return _report(plan, work, seed, time.monotonic() - started)
+
+
+def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> int:
+    """Try seeds until one meets timing; the seed."""
+    options = plan.options
+    reached: dict[int, float] = {}
+    for seed in range(options.seed, options.seed + options.tries):
+        for stale in ("top.config", "timing.json", "nextpnr.log"):
+            (work / stale).unlink(missing_ok=True)
+        try:
+            tools.run_tool(
+                "nextpnr-ecp5", _nextpnr_arguments(plan, seed), "nextpnr.log", work,
+                _follower(logs.nextpnr_phase, progress),
+            )  # fmt: skip
+        except BuildError:
+            fmax = _fmax(work, options.clock_mhz)
+            if fmax is None or fmax >= options.clock_mhz:
+                raise  # not a matter of timing
+            reached[seed] = fmax
+            progress(BuildPhase("timing not met", f"seed {seed}: {fmax:.1f} of {options.clock_mhz:g} MHz"))
+            continue
+        if (fmax := _fmax(work, options.clock_mhz)) is None or fmax < options.clock_mhz:
+            raise BuildError(
+                f"nextpnr reported no clock of {options.clock_mhz:g} MHz; is the core driven by domain sync?"
+            )
+        return seed
+    best = max(reached, key=reached.__getitem__)
+    raise BuildError(
+        f"timing not met: {reached[best]:.1f} MHz (seed {best}) of {options.clock_mhz:g} MHz; "
+        f"try --clock {int(reached[best])}, or another --seed or more --tries"
+    )
+
+
+def _nextpnr_arguments(plan: _Plan, seed: int) -> list[str]:
+    platform = plan.platform
+    return [
+        "--quiet", "--log", "nextpnr.log", "--report", "timing.json",
+        platform._nextpnr_device_options[platform.device],
+        "--package", platform._nextpnr_package_options[platform.package].upper(),
+        "--speed", platform.speed,
+        "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
+        "--router", "router2", "--seed", str(seed), "--freq", f"{plan.options.clock_mhz:g}",
+    ]  # fmt: skip
+
+
+def _fmax(work: Path, clock_mhz: float) -> float | None:
+    """Slowest clock constrained to the overlay's frequency, after routing; None if timing was not reached."""
+    try:
+        clocks = json.loads((work / "timing.json").read_text())["fmax"].values()
+    except (OSError, ValueError, KeyError):
+        return None
+    found = [float(c["achieved"]) for c in clocks if abs(float(c["constraint"]) / clock_mhz - 1) < 1e-3]
+    return min(found, default=None)
+
+
+def _report(plan: _Plan, work: Path, seed: int, seconds: float) -> BuildReport:
+    timing = json.loads((work / "timing.json").read_text())
+    used = {name: timing["utilization"].get(cell, {"used": 0, "available": 0}) for name, cell in _UTILISATION.items()}
+    log = (work / "nextpnr.log").read_text(errors="replace").splitlines()
+    return BuildReport(
+        board=plan.board.name,
+        config=plan.config.name,
+        config_digest=f"{plan.config.digest:016x}",
+        additions_per_cycle=plan.config.additions_per_cycle,
+        available={name: int(entry["available"]) for name, entry in used.items()},
+        clock_mhz=plan.options.clock_mhz,
+        fmax_mhz=round(_fmax(work, plan.options.clock_mhz) or 0.0, 2),
+        baud=plan.options.baud,
+        divisor=plan.options.divisor,
+        seconds=round(seconds, 1),
+        seed=seed,
+        bram_by_use=logs.bram_by_use((work / "bram.txt").read_text().splitlines()),
+        critical_path=logs.critical_path(log),
+        tools=plan.versions,
+        design_digest=plan.digest,
+        lut4=int(used["lut4"]["used"]),
+        ff=int(used["ff"]["used"]),
+        bram=int(used["bram"]["used"]),
+        dsp=int(used["dsp"]["used"]),
+    )
+
+
+def _follower(phase: Callable[[str], BuildPhase | None], progress: Progress) -> tools.Follow:
+    def follow(line: str) -> None:
+        if (found := phase(line)) is not None:
+            progress(found)
+
+    return follow
+
+
+def _restore(entry: Path, output: Path) -> bool:
+    """Copy a complete cache entry to ``output``; False if there is none."""
+    if not all((entry / product).is_file() for product in PRODUCTS):
+        return False
+    for product in PRODUCTS:
+        shutil.copyfile(entry / product, output / product)
+    return True
+
+
+def _store(output: Path, entry: Path) -> None:
+    """Add the products to the cache, whole or not at all. A cache that cannot be written is no reason to fail."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
+        for product in PRODUCTS:
+            shutil.copyfile(output / product, staging / product)
+        shutil.rmtree(entry, ignore_errors=True)
+        staging.rename(entry)
+    except OSError:
+        return

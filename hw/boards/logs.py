@@ -1,0 +1,101 @@
+"""What the logs of yosys and nextpnr say: progress lines, critical path, block RAM by use."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+__all__ = ["BuildPhase", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildPhase:
+    """Where a tool is.
+
+    Parameters
+    ----------
+    step : str
+        What it does.
+    detail : str
+        The figure that it reported last; empty if none.
+    """
+
+    step: str
+    detail: str = ""
+
+
+_YOSYS_PASS = re.compile(r"^(\d+)\.(\d+)\. Executing ([A-Z0-9_]+) pass")
+_UTILISATION = re.compile(r"^Info:\s+(TRELLIS_COMB|TRELLIS_FF|DP16KD|MULT18X18D):\s*(\d+)/\s*(\d+)")
+_PLACER = re.compile(r"^Info:\s+at iteration #(\d+), type ALL: wirelen solved = \d+, spread = \d+, legal = (\d+)")
+_ANNEAL = re.compile(r"^Info:\s+at iteration #(\d+): temp = .*wirelen = (\d+)")
+_ROUTER = re.compile(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
+_FMAX = re.compile(r"^Info: Max frequency for clock\s+'(.+)': ([\d.]+) MHz")
+_STEPS = (
+    (re.compile(r"^Info: Packing"), "packing"),
+    (re.compile(r"^Info: Creating initial analytic placement"), "placing"),
+    (re.compile(r"^Info: Running simulated annealing"), "refining the placement"),
+    (re.compile(r"^Info: Running router2"), "routing"),
+    (re.compile(r"^Info: Running router1"), "checking the routes"),
+)
+_SINK_OR_SOURCE = re.compile(r"^Info:\s+[\w-]+\s+([\d.]+)\s+([\d.]+)\s+(Source|Net)\s+(\S+)")
+_MEMORY_TAIL = re.compile(r"(\.(mem|_mem|memory|data))?(\.\d+)+$")
+_ARRAY_INDEX = re.compile(r"\d+")
+
+
+def yosys_phase(line: str) -> BuildPhase | None:
+    """Progress that a line of a yosys log tells, if any."""
+    if match := _YOSYS_PASS.match(line):
+        return BuildPhase("synthesis", f"pass {match[1]}.{match[2]} {match[3].lower()}")
+    return None
+
+
+def nextpnr_phase(line: str) -> BuildPhase | None:
+    """Progress that a line of a nextpnr log tells, if any."""
+    if match := _PLACER.match(line):
+        return BuildPhase("placing", f"iteration {match[1]}, wire length {match[2]}")
+    if match := _ANNEAL.match(line):
+        return BuildPhase("refining the placement", f"iteration {match[1]}, wire length {match[2]}")
+    if match := _ROUTER.match(line):
+        return BuildPhase("routing", f"iteration {match[1]}, {match[2]} wires overused")
+    if match := _FMAX.match(line):
+        return BuildPhase("timing", f"{match[2]} MHz")
+    if match := _UTILISATION.match(line):
+        return BuildPhase("packing", f"{match[1]} {match[2]} of {match[3]}")
+    for pattern, step in _STEPS:
+        if pattern.match(line):
+            return BuildPhase(step)
+    return None
+
+
+def critical_path(lines: Iterable[str], limit: int = 40) -> list[str]:
+    """The longest register-to-register path of a nextpnr log after routing: ``total ns, kind, name`` per hop."""
+    path: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith("Info: Critical path report for clock"):
+            inside, path = True, []  # the last one counts: it is the routed design
+        elif line.startswith("Info: Critical path report"):
+            inside = False
+        elif inside and (match := _SINK_OR_SOURCE.match(line)):
+            path.append(f"{float(match[2]):.2f} ns {match[3].lower()} {match[4]}")
+    return path[:limit]
+
+
+def bram_by_use(cells: Iterable[str]) -> dict[str, int]:
+    """Block RAMs by the memory that they hold, array indices left out, largest first.
+
+    Parameters
+    ----------
+    cells : iterable of str
+        ``module/cell`` as ``select -list`` prints them.
+    """
+    uses: Counter[str] = Counter()
+    for cell in cells:
+        module, _, name = cell.strip().partition("/")
+        if not name:
+            continue
+        path = f"{module.removeprefix('top').lstrip('.')}.{name}".lstrip(".")
+        uses[_ARRAY_INDEX.sub("", _MEMORY_TAIL.sub("", path))] += 1
+    return dict(uses.most_common())

@@ -1,0 +1,77 @@
+"""The overlay on a board: clock, reset, UART pins and LEDs around a core."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.lib import io
+
+from .clocking import Ecp5Clock, solve_pll
+from .table import Board, Flow
+
+__all__ = ["BoardTop", "platform_for"]
+
+_HEARTBEAT_BITS = 25  # the slowest LED toggles about once a second at 50 MHz
+
+
+def platform_for(board: Board) -> Any:
+    """A fresh amaranth platform of this board."""
+    module, _, name = board.platform.partition(":")
+    return getattr(importlib.import_module(module), name)()
+
+
+class BoardTop(Elaboratable):
+    """Everything between the pins and the core.
+
+    Parameters
+    ----------
+    board : Board
+    core : component with ``rx`` in, ``tx`` out, and ``state``, up to four bits of status for the LEDs, out
+    clock_mhz : float
+        Of domain ``sync``; made by the PLL on ECP5, the crystal itself elsewhere.
+    """
+
+    def __init__(self, board: Board, core: Any, clock_mhz: float) -> None:
+        self.board = board
+        self.core = core
+        self.clock_mhz = clock_mhz
+        self.pll = solve_pll(board.input_mhz, clock_mhz) if board.flow is Flow.TRELLIS else None
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        if self.pll is not None:
+            m.submodules.clock = clock = Ecp5Clock(self.pll)
+            locked = clock.locked
+        else:
+            locked = Signal(init=1)
+        m.submodules.core = self.core
+        port = platform.request("uart", 0, dir=dict.fromkeys(_uart_signals(platform), "-"))
+        m.submodules.rx = rx = io.Buffer("i", port.rx)
+        m.submodules.tx = tx = io.Buffer("o", port.tx)
+        m.d.comb += [self.core.rx.eq(rx.i), tx.o.eq(self.core.tx)]
+        self._leds(m, platform, locked)
+        return m
+
+    def _leds(self, m: Module, platform: Any, locked: Any) -> None:
+        """LED 0 beats, 1 tells lock, 2 and 3 the link, 4 and up the state of the sequencer."""
+        beat = Signal(_HEARTBEAT_BITS)
+        m.d.sync += beat.eq(beat + 1)
+        lights = Cat(beat[-1], locked, ~self.core.rx, ~self.core.tx, self.core.state)
+        for index in range(len(lights)):
+            port = _optional(platform, "led", index)
+            if port is None:
+                break
+            m.submodules[f"led{index}"] = led = io.Buffer("o", port)
+            m.d.comb += led.o.eq(lights[index])
+
+
+def _uart_signals(platform: Any) -> list[str]:
+    return [sub.name for sub in platform.lookup("uart", 0).ios]
+
+
+def _optional(platform: Any, name: str, index: int) -> Any:
+    if (name, index) not in platform.resources:
+        return None
+    return platform.request(name, index, dir="-")
