@@ -6,6 +6,8 @@ fire is close to ``Phi((beta - threshold) / |gamma|)``: a penalty on it costs no
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ def activity_penalty(network: Network, target: float) -> Tensor:
     """Sum over layers of the expected density above `target` (0..1), differentiable; a scalar."""
     layers = network.stages()
     total = torch.zeros(())
-    for layer, consumer in zip(layers[:-1], layers[1:], strict=True):
+    for layer, consumer in pairwise(layers):
         total = total + torch.relu(expected_density(layer, consumer) - target)
     return total
 

@@ -110,7 +110,7 @@ def _find(root: Path, folders: Sequence[str], files: Sequence[str], what: str) -
             path = root / folder / file
             if path.is_file():
                 return path
-    raise InputError(f"{root}: {what} not found; looked for {files[0]} there and in {', '.join(folders[1:])}")
+    raise InputError(f"{root}: {what} not found; looked for {files[0]} there and in {', '.join(filter(None, folders))}")
 
 
 # ---------------------------------------------------------------- idx
@@ -137,8 +137,8 @@ def _load_idx(name: str, root: Path, split: str) -> ImageSet:
 
 def _folders(name: str) -> tuple[str, ...]:
     """The data set's own sub-folders first: MNIST and Fashion-MNIST use the same file names."""
-    own = _IDX_FOLDERS[name]
-    return (*own[1:], own[0]) if name == "fashion-mnist" else (*own[1:], own[0])
+    given, *own = _IDX_FOLDERS[name]
+    return (*own, given)
 
 
 def _read_idx(path: Path, rank: int) -> Images:

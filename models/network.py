@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.description import BN_EPS, LayerShapes, LayerSpec, NetworkSpec
 from reverb_fpga.models.neuron import lif
-from reverb_fpga.models.quant import binarise, code_of, multibit_ste, quantise_activation, sign_plus
+from reverb_fpga.models.quant import (
+    activation_codes,
+    binarise,
+    code_of,
+    multibit_ste,
+    scaled_gradient,
+    sign_plus,
+    step_factor,
+)
 
 __all__ = ["Layer", "LayerTrace", "Network"]
 
@@ -72,35 +80,55 @@ class Layer(nn.Module):
             return multibit_ste(self.weight, self.spec.weight.bits)
         return self.weight
 
-    def scale_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`x` (N, C, ...) times ``|alpha|``, and the signs of alpha (C,); `x` itself and None without alpha."""
-        if self.alpha is None:
-            return x, None
-        signs = sign_plus(self.alpha)
-        return x * (self.alpha * signs).reshape(1, -1, *([1] * (x.dim() - 2))), signs
+    def scaled(self, x: Tensor) -> Tensor:
+        """`x` (N, C, ...) times ``|alpha|``: what is quantised; `x` itself without alpha."""
+        return x if self.alpha is None else x * _per_channel(self.alpha.abs(), x)
 
-    def events(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the map reads, before pooling: scaled and quantised; and the signs of alpha or None."""
-        x, signs = self.scale_input(x)
-        if self.quantised and self.in_scale is not None and self.spec.in_bits is not None:
-            x = quantise_activation(x, self.in_scale, self.spec.in_bits)
-        return x, signs
+    def events(self, x: Tensor) -> Tensor:
+        """What the map reads, before pooling: scaled and, where ``in_bits``, quantised. No gradient."""
+        with torch.no_grad():
+            x = self.scaled(x)
+            if self.rounds and self.in_scale is not None and self.spec.in_bits is not None:
+                x = code_of(x, self.in_scale, self.spec.in_bits) * self.in_scale
+        return x
 
-    def map(self, x: Tensor, signs: Tensor | None) -> Tensor:
-        """Pool the spikes, convolve, pool the current, add the bias, normalise."""
+    @property
+    def rounds(self) -> bool:
+        """Whether the input is rounded to codes at present."""
+        return self.quantised and self.in_scale is not None
+
+    def map(self, x: Tensor) -> Tensor:
+        """Scale and quantise the spikes, pool them, convolve, pool the current, add the bias, normalise.
+
+        The map runs on codes, and the scalar step and the signs of alpha (without quantisation alpha itself) go into
+        the weights: the same numbers with fewer passes over the activations. Quantising clips at zero, so `x` may also
+        be the current of a neuron with ``v_th = 0`` and no time.
+        """
+        x, gain = self._codes(x)
         if self.pool_input > 1:
             x = F.avg_pool2d(x, self.pool_input)
         weight = self.effective_weight()
         if self.spec.kind == "linear":
             x = x.flatten(1)
-            if signs is not None:
-                weight = weight * signs.repeat_interleave(weight.shape[1] // signs.numel())
+            if gain is not None:
+                weight = weight * gain.repeat_interleave(weight.shape[1] // gain.numel())
             y = F.linear(x, weight, self.bias)
         else:
-            if signs is not None:
-                weight = weight * signs.reshape(1, -1, 1, 1)
+            if gain is not None:
+                weight = weight * gain.reshape(1, -1, 1, 1)
             y = self._convolve(x, weight)
         return y if self.bn is None else self.bn(y)
+
+    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the convolution reads, and the gain per input channel (C or 1) that its weights carry."""
+        if not self.rounds or self.in_scale is None or self.spec.in_bits is None:
+            return x, self.alpha
+        step = scaled_gradient(self.in_scale, step_factor(x.numel(), self.spec.in_bits))
+        if self.alpha is None:
+            return activation_codes(x, 1 / step, self.spec.in_bits), step.reshape(1)
+        signs = sign_plus(self.alpha)
+        gain = _per_channel(self.alpha * signs / step, x)
+        return activation_codes(x, gain, self.spec.in_bits), step * signs
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         spec = self.spec
@@ -115,13 +143,17 @@ class Layer(nn.Module):
         weight = F.avg_pool2d(F.pad(weight, (border, border, border, border)), pool, stride=1)
         return F.conv2d(x, weight, stride=pool, padding=spec.padding)
 
+    def redundant(self, current: Tensor) -> bool:
+        """Whether every step would fire the same: a current without time and ``v_th = 0``. Spikes are ``relu``."""
+        neuron = self.spec.neuron
+        return neuron is not None and current.shape[0] == 1 and neuron.v_th == 0 and not self.binary_spikes
+
     def fire(self, current: Tensor, steps: int) -> Tensor:
         """Spikes (steps or 1, N, ...) of a current (T or 1, N, ...)."""
         neuron = self.spec.neuron
         if neuron is None:
             return current
-        redundant = current.shape[0] == 1 and neuron.v_th == 0 and not self.binary_spikes
-        return lif(current, 1 if redundant else steps, neuron.tau, neuron.v_th, self.binary_spikes)
+        return lif(current, 1 if self.redundant(current) else steps, neuron.tau, neuron.v_th, self.binary_spikes)
 
 
 class Network(nn.Module):
@@ -168,18 +200,16 @@ class Network(nn.Module):
             Filled with one entry per layer.
         """
         x = self._normalise(pixels)
-        for index, layer in enumerate(self.stages()):
+        stages = self.stages()
+        for index, layer in enumerate(stages):
             steps, batch = x.shape[:2]
             flat = x.flatten(0, 1)
-            signs: Tensor | None = None
-            if index:
-                flat, signs = layer.events(flat)
-            current = layer.map(flat, signs)
-            stacked = current.unflatten(0, (steps, batch))
+            current = layer.map(flat).unflatten(0, (steps, batch))
             if traces is not None:
-                events = flat.unflatten(0, (steps, batch)) if index else None
-                traces.append(LayerTrace(layer.spec.name, events, stacked))
-            x = layer.fire(stacked, self.spec.timesteps)
+                events = layer.events(flat).unflatten(0, (steps, batch)) if index else None
+                traces.append(LayerTrace(layer.spec.name, events, current))
+            clipped = index + 1 < len(stages) and stages[index + 1].rounds and layer.redundant(current)
+            x = current if clipped else layer.fire(current, self.spec.timesteps)
         return x.mean(dim=0)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
@@ -205,14 +235,12 @@ class Network(nn.Module):
         The step is ``2 * mean(x > 0) / sqrt(top)`` (the LSQ start), widened until at most 0.1 % of events clip.
         """
         x = self._normalise(pixels)
-        for index, layer in enumerate(self.stages()):
+        for layer in self.stages():
             steps, batch = x.shape[:2]
-            flat, signs = x.flatten(0, 1), None
-            if index:
-                if layer.in_scale is not None and layer.spec.in_bits is not None:
-                    layer.in_scale.copy_(_step_of(layer.scale_input(flat)[0], layer.spec.in_bits))
-                flat, signs = layer.events(flat)
-            x = layer.fire(layer.map(flat, signs).unflatten(0, (steps, batch)), self.spec.timesteps)
+            flat = x.flatten(0, 1)
+            if layer.in_scale is not None and layer.spec.in_bits is not None:
+                layer.in_scale.copy_(_step_of(layer.scaled(flat), layer.spec.in_bits))
+            x = layer.fire(layer.map(flat).unflatten(0, (steps, batch)), self.spec.timesteps)
 
     @torch.no_grad()
     def codes(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -224,6 +252,11 @@ class Network(nn.Module):
             if layer.in_scale is not None and layer.spec.in_bits is not None and trace.events is not None:
                 result[trace.name] = code_of(trace.events, layer.in_scale, layer.spec.in_bits).to(torch.int64)
         return result
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """(C,) shaped to multiply (N, C, ...)."""
+    return values.reshape(1, -1, *([1] * (like.dim() - 2)))
 
 
 def _step_of(x: Tensor, bits: int) -> Tensor:

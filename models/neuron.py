@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,56 +24,56 @@ WINDOW = 1.0
 
 
 class _Lif(torch.autograd.Function):
+    """All steps at once. Written in whole-tensor passes without boolean masks, which are slow on CPUs."""
+
     @staticmethod
     def forward(ctx: Any, current: Tensor, steps: int, tau: float, v_th: float, binary: bool) -> Tensor:
-        static = current.dim() > 0 and current.shape[0] == 1 and steps > 1
-        spikes = current.new_empty((steps, *current.shape[1:]))
-        membranes = torch.empty_like(spikes)
-        membrane: Tensor | None = None
+        static = current.shape[0] == 1 and steps > 1
+        below = _just_below(v_th)
+        membranes, spikes = [], []
+        u, kept = current[0], torch.zeros(())
         for step in range(steps):
-            y = current[0] if static else current[step]
-            u = membranes[step]
-            if membrane is None:
-                u.copy_(y)
-            else:
-                torch.add(y, membrane, alpha=tau, out=u)
-            fired = u >= v_th
-            if binary:
-                spikes[step].copy_(fired)
-            else:
-                torch.mul(u, fired, out=spikes[step])
-            membrane = u.masked_fill(fired, 0.0) if step + 1 < steps else None
-        ctx.save_for_backward(membranes)
-        ctx.settings = (tau, v_th, binary, static)
-        return spikes
+            if step:
+                u = torch.add(current[0 if static else step], kept, alpha=tau)
+            real = torch.threshold(u, below, 0.0)
+            kept = u - real  # the membrane where it did not fire, zero where it did
+            membranes.append(u)
+            spikes.append((u >= v_th).to(u.dtype) if binary else real)
+        ctx.save_for_backward(*membranes)
+        ctx.settings = (tau, v_th, below, binary, static)
+        return torch.stack(spikes)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
-        (membranes,) = ctx.saved_tensors
-        tau, v_th, binary, static = ctx.settings
-        result = torch.empty_like(membranes)
+        tau, v_th, below, binary, static = ctx.settings
+        results: list[Tensor] = []
         carried: Tensor | None = None
-        for step in range(membranes.shape[0] - 1, -1, -1):
-            u = membranes[step]
-            fired = u >= v_th
-            slope = _slope(u, fired, v_th, binary)
-            total = torch.mul(grad[step], slope, out=result[step])
+        for u, upper in zip(reversed(ctx.saved_tensors), reversed(grad.unbind(0)), strict=True):
+            total = _through_spike(upper, u, v_th, below, binary)
             if carried is not None:
-                total.add_(carried.masked_fill_(fired, 0.0), alpha=tau)
-            carried = total.clone() if step else None
-        if static:
-            result = result.sum(dim=0, keepdim=True)
-        return result, None, None, None, None
+                stopped = torch.ops.aten.threshold_backward(carried, u, below)
+                total = total.add_(carried - stopped, alpha=tau)
+            carried = total
+            results.append(total)
+        stacked = torch.stack(results[::-1])
+        return (stacked.sum(dim=0, keepdim=True) if static else stacked), None, None, None, None
 
 
-def _slope(u: Tensor, fired: Tensor, v_th: float, binary: bool) -> Tensor:
-    """dO/dU of the surrogate, in the type of `u`."""
-    if not binary and v_th == 0:
-        return fired.to(u.dtype)
-    window = ((u - v_th).abs() < WINDOW / 2).to(u.dtype).div_(WINDOW)
+def _just_below(v_th: float) -> float:
+    """The largest float32 below `v_th`, so that the strict comparison of torch.threshold becomes ``>=``."""
+    return float(np.nextafter(np.float32(v_th), np.float32(-np.inf)))
+
+
+def _through_spike(grad: Tensor, u: Tensor, v_th: float, below: float, binary: bool) -> Tensor:
+    """`grad` times dO/dU of the surrogate."""
+    half = WINDOW / 2
     if binary:
-        return window
-    return window.mul_(v_th).add_(fired)
+        return torch.ops.aten.hardtanh_backward(grad, u, v_th - half, v_th + half).mul_(1 / WINDOW)
+    passed = torch.ops.aten.threshold_backward(grad, u, below)
+    if v_th == 0:
+        return passed
+    window = torch.ops.aten.hardtanh_backward(grad, u, v_th - half, v_th + half)
+    return passed.add_(window, alpha=v_th / WINDOW)
 
 
 def lif(current: Tensor, steps: int, tau: float, v_th: float, binary: bool = False) -> Tensor:

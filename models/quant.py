@@ -10,7 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["binarise", "code_of", "multibit_ste", "quantise_activation", "quantise_multibit", "sign_plus"]
+__all__ = [
+    "activation_codes",
+    "binarise",
+    "code_of",
+    "multibit_ste",
+    "quantise_activation",
+    "quantise_multibit",
+    "scaled_gradient",
+    "sign_plus",
+    "step_factor",
+]
 
 
 def sign_plus(x: Tensor) -> Tensor:
@@ -80,31 +90,48 @@ def code_of(x: Tensor, scale: Tensor, bits: int) -> Tensor:
     return torch.floor(x.detach() / scale.detach() + 0.5).clamp_(0, 2**bits - 1)
 
 
-class _QuantiseActivation(torch.autograd.Function):
-    """Learned step size: codes times scale forward, straight-through to `x` inside the range, LSQ to `scale`."""
+class _Round(torch.autograd.Function):
+    """Codes forward; backward straight through inside the range, nothing outside."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, bits: int) -> Tensor:
-        ratio = x / scale
-        codes = torch.floor(ratio + 0.5).clamp_(0, 2**bits - 1)
-        ctx.save_for_backward(ratio, codes)
-        ctx.bits = bits
-        return codes * scale
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bits: int) -> Tensor:
+        top = float(2**bits - 1)
+        shifted = torch.addcmul(x.new_full((), 0.5), x, gain)
+        ctx.save_for_backward(x, gain, shifted)
+        ctx.top = top
+        return torch.floor(shifted).clamp_(0, top)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        ratio, codes = ctx.saved_tensors
-        top = 2**ctx.bits - 1
-        inside = (ratio >= 0) & (ratio <= top)
-        grad_x = grad * inside
-        # d(s * code)/ds is code - ratio inside, code (0 or top) outside; the factor keeps the step in proportion
-        share = grad.mul(codes).sum() - grad_x.mul(ratio).sum()
-        return grad_x, share / (ratio.numel() * top) ** 0.5, None
+        x, gain, shifted = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(grad, shifted, 0.5, ctx.top + 0.5)
+        return inside * gain, (inside * x).sum_to_size(gain.shape), None
+
+
+def activation_codes(x: Tensor, gain: Tensor, bits: int) -> Tensor:
+    """``clip(floor(x * gain + 0.5), 0, 2**bits - 1)`` with the straight-through gradient to `x` and `gain`.
+
+    `gain` broadcasts over `x`. The clip at zero is also the neuron of a network without time (``v_th = 0``): `x` may
+    be its current.
+    """
+    return _Round.apply(x, gain, bits)
+
+
+def scaled_gradient(parameter: Tensor, factor: float) -> Tensor:
+    """`parameter` itself, whose gradient is multiplied by `factor`."""
+    return parameter * factor + (parameter * (1 - factor)).detach()
 
 
 def quantise_activation(x: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """``scale * clip(floor(x / scale + 0.5), 0, 2**bits - 1)`` with learned step-size gradients.
+    """``scale * clip(floor(x / scale + 0.5), 0, 2**bits - 1)`` with learned-step-size (LSQ) gradients.
 
-    `x` is any shape, `scale` a positive scalar tensor. Gradient of `x`: 1 inside the range, 0 outside.
+    `x` is any shape, `scale` a positive scalar tensor. Gradient of `x`: 1 inside the range, 0 outside; of `scale`:
+    code - x/scale inside, code outside, times ``1 / sqrt(numel * top)``.
     """
-    return _QuantiseActivation.apply(x, scale, bits)
+    step = scaled_gradient(scale, step_factor(x.numel(), bits))
+    return activation_codes(x, 1 / step, bits) * step
+
+
+def step_factor(count: int, bits: int) -> float:
+    """Gradient factor of a step size that `count` values share (LSQ): ``1 / sqrt(count * top)``."""
+    return float((count * (2**bits - 1)) ** -0.5)

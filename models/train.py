@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,8 @@ class TrainSettings:
     arch: str
     dataset: str
     data_dir: str
-    options: Options = Options()
-    augmentation: Augmentation = Augmentation()
+    options: Options = field(default_factory=Options)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     epochs: int = 10
     batch_size: int = 128
     lr: float = 3e-3
