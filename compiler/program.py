@@ -13,7 +13,7 @@ from reverb_fpga.hw import contract
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode, Region
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["InputTransform", "LayerInfo", "Program", "Section", "sections_crc32"]
+__all__ = ["InputTransform", "LayerInfo", "Program", "ProgramMeta", "Section", "sections_crc32"]
 
 Section = NDArray[np.uint32]
 
@@ -63,6 +63,20 @@ class LayerInfo:
     spiking: bool
     strips: tuple[tuple[int, int, int], ...]
     additions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramMeta:
+    """What the integers of a network do not say; fields as in :class:`Program`."""
+
+    name: str
+    arch: str
+    system: str
+    dataset: str
+    accuracy: float | None
+    labels: tuple[str, ...]
+    input: InputTransform
+    logit_scale: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,101 @@
+"""Tiling: groups of channels and bit planes onto passes and slots, and the weight rows that follow."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.intnet import IntLayer, WeightKind
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import SLOT_FIELDS, pack
+
+__all__ = ["Plane", "Tile", "pack_rows", "planes_of", "slot_entries", "tile_layer"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plane:
+    """One bit plane of a layer's weights: it adds ``(P << shift)``, negated or not, less S or not, to z.
+
+    Parameters
+    ----------
+    bits : bool array, shape of the weights
+    """
+
+    bits: NDArray[np.bool_]
+    shift: int
+    negate: bool = False
+    subtract_s: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """What one slot of one pass holds. ``first`` and ``final`` plane of its group."""
+
+    group: int
+    plane: int
+    first: bool
+    final: bool
+
+
+def planes_of(layer: IntLayer) -> tuple[Plane, ...]:
+    """Bit planes in the order in which they are accumulated."""
+    weight = layer.weight
+    if layer.kind is WeightKind.BINARY:
+        return (Plane(weight > 0, 1, subtract_s=True),)
+    if layer.kind is WeightKind.TERNARY:
+        return (Plane(weight > 0, 0), Plane(weight < 0, 0, negate=True))
+    top = layer.bits - 1
+    return tuple(Plane((weight >> k & 1).astype(bool), k, negate=k == top) for k in range(layer.bits))
+
+
+def tile_layer(groups: int, planes: int, slots: int) -> tuple[tuple[Tile, ...], ...]:
+    """Passes of up to ``slots`` tiles.
+
+    The planes of a group follow each other, over slots and then passes: that is the fewest passes possible, spreads
+    the neuron updates evenly over them, and keeps at most two groups of z open at a time.
+    """
+    tiles = [Tile(group, plane, plane == 0, plane == planes - 1) for group in range(groups) for plane in range(planes)]
+    return tuple(tuple(tiles[start : start + slots]) for start in range(0, len(tiles), slots))
+
+
+def slot_entries(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], slots: int) -> list[int]:
+    """The slot program of a layer, ``slots`` words per pass."""
+    words = []
+    for tiles in passes:
+        for tile in tiles:
+            plane = planes[tile.plane]
+            entry = {
+                "group": tile.group,
+                "shift": plane.shift,
+                "negate": plane.negate,
+                "subtract_s": plane.subtract_s,
+                "first": tile.first,
+                "final": tile.final,
+                "valid": 1,
+            }
+            words += pack(SLOT_FIELDS, entry, 1)
+        words += [0] * (slots - len(tiles))
+    return words
+
+
+def pack_rows(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], config: Config) -> NDArray[np.uint32]:
+    """Weight rows, uint32 (passes * taps * src_slots, banks, weight_words), of a layer.
+
+    Lanes of channels that do not exist, and rows of source channels that do not exist, are 0.
+    """
+    c_out, c_in, k_h, k_w = planes[0].bits.shape
+    lanes, banks = config.neuron_lanes, config.banks
+    src_slots = -(-c_in // banks)
+    rows = np.zeros((len(passes), k_h * k_w, src_slots * banks, config.lanes), dtype=np.uint8)
+    for index, tiles in enumerate(passes):
+        for slot, tile in enumerate(tiles):
+            low, high = tile.group * lanes, min((tile.group + 1) * lanes, c_out)
+            bits = planes[tile.plane].bits[low:high].reshape(high - low, c_in, k_h * k_w)
+            # channel c is in bank c % banks at index c // banks: the order of (index, bank) is that of c
+            rows[index, :, :c_in, slot * lanes : slot * lanes + high - low] = bits.transpose(2, 1, 0)
+    padded = np.zeros((*rows.shape[:3], config.weight_words * 32), dtype=np.uint8)
+    padded[..., : config.lanes] = rows
+    words = np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32)
+    return words.reshape(-1, banks, config.weight_words)
