@@ -1,0 +1,104 @@
+"""Masked adder: pairs of activation codes, each counted only where its weight bit is 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from reverb_fpga.hw.contract import EVENT_VALUE_BITS
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["MaskedPairs", "Platform"]
+
+Platform = Literal["generic", "ecp5"]
+
+# LUT4 of a CCU2C: (A & B) ^ (C & D); its lower four bits (A & B) are the carry where that is 0, i.e. where both or neither
+# operand bit is 1. So one LUT per bit masks two operands and adds them.
+_MASKED_ADD = 0x7888
+
+
+class MaskedPairs(wiring.Component):
+    """Sums ``x[2k] * mask[2k] + x[2k+1] * mask[2k+1]`` of one lane.
+
+    Parameters
+    ----------
+    ports : int
+        Number of codes, even.
+    platform : "generic" or "ecp5"
+        Plain operators, or carry chain primitives of the ECP5. They compute the same; see ``tests/test_hw_lanes.py`` for the proof.
+
+    Members
+    -------
+    x : In(ArrayLayout(8, ports))
+    mask : In(ports)
+    o : Out(ArrayLayout(9, ports // 2))
+        ``delay`` cycles later.
+    """
+
+    delay = 1
+
+    def __init__(self, ports: int, platform: Platform = "generic") -> None:
+        if ports % 2:
+            raise InputError(f"masked adder: {ports} ports, must be even")
+        if platform not in ("generic", "ecp5"):
+            raise InputError(f"masked adder: no mapping for {platform!r}; there are: generic, ecp5")
+        self.ports = ports
+        self.platform = platform
+        super().__init__(
+            {
+                "x": In(data.ArrayLayout(EVENT_VALUE_BITS, ports)),
+                "mask": In(ports),
+                "o": Out(data.ArrayLayout(EVENT_VALUE_BITS + 1, ports // 2)),
+            }
+        )
+
+    @staticmethod
+    def model(x: Sequence[int], mask: Sequence[int]) -> list[int]:
+        """What ``o`` is, ``delay`` cycles after codes ``x`` and mask bits ``mask``."""
+        values = [code * bit for code, bit in zip(x, mask, strict=True)]
+        return [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        sums = self._chain(m) if self.platform == "ecp5" else self._operators()
+        m.d.sync += [self.o[k].eq(value) for k, value in enumerate(sums)]
+        return m
+
+    def _operators(self) -> list[Value]:
+        masked = [Mux(self.mask[k], self.x[k], 0) for k in range(self.ports)]
+        return [masked[k] + masked[k + 1] for k in range(0, self.ports, 2)]
+
+    def _chain(self, m: Module) -> list[Value]:
+        """One carry chain through all pairs; a zero bit after each takes its carry out and starts the next with none."""
+        bits: list[tuple[Value, ...]] = []
+        zero = Const(0, 1)
+        for k in range(0, self.ports, 2):
+            for bit in range(EVENT_VALUE_BITS):
+                bits.append((self.x[k][bit], self.mask[k], self.x[k + 1][bit], self.mask[k + 1]))
+            bits.append((zero,) * 4)
+        if len(bits) % 2:
+            bits.append((zero,) * 4)
+        sums = Signal(len(bits))
+        carry: Value = zero
+        for k in range(0, len(bits), 2):
+            carry_out = Signal(name=f"carry_{k}")
+            m.submodules[f"add_{k}"] = Instance(
+                "CCU2C",
+                p_INIT0=Const(_MASKED_ADD, 16),
+                p_INIT1=Const(_MASKED_ADD, 16),
+                p_INJECT1_0="NO",
+                p_INJECT1_1="NO",
+                i_CIN=carry,
+                **{f"i_{pin}0": value for pin, value in zip("ABCD", bits[k], strict=True)},
+                **{f"i_{pin}1": value for pin, value in zip("ABCD", bits[k + 1], strict=True)},
+                o_S0=sums[k],
+                o_S1=sums[k + 1],
+                o_COUT=carry_out,
+            )
+            carry = carry_out
+        step = EVENT_VALUE_BITS + 1
+        return [Cat(sums[k * step : (k + 1) * step]) for k in range(self.ports // 2)]

@@ -1,0 +1,143 @@
+"""Lane array against its model."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from amaranth.sim import Simulator, SimulatorContext
+
+from reverb_fpga.hw.config import preset
+from reverb_fpga.hw.lanes import AdderTree, LaneArray, MaskedPairs
+from reverb_fpga.hw.lanes.cluster import BeatValues
+
+PERIOD = 1e-8
+
+
+def random_beats(rng: random.Random, ports: int, lanes: int, passes: int) -> list[BeatValues]:
+    """Passes of 1 to 6 beats, with extreme codes."""
+    beats = []
+    for _ in range(passes):
+        length = rng.randint(1, 6)
+        extreme = rng.random() < 0.2
+        for k in range(length):
+            x = tuple(255 if extreme else rng.choice((0, rng.randrange(256))) for _ in range(ports))
+            row = tuple((1 << lanes) - 1 if extreme else rng.getrandbits(lanes) for _ in range(ports))
+            beats.append(BeatValues(x, row, k == 0, k == length - 1))
+    return beats
+
+
+def run_lanes(dut: LaneArray, beats: list[BeatValues], rng: random.Random) -> list[tuple[list[int], int]]:
+    """Drive the beats with random gaps full of garbage; returns what was captured."""
+    seen: list[tuple[list[int], int]] = []
+    config = dut.config
+
+    def garbage() -> BeatValues:
+        return random_beats(rng, config.ports, config.lanes, 1)[0]
+
+    async def drive(ctx: SimulatorContext) -> None:
+        for beat in beats:
+            while rng.random() < 0.3:
+                put(ctx, garbage(), valid=0)
+                await ctx.tick()
+            put(ctx, beat, valid=1)
+            await ctx.tick()
+        ctx.set(dut.beat.valid, 0)
+        for _ in range(dut.delay + 1):
+            assert not ctx.get(dut.captured.strobe) or ctx.get(dut.busy)
+            await ctx.tick()
+        assert not ctx.get(dut.busy)
+
+    def put(ctx: SimulatorContext, beat: BeatValues, valid: int) -> None:
+        ctx.set(dut.beat.valid, valid)
+        ctx.set(dut.beat.first, beat.first)
+        ctx.set(dut.beat.last, beat.last)
+        ctx.set(dut.beat.x, list(beat.x))
+        ctx.set(dut.beat.row, list(beat.row))
+
+    async def watch(ctx: SimulatorContext) -> None:
+        async for _, _, strobe, p, s in ctx.tick().sample(dut.captured.strobe, dut.captured.p, dut.captured.s):
+            if strobe:
+                seen.append(([p[k] for k in range(config.lanes)], s))
+
+    sim = Simulator(dut)
+    sim.add_clock(PERIOD)
+    sim.add_testbench(drive)
+    sim.add_testbench(watch, background=True)
+    sim.run_until(PERIOD * (20 * len(beats) + 1000))
+    return seen
+
+
+@pytest.mark.parametrize("name", ["tiny", "ulx3s-12f"])
+def test_random_passes(name: str) -> None:
+    rng = random.Random(name)
+    config = preset(name)
+    dut = LaneArray(config)
+    beats = random_beats(rng, config.ports, config.lanes, 40)
+    expected = dut.model(beats)
+    assert len(expected) == 40
+    assert run_lanes(dut, beats, rng) == expected
+
+
+def test_strobe_comes_after_delay() -> None:
+    config = preset("tiny")
+    dut = LaneArray(config)
+    ports = config.ports
+
+    async def bench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.beat.valid, 1)
+        ctx.set(dut.beat.first, 1)
+        ctx.set(dut.beat.last, 1)
+        ctx.set(dut.beat.x, [1] * ports)
+        assert ctx.get(dut.busy)
+        await ctx.tick()
+        ctx.set(dut.beat.valid, 0)
+        for cycle in range(1, dut.delay + 2):
+            assert ctx.get(dut.captured.strobe) == (cycle == dut.delay)
+            assert ctx.get(dut.busy) == (cycle <= dut.delay)
+            await ctx.tick()
+        assert ctx.get(dut.captured.s) == ports
+
+    sim = Simulator(dut)
+    sim.add_clock(PERIOD)
+    sim.add_testbench(bench)
+    sim.run_until(PERIOD * 100)
+
+
+def test_masked_pairs_model() -> None:
+    rng = random.Random(1)
+    dut = MaskedPairs(8)
+
+    async def bench(ctx: SimulatorContext) -> None:
+        for _ in range(200):
+            x = [rng.choice((0, 255, rng.randrange(256))) for _ in range(8)]
+            mask = [rng.randrange(2) for _ in range(8)]
+            ctx.set(dut.x, x)
+            ctx.set(dut.mask, sum(bit << k for k, bit in enumerate(mask)))
+            await ctx.tick().repeat(dut.delay)
+            assert [ctx.get(dut.o[k]) for k in range(4)] == MaskedPairs.model(x, mask)
+
+    sim = Simulator(dut)
+    sim.add_clock(PERIOD)
+    sim.add_testbench(bench)
+    sim.run_until(PERIOD * 1000)
+
+
+@pytest.mark.parametrize("inputs", [2, 3, 4, 7])
+def test_tree_model(inputs: int) -> None:
+    rng = random.Random(inputs)
+    dut = AdderTree(inputs, 9)
+
+    async def bench(ctx: SimulatorContext) -> None:
+        for _ in range(50):
+            values = [rng.choice((0, 511, rng.randrange(512))) for _ in range(inputs)]
+            ctx.set(dut.i, values)
+            if dut.delay:
+                await ctx.tick().repeat(dut.delay)
+            assert ctx.get(dut.o) == AdderTree.model(values)
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(PERIOD)
+    sim.add_testbench(bench)
+    sim.run_until(PERIOD * 1000)
