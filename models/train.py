@@ -61,7 +61,7 @@ class TrainSettings:
     data_dir: str
     options: Options = field(default_factory=Options)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.0

@@ -1,0 +1,207 @@
+"""``reverb-fpga train``: train a network, with progress, resume and a curve."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reverb_fpga.hw.errors import EnvironmentMissing
+
+if TYPE_CHECKING:
+    from reverb_fpga.models.train import Evaluation, Progress, Trainer, TrainSettings
+
+__all__ = ["command", "train"]
+
+_EXAMPLES = """\b
+Examples:
+  reverb-fpga train --dataset fashion-mnist --data-dir data --out runs/fmnist
+  reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --epochs 60 --out runs/cnv
+  reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --timesteps 2 --v-th 0.25 \\
+                    --init runs/cnv/best.safetensors --lr 1e-3 --epochs 5 --out runs/cnv-t2
+  reverb-fpga train ... --out runs/cnv --resume
+
+The folder given by --out receives best.safetensors (compile it with `reverb-fpga compile`), last.safetensors,
+metrics.jsonl, curve.png, settings.json and result.json. The best epoch is chosen on held-out training images;
+the test split is read once, at the end."""
+
+_MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--arch", default=None, help="Network: fmnist, cnv or scnn5.  [default: by data set]")
+@click.option(
+    "--dataset",
+    type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder"]),
+    default="fashion-mnist",
+    show_default=True,
+    help="Data set; 'folder' is train/CLASS/*.png and test/CLASS/*.png.",
+)
+@click.option("--data-dir", default="data", show_default=True, help="Folder with the data set's files.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
+@click.option(
+    "--system",
+    type=click.Choice(["reverb", "reverb-learnable", "snn"]),
+    default="reverb-learnable",
+    show_default=True,
+    help="Binary weights and real-valued spikes, without or with learnable scales, or the vanilla SNN.",
+)
+@click.option("--timesteps", type=click.IntRange(1, 64), default=1, show_default=True, help="Time steps T.")
+@click.option("--v-th", type=click.FloatRange(0, 100), default=None, help="Threshold.  [default: 0; snn: 0.5]")
+@click.option("--tau", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Leak per time step.")
+@click.option(
+    "--act-bits",
+    type=click.Choice(["8", "6", "4", "float"]),
+    default="8",
+    show_default=True,
+    help="Bits of activations, with learned scales; float: quantised by the compiler. (snn is always float.)",
+)
+@click.option(
+    "--pool-mode",
+    type=click.Choice(["current", "spike"]),
+    default="current",
+    show_default=True,
+    help="Average the current before the neuron, or the spikes after it.",
+)
+@click.option("--width", type=click.FloatRange(0.01, 16), default=1.0, show_default=True, help="Times the channels.")
+@click.option("--epochs", type=click.IntRange(1, 10_000), default=12, show_default=True)
+@click.option("--batch-size", type=click.IntRange(2, 65_536), default=128, show_default=True)
+@click.option("--lr", type=float, default=3e-3, show_default=True, help="Peak learning rate (AdamW, cosine).")
+@click.option("--label-smoothing", type=click.FloatRange(0, 0.9), default=0.05, show_default=True)
+@click.option(
+    "--activity-penalty",
+    type=click.FloatRange(0, 1000),
+    default=1.0,
+    show_default=True,
+    help="Weight of the penalty on density above the target; 0: none.",
+)
+@click.option(
+    "--density-target",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of neurons per layer that may fire before the penalty acts.",
+)
+@click.option(
+    "--qat-start",
+    type=click.FloatRange(0, 1),
+    default=0.6,
+    show_default=True,
+    help="Share of the epochs before activations are rounded.",
+)
+@click.option("--shift", type=click.IntRange(0, 64), default=None, help="Augmentation: pixels.  [default: by data set]")
+@click.option("--mirror/--no-mirror", default=None, help="Augmentation: left-right.  [default: by data set]")
+@click.option("--cutout", type=click.IntRange(0, 64), default=0, show_default=True, help="Augmentation: square side.")
+@click.option("--holdout", type=click.IntRange(1, 1_000_000), default=2000, show_default=True, help="Held-out images.")
+@click.option("--limit", type=click.IntRange(0), default=0, help="Use only so many images (0: all).")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--init", default="", help="Start from the weights of this checkpoint.")
+@click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --out.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads.  [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+def train(out: Path, resume: bool, threads: int | None, as_json: bool, no_progress: bool, **options: Any) -> None:
+    """Train a network with binary weights and real-valued spikes.
+
+    Activations are trained in float first and then with the rounding that the hardware does, so that the accuracy
+    reported is what the compiled model gives. Density (the share of non-zero events) is logged per layer, for the
+    accelerator's time is proportional to it.
+    """
+    try:
+        import torch
+
+        from reverb_fpga.models.train import Trainer
+    except ImportError as error:
+        raise EnvironmentMissing(
+            f"training needs {error.name}, which is not installed: pip install 'reverb-fpga[train]'"
+        ) from None
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings = _settings(options)
+    started = time.perf_counter()
+    with _progress_bar(settings.epochs, enabled=not no_progress) as show:
+        trainer = Trainer(settings, out, resume, show)
+        result = trainer.run()
+    _report(trainer, result, out, time.perf_counter() - started, as_json)
+
+
+command = train
+
+
+def _settings(options: dict[str, Any]) -> TrainSettings:
+    from reverb_fpga.models.augment import Augmentation
+    from reverb_fpga.models.train import TrainSettings
+    from reverb_fpga.models.zoo import Options
+
+    dataset, system = options.pop("dataset"), options.pop("system")
+    binary = system == "snn"
+    v_th, act_bits = options.pop("v_th"), options.pop("act_bits")
+    network = Options(
+        system=system,
+        timesteps=options.pop("timesteps"),
+        v_th=(0.5 if binary else 0.0) if v_th is None else v_th,
+        tau=options.pop("tau"),
+        act_bits=None if binary or act_bits == "float" else int(act_bits),
+        pool_mode=options.pop("pool_mode"),
+        width=options.pop("width"),
+    )
+    shift, mirror = options.pop("shift"), options.pop("mirror")
+    augmentation = Augmentation(
+        shift=(4 if dataset.startswith("cifar") else 2) if shift is None else shift,
+        mirror=dataset in _MIRRORED if mirror is None else mirror,
+        cutout=options.pop("cutout"),
+    )
+    arch = options.pop("arch") or ("fmnist" if "mnist" in dataset else "cnv")
+    return TrainSettings(arch=arch, dataset=dataset, options=network, augmentation=augmentation, **options)
+
+
+@contextmanager
+def _progress_bar(epochs: int, enabled: bool) -> Iterator[Any]:
+    """A bar over all epochs on standard error; yields the callback, or None where there is no terminal to show it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not enabled or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task(f"epoch 1/{epochs}", total=None, note="reading data")
+
+        def show(state: Progress) -> None:
+            accuracy = "" if state.accuracy is None else f", held out {state.accuracy:.2f} %"
+            bar.update(
+                task,
+                description=f"epoch {state.epoch + 1}/{state.epochs}",
+                completed=state.epoch * state.steps + state.step,
+                total=state.epochs * state.steps,
+                note=f"loss {state.loss:.3f}, {state.images_per_second:.0f} images/s{accuracy}",
+            )
+
+        yield show
+
+
+def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_json: bool) -> None:
+    best = out / "best.safetensors"
+    if as_json:
+        value = {
+            "checkpoint": str(best),
+            "accuracy": round(result.accuracy, 3),
+            "held_out_accuracy": round(trainer.state.best, 3),
+            "density": round(result.density, 4),
+            "densities": {name: round(share, 4) for name, share in result.densities.items()},
+            "seconds": round(seconds, 1),
+        }
+        click.echo(json.dumps(value))
+        return
+    layers = ", ".join(f"{name} {100 * share:.0f}" for name, share in result.densities.items())
+    click.echo(f"test accuracy {result.accuracy:.2f} %, density {100 * result.density:.1f} % (per layer: {layers})")
+    click.echo(f"trained in {seconds:.0f} s; network: {best}; curve: {out / 'curve.png'}")
+    click.echo(f"next: reverb-fpga compile {best}")
