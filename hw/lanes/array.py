@@ -33,8 +33,8 @@ class LaneArray(wiring.Component):
     -------
     beat : In(Beat(config))
     captured : Out(Captured(config))
-        ``strobe`` pulses ``delay`` cycles after the last beat of a pass. ``release`` is not used here: whoever issues beats must not
-        issue the last beat of a pass before the sums of the pass before have been released.
+        ``strobe`` pulses ``delay`` cycles after the last beat of a pass. ``release`` is not used here: whoever issues
+        beats must not issue the last beat of a pass before the sums of the pass before have been released.
     busy : Out(1)
         A beat is on its way; 0 from the cycle after ``strobe``.
     """

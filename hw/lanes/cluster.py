@@ -48,7 +48,7 @@ def masked_sums(beats: Iterable[BeatValues], lanes: int) -> list[list[int]]:
 
 
 class BeatRegisters(wiring.Component):
-    """First pipeline stage: codes (zero when there is no beat) and the flags, delayed to where the accumulators want them.
+    """First pipeline stage: codes (zero when there is no beat), and the flags, as late as the accumulators want them.
 
     Members
     -------
@@ -78,7 +78,7 @@ class BeatRegisters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         steps = lane_delay(self.ports) - 1
-        # `clear` comes one cycle before the first sum: the accumulator's synchronous reset, no multiplexer in its carry chain.
+        # `clear` comes one cycle before the first sum: the accumulator's synchronous reset, not a mask in its carry chain.
         first = Signal(steps - 1)
         last = Signal(steps)
         m.d.sync += [
@@ -124,7 +124,8 @@ class Accumulator(wiring.Component):
 class Cluster(wiring.Component):
     """``lanes`` lanes over the same events.
 
-    Keeps its hierarchy through synthesis: flattened, yosys would merge the beat registers of all clusters into one of enormous fan-out.
+    Keeps its hierarchy through synthesis: flattened, yosys would merge the beat registers of all clusters into one set
+    of enormous fan-out.
 
     Members
     -------
