@@ -123,8 +123,8 @@ class _Planner:
             limit = min(limit, done + self.hints.max_strip_rows)
         if index + 1 < len(produced):
             reader, read = self.walks[first + index + 1].y, produced[index + 1]
-            if read < reader.out:
-                limit = min(limit, reader.low(read) + rings[index])
+            oldest = min(reader.low(read), done) if read < reader.out else done
+            limit = min(limit, oldest + rings[index])
         if index:
             available = produced[index - 1]
             while limit > done and axis.high(limit - 1) >= available:

@@ -1,0 +1,145 @@
+"""Random quantised networks for tests and benches: every mode of the contract, at sizes that simulate fast."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.backend.geometry import walks_of
+from reverb_fpga.compiler.backend.intervals import current_bounds, source_max
+from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.program import InputTransform, ProgramMeta
+
+__all__ = ["RandomOptions", "plain_meta", "random_codes", "random_network"]
+
+Ints = NDArray[np.int64]
+_STEP_SHIFTS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomOptions:
+    """Bounds of :func:`random_network`.
+
+    Parameters
+    ----------
+    max_side, max_channels, max_layers : int
+        Input rows and columns, channels of any tensor, hidden layers.
+    max_timesteps : int
+    max_bits : int
+        Largest MULTIBIT width.
+    min_timesteps : int
+    saturate : bool
+        Also draw gains and biases that saturate; without, currents stay inside the membrane's range.
+    """
+
+    max_side: int = 8
+    max_channels: int = 12
+    max_layers: int = 3
+    max_timesteps: int = 3
+    max_bits: int = 4
+    min_timesteps: int = 1
+    saturate: bool = False
+
+
+def random_network(rng: np.random.Generator, options: RandomOptions | None = None) -> IntNetwork:
+    """A random sequential network ending in a layer of one position. Always well formed; it may be too large."""
+    options = options or RandomOptions()
+    channels = int(rng.integers(1, min(6, options.max_channels) + 1))
+    height, width = (int(rng.integers(4, options.max_side + 1)) for _ in range(2))
+    pad = rng.integers(0, 256, channels) * rng.integers(0, 2, channels)
+    source = IntInput(channels, height, width, pad.astype(np.uint8))
+    timesteps = int(rng.integers(options.min_timesteps, options.max_timesteps + 1))
+    network = IntNetwork(source, (), timesteps, static_input=timesteps == 1 or bool(rng.integers(0, 2)))
+    for index in range(int(rng.integers(1, options.max_layers + 1))):
+        network = _with_layer(
+            network, _hidden(rng, options, f"conv{index + 1}", channels, (height, width)), rng, options
+        )
+        walk = walks_of(network)[-1]
+        channels, height, width = network.layers[-1].weight.shape[0], walk.y.out, walk.x.out
+        if height * width == 1:
+            break
+    last = _draft(rng, options, "fc", channels, int(rng.integers(2, options.max_channels + 1)), (height, width))
+    return _with_layer(network, dataclasses.replace(last, tau_q=256, spiking=False), rng, options)
+
+
+def _draft(
+    rng: np.random.Generator, options: RandomOptions, name: str, c_in: int, c_out: int, kernel: tuple[int, int]
+) -> IntLayer:
+    """A layer with random weights and placeholders for its neurons."""
+    kind = list(WeightKind)[int(rng.choice(3, p=(0.5, 0.2, 0.3)))]
+    bits = int(rng.integers(2, options.max_bits + 1)) if kind is WeightKind.MULTIBIT else 1
+    shape = (c_out, c_in, *kernel)
+    extreme = rng.random() < 0.1
+    if kind is WeightKind.BINARY:
+        weight = np.full(shape, rng.choice([-1, 1])) if extreme else rng.choice([-1, 1], shape)
+    elif kind is WeightKind.TERNARY:
+        weight = np.full(shape, rng.integers(-1, 2)) if extreme else rng.integers(-1, 2, shape)
+    else:
+        low, high = -(1 << (bits - 1)), 1 << (bits - 1)
+        weight = np.full(shape, rng.choice([low, high - 1])) if extreme else rng.integers(low, high, shape)
+    none = np.zeros(c_out, dtype=np.int64)
+    return IntLayer(
+        name=name, weight=weight.astype(np.int64), kind=kind, bits=bits, stride=1, padding=0, in_pool=1, out_pool=1,
+        gain=none, r_shift=0, bias=none, threshold=none, tau_q=int(rng.choice([0, 64, 128, 200, 256])),
+        code_max=int(rng.choice([1, 15, 200, 255])), spiking=True,
+    )  # fmt: skip
+
+
+def _hidden(rng: np.random.Generator, options: RandomOptions, name: str, c_in: int, side: tuple[int, int]) -> IntLayer:
+    c_out = int(rng.integers(1, options.max_channels + 1))
+    kernel = (int(rng.integers(1, min(3, side[0]) + 1)), int(rng.integers(1, min(3, side[1]) + 1)))
+    layer = _draft(rng, options, name, c_in, c_out, kernel)
+    layer = dataclasses.replace(layer, padding=int(rng.integers(0, min(kernel))))
+    in_pool, out_pool = ((1, 1), (2, 1), (1, 2), (2, 2), (1, 3))[int(rng.choice(5, p=(0.5, 0.15, 0.2, 0.1, 0.05)))]
+    stride = int(rng.integers(1, 3)) if in_pool * out_pool < 4 else 1
+    least = min(
+        (((n // in_pool) + 2 * layer.padding - k) // stride + 1) // out_pool for n, k in zip(side, kernel, strict=True)
+    )
+    if least < 1 or min(side) // in_pool < 1:
+        return layer
+    return dataclasses.replace(layer, stride=stride, in_pool=in_pool, out_pool=out_pool)
+
+
+def _with_layer(network: IntNetwork, layer: IntLayer, rng: np.random.Generator, options: RandomOptions) -> IntNetwork:
+    """Append a layer, with gains, biases and thresholds that suit its currents."""
+    draft = dataclasses.replace(network, layers=(*network.layers, layer))
+    low, high = current_bounds(layer, source_max(draft, len(network.layers)))
+    spread = int(max(1, high.max(), -low.min()))
+    channels = layer.weight.shape[0]
+    gain = rng.integers(1, 1 << 16, channels) * (rng.random(channels) > 0.1)
+    reach = (layer.code_max << _STEP_SHIFTS) * (4 if layer.spiking else 16)
+    # spread * 2^16 >> r is about `reach`: codes use their range and clip now and then
+    r_shift = int(np.clip((spread << 16).bit_length() - reach.bit_length() + rng.integers(-2, 3), 0, 63))
+    if options.saturate and rng.random() < 0.3:
+        r_shift = max(0, r_shift - 12)
+    bias = rng.integers(-reach // 8, reach // 8 + 1, channels)
+    if options.saturate and rng.random() < 0.2:
+        bias = rng.choice([-(1 << 23), (1 << 23) - 1], channels)
+    threshold = rng.integers(0, reach // 16 + 1, channels) * int(rng.integers(0, 2))
+    if rng.random() < 0.1:
+        threshold = rng.integers(-reach // 8, 1, channels)
+    ready = dataclasses.replace(layer, gain=gain, r_shift=r_shift, bias=bias, threshold=threshold)
+    return dataclasses.replace(network, layers=(*network.layers, ready))
+
+
+def random_codes(rng: np.random.Generator, network: IntNetwork, images: int) -> NDArray[np.uint8]:
+    """Input codes (N, T_in, H, W, C) of mixed density; the first image is all maximum, the second all zero."""
+    source = network.input
+    steps = 1 if network.static_input else network.timesteps
+    shape = (images, steps, source.height, source.width, source.channels)
+    density = rng.random((images, 1, 1, 1, 1))
+    codes = (rng.integers(0, 256, shape) * (rng.random(shape) < density)).astype(np.uint8)
+    codes[:1], codes[1:2] = 255, 0
+    return codes
+
+
+def plain_meta(network: IntNetwork) -> ProgramMeta:
+    """Description of a network that has none."""
+    source = network.input
+    labels = tuple(str(index) for index in range(network.layers[-1].weight.shape[0]))
+    transform = InputTransform(
+        source.channels, source.height, source.width, (1.0,) * source.channels, (0.0,) * source.channels
+    )
+    return ProgramMeta("random", "random", "reverb", "none", None, labels, transform, 1.0)
