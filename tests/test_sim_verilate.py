@@ -1,0 +1,86 @@
+"""Verilated executables: built, cached, and refused in one line where a tool is missing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
+from reverb_fpga.sim import verilate
+
+HARNESS = """
+#include <cstdio>
+#include "Vtop.h"
+int main() {
+    VerilatedContext context;
+    Vtop top(&context);
+    top.rst = 0; top.port_step = STEP;
+    for (int i = 0; i < 10; i++) { top.clk = 0; top.eval(); top.clk = 1; top.eval(); }
+    printf("%d\\n", int(top.port_count));
+    top.final();
+    return 0;
+}
+"""
+
+
+class Counter(wiring.Component):
+    """Adds ``step`` every cycle."""
+
+    def __init__(self) -> None:
+        super().__init__({"port": Out(wiring.Signature({"step": In(4), "count": Out(8)}))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.sync += self.port.count.eq(self.port.count + self.port.step)
+        return m
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Not XDG_CACHE_HOME: the WebAssembly tools keep their compiled selves there, a minute's work.
+    monkeypatch.setattr(verilate, "cache_directory", lambda: tmp_path / "cache")
+    return tmp_path
+
+
+def _harness(path: Path, step: int) -> Path:
+    path.write_text(HARNESS.replace("STEP", str(step)))
+    return path
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_builds_runs_and_caches(cache: Path, trace: bool) -> None:
+    lines: list[str] = []
+    harness = _harness(cache / "main.cpp", 3)
+    first = verilate.build_executable(Counter(), "counter", harness, trace=trace, progress=lines.append)
+    assert subprocess.run([first], capture_output=True, text=True, check=True).stdout == "30\n"
+    assert len(lines) == 2
+    assert verilate.build_executable(Counter(), "counter", harness, trace=trace, progress=lines.append) == first
+    assert len(lines) == 2
+    assert [p.name for p in (cache / "cache/verilated").iterdir()] == [first.parent.name]
+
+
+def test_a_harness_that_does_not_compile_is_one_line(cache: Path) -> None:
+    harness = cache / "main.cpp"
+    harness.write_text('#include "Vtop.h"\nint main() { return nonsense; }\n')
+    with pytest.raises(BuildError, match=r"^verilator failed .*nonsense.*$"):
+        verilate.build_executable(Counter(), "counter", harness)
+    assert list((cache / "cache/verilated").iterdir()) == []
+
+
+def test_missing_compiler_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "g++" else which(tool))
+    with pytest.raises(EnvironmentMissing, match=r"^g\+\+ is not on the PATH"):
+        verilate.build_executable(Counter(), "counter", _harness(cache / "main.cpp", 1))
+
+
+def test_verilog_is_deterministic() -> None:
+    text = verilate.to_verilog(Counter())
+    assert text == verilate.to_verilog(Counter())
+    assert "module top(" in text
