@@ -30,13 +30,21 @@ class Reference:
         Activation codes; all zero for a layer that does not spike.
     currents : tuple of int64 array, same shapes
         ``z`` of every layer.
-    logits : int64 array (N, outputs)
-        Membrane of the last layer after the last step.
+    membrane : int64 array (N, H, W, C)
+        Of the last layer after the last step.
     """
 
     codes: tuple[Tensor, ...]
     currents: tuple[Tensor, ...]
-    logits: Tensor
+    membrane: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        """int64 array (N, outputs). Raises InputError if the last layer has more than one position."""
+        _, height, width, _ = self.membrane.shape
+        if (height, width) != (1, 1):
+            raise InputError(f"the last layer has {height} x {width} positions instead of one")
+        return self.membrane[:, 0, 0]
 
 
 def evaluate(
@@ -47,7 +55,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If the codes do not have the network's input shape, or the last layer has more than one position.
+        If the codes do not have the network's input shape, or a kernel is larger than its input.
     """
     steps = 1 if network.static_input else network.timesteps
     shape = (steps, network.input.height, network.input.width, network.input.channels)
@@ -64,9 +72,7 @@ def evaluate(
         pad = np.zeros(tensor.shape[-1], dtype=np.int64)
         all_codes.append(tensor)
         currents.append(z)
-    if membrane.shape[1:3] != (1, 1):
-        raise InputError(f"the last layer has {membrane.shape[1]} x {membrane.shape[2]} positions instead of one")
-    return Reference(tuple(all_codes), tuple(currents), membrane[:, 0, 0])
+    return Reference(tuple(all_codes), tuple(currents), membrane)
 
 
 def _window_sum(tensor: Tensor, size: int) -> Tensor:

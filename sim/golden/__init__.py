@@ -1,0 +1,9 @@
+"""The golden model: executes a compiled program in integers, vectorised over images.
+
+``docs/numerics.md`` is its specification. It needs numpy only.
+"""
+
+from .model import GoldenModel
+from .trace import DescriptorStats, MemoryImage
+
+__all__ = ["DescriptorStats", "GoldenModel", "MemoryImage"]

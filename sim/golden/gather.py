@@ -1,0 +1,139 @@
+"""Sections 1 and 2 of ``docs/numerics.md``: source records to synaptic currents, for many images at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import InputError
+
+from .schedule import NOTHING, PAD, Strip
+
+__all__ = ["Gather"]
+
+_FLOAT32_EXACT, _FLOAT64_EXACT = 1 << 24, 1 << 53
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Checks:
+    """Which results cannot be proven to fit from intervals and are therefore looked at."""
+
+    p_limit: int
+    z_limit: int
+    needed: bool
+
+
+class Gather:
+    """Executes the gather and the weights of one strip.
+
+    Parameters
+    ----------
+    strip : Strip
+    config : Config
+    max_code : int
+        Largest code that any of its sources can hold.
+    """
+
+    def __init__(self, strip: Strip, config: Config, max_code: int) -> None:
+        self._strip = strip
+        pooled = strip.sources.shape[1]
+        largest = max_code * pooled
+        self._used, inverse = np.unique(strip.sources, return_inverse=True)
+        self._used = self._used[self._used >= 0]
+        indices = self._index(inverse.reshape(strip.sources.shape))
+        self._windows, self._taps = _deduplicate(indices)
+        if pooled == 1:
+            self._taps = self._windows[self._taps, 0]  # nothing to sum: straight to the records
+        weights = strip.weights
+        bound = largest * weights.column_gain
+        if bound >= _FLOAT64_EXACT:
+            raise InputError(f"{strip.where}: a current can reach {bound}")
+        self._dtype: Any = np.float32 if bound < _FLOAT32_EXACT else np.float64
+        self._matrix = weights.matrix.astype(self._dtype)
+        sum_bound = largest * weights.matrix.shape[0]
+        p_limit, z_limit = 1 << config.acc_width, 1 << (config.z_width - 1)
+        needed = sum_bound >= p_limit or largest * weights.z_gain >= z_limit
+        self._checks = _Checks(p_limit, z_limit, needed)
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Working memory of one image, roughly."""
+        strip = self._strip
+        positions, taps = self._taps.shape
+        rows = positions * strip.steps_in
+        channels = self._matrix.shape[1]
+        codes = len(self._windows) * strip.steps_in * (self._matrix.shape[0] // taps)
+        size = np.dtype(self._dtype).itemsize
+        steps = strip.fields["timesteps"]
+        return size * (rows * self._matrix.shape[0] + codes) + 32 * positions * channels * steps
+
+    def currents(self, memory: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """z (N, T_in, positions, channels) from the activation memory (N, act_words, banks).
+
+        Raises
+        ------
+        InputError
+            If a P, S, c or partial z does not fit its width.
+        """
+        gathered = self._gather(memory)
+        n, steps, positions, _ = gathered.shape
+        flat = gathered.reshape(n * steps * positions, -1)
+        if self._checks.needed:
+            self._check(flat)
+        z = (flat @ self._matrix).astype(np.int64)
+        return z.reshape(n, steps, positions, -1)
+
+    def _index(self, inverse: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row of the table built by :meth:`_gather`: used records, then the pad record, then nothing."""
+        special = int(np.count_nonzero(np.unique(self._strip.sources) < 0))
+        indices = inverse - special
+        indices = np.where(self._strip.sources == PAD, len(self._used), indices)
+        return np.where(self._strip.sources == NOTHING, len(self._used) + 1, indices)
+
+    def _gather(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
+        """Codes (N, T_in, positions, taps * channels), summed over the pooled positions."""
+        strip, source = self._strip, self._strip.source
+        n, banks = memory.shape[0], memory.shape[2]
+        ring = memory[:, source.act_base : source.act_base + source.number * source.slots]
+        ring = ring.reshape(n, source.number, source.slots * banks)
+        records = self._used + np.arange(strip.steps_in)[:, None]
+        table = np.zeros((n, strip.steps_in, len(self._used) + 2, source.slots * banks), dtype=self._dtype)
+        table[:, :, : len(self._used)] = ring[:, records]
+        if strip.pad is not None:
+            table[:, :, len(self._used)] = strip.pad
+        if self._windows.shape[1] > 1:
+            summed = np.take(table, self._windows[:, 0], axis=2)
+            for column in range(1, self._windows.shape[1]):
+                summed += np.take(table, self._windows[:, column], axis=2)
+            table = summed
+        gathered = np.take(table, self._taps, axis=2)
+        return gathered.reshape(n, strip.steps_in, self._taps.shape[0], -1)
+
+    def _check(self, flat: NDArray[Any]) -> None:
+        """Look at every P, S, c and partial z of this batch."""
+        strip, checks = self._strip, self._checks
+        flat = flat.astype(np.float64)
+        total = flat.sum(axis=1).astype(np.int64)
+        if total.max() >= checks.p_limit:
+            raise InputError(f"{strip.where}: S = {int(total.max())} does not fit the accumulator")
+        partial: dict[int, NDArray[np.int64]] = {}
+        for entry in strip.weights.entries:
+            p = (flat @ entry.bits.astype(np.float64)).astype(np.int64) << entry.shift
+            c = (-p if entry.negate else p) - (total[:, None] if entry.subtract_s else 0)
+            z = c + (0 if entry.first else partial[entry.group])
+            partial[entry.group] = z
+            for name, values in (("P << shift", p), ("c", c), ("z", z)):
+                if values.max() >= checks.z_limit or values.min() < -checks.z_limit:
+                    raise InputError(f"{strip.where}: {name} of group {entry.group} does not fit its width")
+
+
+def _deduplicate(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct pooling windows (windows, pooled) and the window of each (position, tap)."""
+    positions, pooled, taps = indices.shape
+    per_tap = indices.transpose(0, 2, 1).reshape(positions * taps, pooled)
+    windows, inverse = np.unique(per_tap, axis=0, return_inverse=True)
+    return windows, inverse.reshape(positions, taps)

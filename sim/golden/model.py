@@ -1,0 +1,172 @@
+"""The golden model: executes a compiled program on a batch of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import InputError
+
+from . import neuron
+from .dataflow import check_dataflow
+from .gather import Gather
+from .schedule import Schedule, Strip, decode
+from .trace import DescriptorStats, MemoryImage, count_events, memory_image
+
+__all__ = ["GoldenModel"]
+
+_WORKING_BYTES = 48 << 20
+_MAX_BATCH = 256
+
+Codes = NDArray[np.uint8]
+Logits = NDArray[np.int64]
+Observer = Callable[[Strip, Codes, Codes], None]
+
+
+class GoldenModel:
+    """Executes a program exactly as ``docs/numerics.md`` says, on dense memories at the hardware's addresses.
+
+    Parameters
+    ----------
+    program : Program
+    config : Config
+        The configuration the program was compiled for.
+
+    Raises
+    ------
+    InputError
+        If the program is damaged, for another configuration, or makes no sense; one line that names the descriptor.
+    """
+
+    def __init__(self, program: Program, config: Config) -> None:
+        self.program = program
+        self.config = config
+        self.schedule: Schedule = decode(program, config)
+        _, largest = check_dataflow(self.schedule, config)
+        self._gathers = [Gather(strip, config, code) for strip, code in zip(self.schedule.strips, largest, strict=True)]
+        pixels = program.input.height * program.input.width
+        self.input_steps, rest = divmod(self.schedule.input.number, pixels)
+        if rest or program.input.channels != self.schedule.input_channels:
+            raise InputError(
+                f"the program takes {self.schedule.input.number} records of {self.schedule.input_channels} channels, "
+                f"its description {program.input.height} x {program.input.width} x {program.input.channels}"
+            )
+
+    @property
+    def batch(self) -> int:
+        """Images that are computed side by side, so that working memory stays bounded."""
+        largest = max(gather.bytes_per_image for gather in self._gathers)
+        largest += self.config.act_words * self.config.banks
+        return max(1, min(_MAX_BATCH, _WORKING_BYTES // largest))
+
+    def run(self, codes: Codes) -> Logits:
+        """Logits (N, n_outputs) of input codes (N, T_in, H, W, C), or (N, H, W, C) where T_in is 1.
+
+        Raises
+        ------
+        InputError
+            If the codes have another shape, or a value does not fit its width (names the layer).
+        """
+        return np.concatenate([self._execute(part)[1] for part in self._parts(codes)])
+
+    def run_layers(self, codes: Codes) -> tuple[list[Codes], Logits]:
+        """Every layer's output codes (N, T, H, W, C), assembled from its strips, and the logits."""
+        results = [self._layers(part) for part in self._parts(codes)]
+        layers = [np.concatenate(parts) for parts in zip(*(layers for layers, _ in results), strict=True)]
+        return layers, np.concatenate([logits for _, logits in results])
+
+    def statistics(self, codes: Codes) -> list[DescriptorStats]:
+        """Events per descriptor, position and bank of one batch (at most :attr:`batch` images)."""
+        found: list[DescriptorStats] = []
+
+        def observe(strip: Strip, before: Codes, after: Codes) -> None:
+            found.append(count_events(strip, before, after))
+
+        self._execute(self._checked(codes), observe)
+        return found
+
+    def memory_image(self, codes: Codes, descriptor: int) -> MemoryImage:
+        """The memories after ``descriptor`` has run, of one batch (at most :attr:`batch` images)."""
+        memory, _ = self._execute(self._checked(codes), until=descriptor)
+        state, _ = check_dataflow(self.schedule, self.config, until=descriptor)
+        return memory_image(memory, state)
+
+    def input_bytes(self, codes: Codes) -> NDArray[np.uint8]:
+        """What the host sends per image: uint8 array (N, records * channels), record-major."""
+        checked = self._checked(codes)
+        return checked.transpose(0, 2, 3, 1, 4).reshape(len(checked), -1)
+
+    def _checked(self, codes: Codes) -> Codes:
+        image = self.program.input
+        shape = (self.input_steps, image.height, image.width, image.channels)
+        if codes.ndim == 4 and self.input_steps == 1:
+            codes = codes[:, None]
+        if codes.shape[1:] != shape or codes.dtype != np.uint8 or not len(codes):
+            raise InputError(f"input codes are {codes.dtype} {codes.shape}, the program takes uint8 (N, *{shape})")
+        return codes
+
+    def _parts(self, codes: Codes) -> Iterator[Codes]:
+        checked = self._checked(codes)
+        for start in range(0, len(checked), self.batch):
+            yield checked[start : start + self.batch]
+
+    def _layers(self, codes: Codes) -> tuple[list[Codes], Logits]:
+        outputs: dict[int, Codes] = {}
+
+        def observe(strip: Strip, _before: Codes, after: Codes) -> None:
+            outputs[strip.index] = self._target(strip, after)[:, strip.outputs]
+
+        _, logits = self._execute(codes, observe)
+        layers = []
+        for info in self.program.layers:
+            channels, height, width = info.shape
+            tensor = np.zeros((len(codes), info.timesteps, height, width, channels), dtype=np.uint8)
+            for descriptor, first, rows in info.strips if info.spiking else ():
+                if descriptor not in outputs:
+                    raise InputError(f"layer {info.name}: descriptor {descriptor} is no strip")
+                strip = outputs[descriptor].reshape(len(codes), rows, width, info.timesteps, -1)
+                tensor[:, :, first : first + rows] = strip.transpose(0, 3, 1, 2, 4)[..., :channels]
+            layers.append(tensor)
+        return layers, logits
+
+    def _execute(self, codes: Codes, observe: Observer | None = None, until: int | None = None) -> tuple[Codes, Logits]:
+        """Run the schedule; the memory (N, act_words, banks) and the logits."""
+        config, source = self.config, self.schedule.input
+        memory = np.zeros((len(codes), config.act_words, config.banks), dtype=np.uint8)
+        records = np.zeros((len(codes), source.number, source.slots * config.banks), dtype=np.uint8)
+        records[:, :, : codes.shape[-1]] = codes.transpose(0, 2, 3, 1, 4).reshape(len(codes), source.number, -1)
+        words = slice(source.act_base, source.act_base + source.number * source.slots)
+        memory[:, words] = records.reshape(len(codes), -1, config.banks)
+        membrane = np.zeros((len(codes), self.schedule.n_outputs), dtype=np.int64)
+        for strip, gather in zip(self.schedule.strips, self._gathers, strict=True):
+            if until is not None and strip.index > until:
+                break
+            before = memory.copy() if observe else memory
+            outputs, membrane = neuron.update(strip, config, gather.currents(memory))
+            if strip.fields["spiking"]:
+                self._store(strip, memory, outputs)
+            if observe:
+                observe(strip, before, memory)
+        return memory, membrane[:, : self.schedule.n_outputs]
+
+    def _target(self, strip: Strip, memory: Codes) -> Codes:
+        """The target's ring as records: (N, ring, slots * banks). A copy where the slice is not contiguous."""
+        target = strip.target
+        words = memory[:, target.act_base : target.act_base + target.number * target.slots]
+        return words.reshape(len(memory), target.number, target.slots * self.config.banks)
+
+    def _store(self, strip: Strip, memory: Codes, outputs: Codes) -> None:
+        """Write codes (N, T, positions, channels) to the strip's records."""
+        target = strip.target
+        n, _, _, channels = outputs.shape
+        room = target.slots * self.config.banks
+        if channels > room and outputs[..., room:].any():
+            raise InputError(f"{strip.where}: channels beyond {room} fire, their record has {target.slots} words")
+        records = np.zeros((n, *strip.outputs.shape, room), dtype=np.uint8)
+        records[..., : min(channels, room)] = outputs[..., :room].transpose(0, 2, 1, 3)
+        words = target.act_base + strip.outputs[:, :, None] * target.slots + np.arange(target.slots)
+        memory[:, words.ravel()] = records.reshape(n, -1, self.config.banks)

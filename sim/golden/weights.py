@@ -1,0 +1,172 @@
+"""Weight planes and slot program of a layer, brought back to one integer matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["LaneEntry", "LayerWeights", "WeightStore"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LaneEntry:
+    """One valid slot entry with the weight bits of its lanes.
+
+    Parameters
+    ----------
+    group, shift, negate, subtract_s, first, final :
+        As in the contract.
+    bits : uint8 array (taps * channels, neuron_lanes)
+        Channels of a record in ascending order, bank padding included.
+    """
+
+    group: int
+    shift: int
+    negate: bool
+    subtract_s: bool
+    first: bool
+    final: bool
+    bits: NDArray[np.uint8]
+
+    def coefficients(self) -> NDArray[np.int64]:
+        """What one code adds to ``c``: int64 array (taps * channels, neuron_lanes)."""
+        shifted = self.bits.astype(np.int64) << self.shift
+        return (-shifted if self.negate else shifted) - int(self.subtract_s)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """All passes of a layer together.
+
+    Parameters
+    ----------
+    matrix : int64 array (taps * channels, groups * neuron_lanes)
+        ``z = codes @ matrix``.
+    entries : tuple of LaneEntry
+        In the order in which they are drained.
+    z_gain : int
+        Bound of every P << shift, c and partial z per unit of the largest (pooled) code.
+    column_gain : int
+        Largest sum of absolute weights of one output.
+    """
+
+    matrix: NDArray[np.int64]
+    entries: tuple[LaneEntry, ...]
+    z_gain: int
+    column_gain: int
+
+
+class WeightStore:
+    """Reads weight rows and slot entries of a program.
+
+    Parameters
+    ----------
+    program : Program
+    config : Config
+    """
+
+    def __init__(self, program: Program, config: Config) -> None:
+        self._config = config
+        self._slot = program.slot
+        self._rows = len(program.weight) // (config.banks * config.weight_words)
+        words = np.ascontiguousarray(program.weight, dtype="<u4").view(np.uint8)
+        bits = np.unpackbits(words.reshape(self._rows, config.banks, -1), axis=-1, bitorder="little")
+        self._bits = bits[:, :, : config.lanes]
+        if bits[:, :, config.lanes :].any():
+            raise InputError("weight words set bits beyond the last lane")
+        self._cache: dict[tuple[int, ...], LayerWeights] = {}
+
+    def layer(self, fields: dict[str, int], where: str) -> LayerWeights:
+        """Weights of a LAYER descriptor. Raises InputError if they are not all in the program, or make no sense."""
+        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots")
+        key = tuple(fields[name] for name in names)
+        if key not in self._cache:
+            self._cache[key] = self._decode(fields, where)
+        return self._cache[key]
+
+    def _decode(self, fields: dict[str, int], where: str) -> LayerWeights:
+        entries = tuple(self._entries(fields, where))
+        _check_order(entries, where)
+        lanes = self._config.neuron_lanes
+        groups = max(entry.group for entry in entries) + 1
+        rows = entries[0].bits.shape[0]
+        matrix = np.zeros((rows, groups * lanes), dtype=np.int64)
+        z_gain = 0
+        for entry in entries:
+            columns = slice(entry.group * lanes, (entry.group + 1) * lanes)
+            matrix[:, columns] += entry.coefficients()
+            shifted = entry.bits.astype(np.int64) << entry.shift
+            z_gain = max(z_gain, _bound(shifted), _bound(entry.coefficients()), _bound(matrix[:, columns]))
+        return LayerWeights(matrix, entries, z_gain, int(np.abs(matrix).sum(axis=0).max()))
+
+    def _entries(self, fields: dict[str, int], where: str) -> Iterator[LaneEntry]:
+        """Valid entries in drain order."""
+        config = self._config
+        for index in range(fields["n_passes"]):
+            bits = self._pass_bits(fields, index, where)
+            for slot in range(config.slots):
+                number = fields["slot_base"] + index * config.slots + slot
+                if number >= len(self._slot):
+                    raise InputError(f"{where}: slot entry {number} of {len(self._slot)}")
+                entry = _slot_entry(int(self._slot[number]), f"{where}: slot entry {number}")
+                if not entry["valid"]:
+                    continue
+                if entry["group"] >= config.layer_groups:
+                    raise InputError(
+                        f"{where}: slot entry {number} has group {entry['group']} of {config.layer_groups}"
+                    )
+                lanes = bits[:, slot * config.neuron_lanes : (slot + 1) * config.neuron_lanes]
+                yield LaneEntry(
+                    group=entry["group"], shift=entry["shift"], negate=bool(entry["negate"]),
+                    subtract_s=bool(entry["subtract_s"]), first=bool(entry["first"]), final=bool(entry["final"]),
+                    bits=lanes,
+                )  # fmt: skip
+
+    def _pass_bits(self, fields: dict[str, int], index: int, where: str) -> NDArray[np.uint8]:
+        """Weight bits of one pass: (taps * channels, lanes)."""
+        rows = fields["n_tap_y"] * fields["n_tap_x"] * fields["src_slots"]
+        start = fields["w_base"] + index * fields["w_pass_stride"]
+        if start + rows > self._rows:
+            raise InputError(f"{where}: weight rows {start}..{start + rows - 1} of {self._rows}")
+        # row = tap, channel index; together with the bank that is (tap, channel) in ascending order
+        return self._bits[start : start + rows].reshape(rows * self._config.banks, self._config.lanes)
+
+
+def _bound(matrix: NDArray[np.int64]) -> int:
+    """Largest magnitude of ``x @ matrix`` for 0 <= x <= 1."""
+    positive = np.maximum(matrix, 0).sum(axis=0).max()
+    negative = np.maximum(-matrix, 0).sum(axis=0).max()
+    return int(max(positive, negative))
+
+
+def _slot_entry(word: int, where: str) -> dict[str, int]:
+    try:
+        return contract.unpack(contract.SLOT_FIELDS, [word])
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _check_order(entries: tuple[LaneEntry, ...], where: str) -> None:
+    """Every group starts with ``first``, ends with ``final``, once, and groups end in ascending order."""
+    if not entries:
+        raise InputError(f"{where}: the slot program has no valid entry")
+    begun: set[int] = set()
+    finished: list[int] = []
+    for entry in entries:
+        if entry.first == (entry.group in begun) or entry.group in finished:
+            raise InputError(f"{where}: the slot program starts group {entry.group} never or twice")
+        begun.add(entry.group)
+        if entry.final:
+            finished.append(entry.group)
+    if set(finished) != begun:
+        raise InputError(f"{where}: the slot program never finishes group {min(begun - set(finished))}")
+    if finished != list(range(len(finished))):
+        raise InputError(f"{where}: the slot program finishes groups out of order: {finished}")
