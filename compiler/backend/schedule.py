@@ -98,7 +98,7 @@ class _Planner:
 
     def simulate(self, first: int, last: int, rings: Sequence[int], deepest: bool) -> tuple[Strip, ...] | None:
         """Strips of a segment, always of the deepest (or shallowest) layer that can run; None if it gets stuck."""
-        heights = [self.tensors[i + 1].height for i in range(first, last)]
+        heights = self._heights(first, last)
         produced = [0] * len(heights)
         strips: list[Strip] = []
         order = range(len(heights))[:: -1 if deepest else 1]
@@ -114,10 +114,16 @@ class _Planner:
                 return None
         return tuple(strips)
 
+    def _heights(self, first: int, last: int) -> list[int]:
+        """Output rows of layers ``first .. last-1``."""
+        return [self.tensors[i + 1].height for i in range(first, last)]
+
     def _runnable(self, first: int, produced: Sequence[int], rings: Sequence[int], index: int) -> int:
         """Rows that layer ``first + index`` can compute now."""
         axis = self.walks[first + index].y
         done = produced[index]
+        if first + index == len(self.walks) - 1 and list(produced[:-1]) != self._heights(first, first + index):
+            return 0  # the logits stay in the membrane memory, so nothing may run after the output layer
         limit = self.tensors[first + 1 + index].height
         if self.hints.max_strip_rows is not None:
             limit = min(limit, done + self.hints.max_strip_rows)
