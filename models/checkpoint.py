@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ _KEY = "reverb_fpga"
 _INFO = "reverb_fpga_info"
 _MAX_HEADER = 16 << 20
 _MAX_FILE = 4 << 30
-_DTYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 Array = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ class Checkpoint:
     info: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file beside `path` and rename it into place; never leaves half a file."""
     try:
         from safetensors.numpy import save_file
@@ -68,7 +68,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.generic]], metada
         temporary.unlink(missing_ok=True)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Tensors and metadata of a safetensors file from a stranger.
 
     Read here and not with the library, which reports some defects late or as panics, and so that describing a model
@@ -106,7 +106,7 @@ def _not_a_checkpoint(path: Path, head: bytes) -> str:
     return f"{path}: not a checkpoint, or a truncated one (expected a .safetensors file)"
 
 
-def _tensor(path: Path, name: str, entry: object, body: bytes) -> NDArray[np.generic]:
+def _tensor(path: Path, name: str, entry: object, body: bytes) -> NDArray[Any]:
     where = f"{path}: damaged checkpoint: tensor {name!r:.80}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{where} has a malformed header entry")
@@ -146,7 +146,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(spec, _checked(path, spec, tensors), _info(path, metadata.get(_INFO, "{}")))
 
 
-def _checked(path: Path, spec: NetworkSpec, tensors: Mapping[str, NDArray[np.generic]]) -> dict[str, Array]:
+def _checked(path: Path, spec: NetworkSpec, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
     expected = spec.tensor_shapes()
     for name in tensors:
         if name not in expected:

@@ -44,7 +44,7 @@ class _Lif(torch.autograd.Function):
         return torch.stack(spikes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         tau, v_th, below, binary, static = ctx.settings
         results: list[Tensor] = []
         carried: Tensor | None = None

@@ -35,7 +35,7 @@ class _Binarise(torch.autograd.Function):
         return sign_plus(weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (weight,) = ctx.saved_tensors
         return grad * (weight.abs() <= 1)
 
@@ -76,7 +76,7 @@ class _MultibitSte(torch.autograd.Function):
         return integers * scale.reshape(-1, *([1] * (weight.dim() - 1)))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 
 
@@ -102,7 +102,7 @@ class _Round(torch.autograd.Function):
         return torch.floor(shifted).clamp_(0, top)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, gain, shifted = ctx.saved_tensors
         inside = torch.ops.aten.hardtanh_backward(grad, shifted, 0.5, ctx.top + 0.5)
         return inside * gain, (inside * x).sum_to_size(gain.shape), None

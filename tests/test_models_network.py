@@ -93,7 +93,8 @@ def test_codes_are_integers_that_reproduce_the_input_of_the_map(bits: int, v_th:
     for layer, trace in zip(network.stages(), traces, strict=True):
         if trace.events is not None:
             code = codes[trace.name]
-            assert int(code.min()) >= 0 and int(code.max()) <= 2**bits - 1
+            assert int(code.min()) >= 0
+            assert int(code.max()) <= 2**bits - 1
             torch.testing.assert_close(trace.events, code * layer.in_scale.detach())
     with torch.no_grad():
         assert torch.equal(logits, network(pixels()))  # tracing changes nothing
@@ -169,6 +170,6 @@ def test_description_names_the_layer_that_does_not_fit() -> None:
 
     spec = build("cnv", DATA, Options(width=0.125)).spec
     wrong = (*spec.layers[:2], dataclasses.replace(spec.layers[2], in_channels=9), *spec.layers[3:])
-    with pytest.raises(InputError, match="conv3.*in_channels is 9"):
+    with pytest.raises(InputError, match=r"conv3.*in_channels is 9"):
         dataclasses.replace(spec, layers=wrong)
     assert NetworkSpec.from_json(spec.to_json()) == spec

@@ -1,0 +1,180 @@
+"""Checkpoints: round trip, and whatever a stranger may hand us in their place."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_tensors
+from reverb_fpga.models.description import InputSpec, NetworkSpec
+from reverb_fpga.models.network import Network
+from reverb_fpga.models.testing import randomise
+from reverb_fpga.models.zoo import DatasetSpec, Options, build
+
+DATA = DatasetSpec("toy", InputSpec(1, 28, 28, (73,), (90.0,)), tuple("abc"))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return randomise(build("fmnist", DATA, Options(act_bits=8, timesteps=2, v_th=0.25, width=0.125)), seed=1)
+
+
+@pytest.fixture
+def saved(network: Network, tmp_path: Path) -> Path:
+    return save_checkpoint(network, tmp_path / "net.safetensors", {"accuracy": 92.5})
+
+
+def test_round_trip(network: Network, saved: Path) -> None:
+    checkpoint = read_checkpoint(saved)
+    assert checkpoint.spec == network.spec
+    assert checkpoint.info == {"accuracy": 92.5}
+    again = load_checkpoint(saved)
+    images = torch.randint(0, 256, (3, 1, 28, 28))
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+    assert [file.name for file in saved.parent.iterdir()] == [saved.name]  # no temporary file is left
+
+
+def test_reading_needs_no_torch(saved: Path) -> None:
+    code = (
+        "import sys; from reverb_fpga.models.checkpoint import read_checkpoint; import reverb_fpga.models.data;"
+        f"read_checkpoint({str(saved)!r}); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class _Bomb:
+    def __reduce__(self) -> Any:
+        return (print, ("executed",))
+
+
+def test_pickles_are_refused_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, zipped = tmp_path / "a.pt", tmp_path / "b.pt"
+    plain.write_bytes(pickle.dumps(_Bomb()))
+    torch.save({"x": torch.zeros(2)}, zipped)
+    for path in (plain, zipped):
+        with pytest.raises(InputError, match="pickle checkpoint"):
+            read_checkpoint(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_every_truncation_is_one_clear_error(saved: Path) -> None:
+    data = saved.read_bytes()
+    header = 8 + struct.unpack("<Q", data[:8])[0]
+    for size in {0, 1, 7, 8, 9, header - 1, header, header + 1, len(data) - 1}:
+        saved.write_bytes(data[:size])
+        with pytest.raises(InputError):
+            read_checkpoint(saved)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_checkpoint(tmp_path / "nothing.safetensors")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_checkpoint(tmp_path)
+
+
+def _rewrite(path: Path, network: Network, change: Any) -> None:
+    state = network.state_dict()
+    tensors = {name: state[name].numpy().copy() for name in network.spec.tensor_shapes()}
+    metadata = {"reverb_fpga": network.spec.to_json()}
+    change(tensors, metadata)
+    write_tensors(path, tensors, metadata)
+
+
+def _set(name: str, value: Any) -> Any:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        tensors[name] = value(tensors[name])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: t.pop("layers.0.weight"), "layers.0.weight is missing"),
+        (lambda t, m: t.update(extra=np.zeros(1, np.float32)), "'extra' does not belong"),
+        (_set("layers.1.alpha", lambda a: a[:-1]), "layers.1.alpha is float32"),
+        (_set("layers.1.alpha", lambda a: a.astype(np.int64)), "layers.1.alpha is int64"),
+        (_set("layers.1.alpha", lambda a: a.astype(np.float64)), "has type 'F64'"),
+        (_set("layers.1.weight", lambda a: a * np.float32("nan")), "not finite"),
+        (_set("layers.1.in_scale", lambda a: a * 0), "in_scale must be positive"),
+        (_set("layers.1.bn.running_var", lambda a: a - 1e9), "running_var must not be negative"),
+        (lambda t, m: m.pop("reverb_fpga"), "without a reverb-fpga description"),
+        (lambda t, m: m.update(reverb_fpga="{"), "not valid JSON"),
+        (lambda t, m: m.update(reverb_fpga="[" * 100_000), "not valid JSON"),
+        (lambda t, m: m.update(reverb_fpga_info="[1]"), "training notes"),
+    ],
+)
+def test_every_tensor_is_checked(network: Network, tmp_path: Path, change: Any, message: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    _rewrite(path, network, change)
+    with pytest.raises(InputError) as error:
+        read_checkpoint(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_offsets_outside_the_file(saved: Path) -> None:
+    data = saved.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    for offsets, shape in (([0, 1 << 39], [1 << 37]), ([-4, 0], [1]), ([0, 4], [-1]), ([0, 4], [1.0]), ([4, 0], [1])):
+        header["layers.1.in_scale"] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+        text = json.dumps(header).encode()
+        saved.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+        with pytest.raises(InputError, match="damaged checkpoint"):
+            read_checkpoint(saved)
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [leaf for key, entry in value.items() for leaf in _leaves(entry, (*path, key))] + [path]
+    if isinstance(value, list):
+        return [leaf for key, entry in enumerate(value) for leaf in _leaves(entry, (*path, key))] + [path]
+    return [path]
+
+
+@pytest.mark.parametrize("junk", [None, True, -1, 1e400, "x" * 300, [], {}, 10**30, "\x1b[31m"])
+def test_no_field_of_a_description_is_trusted(network: Network, junk: Any) -> None:
+    """Any field replaced by junk gives InputError, or another valid description."""
+    text = network.spec.to_json()
+    for path in _leaves(json.loads(text)):
+        value = json.loads(text)
+        place = value
+        for key in path[:-1]:
+            place = place[key]
+        if path:
+            place[path[-1]] = junk
+        else:
+            value = junk
+        message = ""
+        try:
+            NetworkSpec.from_json(json.dumps(value))
+        except InputError as error:
+            message = str(error)
+        assert "\n" not in message
+        assert "\x1b" not in message
+
+
+def test_unknown_and_missing_fields_are_named(network: Network) -> None:
+    value = json.loads(network.spec.to_json())
+    value["layers"][1]["colour"] = "red"
+    with pytest.raises(InputError, match=r"layers\[1\]: has unknown fields: colour"):
+        NetworkSpec.from_json(json.dumps(value))
+    del value["layers"][1]["colour"], value["layers"][1]["pool"]
+    with pytest.raises(InputError, match=r"layers\[1\]: lacks pool"):
+        NetworkSpec.from_json(json.dumps(value))
+    value["format"] = 99
+    with pytest.raises(InputError, match="version 99 is not supported"):
+        NetworkSpec.from_json(json.dumps(value))

@@ -1,0 +1,177 @@
+"""Data set readers on tiny generated files, good and bad."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.data import load_split, statistics
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (7, 28, 28), dtype=np.uint8)
+LABELS = np.arange(7, dtype=np.uint8)
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(folder: Path, packed: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in (("t10k-images-idx3-ubyte", IMAGES), ("t10k-labels-idx1-ubyte", LABELS)):
+        data = idx(array)
+        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(data) if packed else data)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("mnist", ""),
+        ("mnist", "mnist"),
+        ("mnist", "MNIST/raw"),
+        ("fashion-mnist", "fashion-mnist"),
+        ("fashion-mnist", "FashionMNIST/raw"),
+    ],
+)
+def test_idx_in_every_usual_place(tmp_path: Path, name: str, folder: str, packed: bool) -> None:
+    write_idx(tmp_path / folder, packed)
+    data = load_split(name, tmp_path, "test")
+    assert np.array_equal(data.images[..., 0], IMAGES)
+    assert data.labels.tolist() == list(range(7))
+    assert data.labels.dtype == np.int64
+    assert len(data.classes) == 10
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data + b"x",
+        lambda data: b"\x00\x00\x0d\x03" + data[4:],
+        lambda data: data[:9],
+        lambda data: b"",
+        lambda data: gzip.compress(data)[:-20],
+        lambda data: gzip.compress(data)[:30] + b"\xff" * 50,
+    ],
+)
+def test_damaged_idx(tmp_path: Path, damage: object) -> None:
+    write_idx(tmp_path, False)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(damage(idx(IMAGES)))  # type: ignore[operator]
+    with pytest.raises(InputError, match="t10k-images"):
+        load_split("mnist", tmp_path, "test")
+
+
+def test_labels_are_checked(tmp_path: Path) -> None:
+    write_idx(tmp_path, False)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS + 7))
+    with pytest.raises(InputError, match=r"outside 0\.\.9"):
+        load_split("mnist", tmp_path, "test")
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS[:3]))
+    with pytest.raises(InputError, match="7 images but 3 labels"):
+        load_split("mnist", tmp_path, "test")
+
+
+CIFAR = RNG.integers(0, 256, (4, 3072), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("folder", ["", "cifar10", "cifar-10-batches-bin"])
+def test_cifar10_binary(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    records = np.concatenate([np.arange(4, dtype=np.uint8)[:, None], CIFAR], axis=1)
+    (tmp_path / folder / "test_batch.bin").write_bytes(records.tobytes())
+    data = load_split("cifar10", tmp_path, "test")
+    assert data.labels.tolist() == [0, 1, 2, 3]
+    assert np.array_equal(data.images[2, 5, 9], CIFAR[2].reshape(3, 32, 32)[:, 5, 9])
+    (tmp_path / folder / "test_batch.bin").write_bytes(records.tobytes()[:-1])
+    with pytest.raises(InputError, match="whole records of 3073"):
+        load_split("cifar10", tmp_path, "test")
+
+
+def test_cifar100_binary_takes_the_fine_label(tmp_path: Path) -> None:
+    labels = np.array([[9, 80], [3, 99]], np.uint8)
+    (tmp_path / "test.bin").write_bytes(np.concatenate([labels, CIFAR[:2]], axis=1).tobytes())
+    assert load_split("cifar100", tmp_path, "test").labels.tolist() == [80, 99]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_cifar_python_batches(tmp_path: Path, protocol: int) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for number in range(1, 6):
+        batch = {b"batch_label": b"x", b"labels": [number] * 4, b"data": CIFAR, b"filenames": [b"a.png"] * 4}
+        (folder / f"data_batch_{number}").write_bytes(pickle.dumps(batch, protocol=protocol))
+    data = load_split("cifar10", tmp_path, "train")
+    assert data.images.shape == (20, 32, 32, 3)
+    assert np.array_equal(data.images[4:8], CIFAR.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1))
+    assert data.labels.tolist() == [n for n in range(1, 6) for _ in range(4)]
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.system, ("touch executed",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps({b"data": _Bomb(), b"labels": [0]}),
+        pickle.dumps([1, 2]),
+        pickle.dumps({b"data": CIFAR.astype(float), b"labels": [0] * 4}),
+        pickle.dumps({b"data": CIFAR, b"labels": [0, 1]}),
+        pickle.dumps({b"data": CIFAR, b"labels": ["a"] * 4}),
+        pickle.dumps({b"data": np.array([_Bomb()], dtype=object), b"labels": [0]}),
+        pickle.dumps({b"data": CIFAR, b"labels": [0] * 4})[:-40],
+        b"",
+        b"cos\nsystem\n(S'touch executed'\ntR.",
+        b"not a pickle",
+    ],
+)
+def test_hostile_pickles_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_batch").write_bytes(content)
+    with pytest.raises(InputError, match="test_batch"):
+        load_split("cifar10", tmp_path, "test")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_folder_of_pictures(tmp_path: Path) -> None:
+    for index, name in enumerate(("cat", "dog")):
+        place = tmp_path / "test" / name
+        place.mkdir(parents=True)
+        Image.new("RGB", (6, 4), (10 * index, 20, 30)).save(place / "a.png")
+    data = load_split("folder", tmp_path, "test")
+    assert data.classes == ("cat", "dog")
+    assert data.images.shape == (2, 4, 6, 3)
+    assert data.images[1, 0, 0].tolist() == [10, 20, 30]
+    Image.new("RGB", (5, 4)).save(tmp_path / "test" / "dog" / "b.png")
+    with pytest.raises(InputError, match=r"b\.png"):
+        load_split("folder", tmp_path, "test")
+    (tmp_path / "test" / "dog" / "b.png").write_bytes(b"\x89PNG nonsense")
+    with pytest.raises(InputError, match="not a readable image"):
+        load_split("folder", tmp_path, "test")
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such data folder"):
+        load_split("mnist", tmp_path / "nowhere", "test")
+    for name in ("mnist", "fashion-mnist", "cifar10", "cifar100", "folder"):
+        with pytest.raises(InputError, match=r"not found|no such folder"):
+            load_split(name, tmp_path, "train")
+    with pytest.raises(InputError, match="unknown data set"):
+        load_split("imagenet", tmp_path, "train")
+
+
+def test_statistics() -> None:
+    images = RNG.integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    mean, std = statistics(images)
+    assert mean == tuple(round(float(images[..., c].mean())) for c in range(3))
+    assert std == pytest.approx([images[..., c].std() for c in range(3)], abs=1e-3)

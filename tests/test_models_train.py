@@ -1,0 +1,148 @@
+"""Training on a toy data set: it learns, resumes exactly, and repeats itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.activity import activity_penalty, expected_density, set_initial_density
+from reverb_fpga.models.augment import Augmentation, TrainingSet
+from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
+from reverb_fpga.models.data import ImageSet, load_split
+from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.network import LayerTrace
+from reverb_fpga.models.train import Progress, Trainer, TrainSettings, evaluate
+from reverb_fpga.models.zoo import DatasetSpec, Options, build
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 28x28 pictures: a bright patch whose place tells the class, as idx files."""
+    folder = tmp_path_factory.mktemp("data") / "mnist"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for stem, count in (("train", 400), ("t10k", 100)):
+        labels = rng.integers(0, 3, count).astype(np.uint8)
+        images = rng.integers(0, 90, (count, 28, 28)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 + 7 * label : 11 + 7 * label, 8:20] += 120
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
+            (folder / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def settings(data_dir: Path) -> TrainSettings:
+    options = Options(act_bits=8, width=0.125)
+    return TrainSettings(
+        "scnn5", "mnist", str(data_dir), options, Augmentation(1, False), epochs=4, batch_size=32, lr=5e-3,
+        activity_penalty=0.5, qat_start=0.5, seed=3,
+    )  # fmt: skip
+
+
+def test_learns_and_leaves_what_it_promises(settings: TrainSettings, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    result = Trainer(settings, tmp_path / "run", progress=seen.append).run()
+    assert result.accuracy > 90
+    assert 0 < result.density < 1
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        "best.safetensors", "last.safetensors", "metrics.jsonl", "curve.png", "settings.json", "result.json",
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["quantised"] for line in lines] == [False, False, True, True]
+    assert set(lines[0]["densities"]) == {"conv2", "conv3", "conv4", "fc1"}
+    assert len(seen) == 4 * seen[0].steps
+    checkpoint = read_checkpoint(tmp_path / "run/best.safetensors")
+    assert checkpoint.info["accuracy"] == pytest.approx(result.accuracy, abs=1e-3)
+    again = evaluate(load_checkpoint(tmp_path / "run/best.safetensors"), load_split("mnist", settings.data_dir, "test"))
+    assert again == result
+
+
+def test_resumed_equals_uninterrupted(settings: TrainSettings, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    Trainer(settings, tmp_path / "whole").run()
+
+    class Interrupted(Exception):
+        pass
+
+    for stop in (1, 3):  # once in the float phase, once after rounding began
+
+        def interrupt(state: Progress, stop: int = stop) -> None:
+            if state.epoch == stop and state.step == 2:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            Trainer(settings, tmp_path / "parts", resume=stop > 1, progress=interrupt).run()
+    Trainer(settings, tmp_path / "parts", resume=True).run()
+    for file in ("best.safetensors", "last.safetensors"):
+        whole, notes = read_tensors(tmp_path / "whole" / file)
+        parts, others = read_tensors(tmp_path / "parts" / file)
+        assert notes == others
+        assert all(np.array_equal(whole[name], parts[name]) for name in whole | parts)
+
+
+def test_resume_refuses_other_settings_and_nothing(settings: TrainSettings, tmp_path: Path) -> None:
+    short = replace(settings, epochs=1)
+    with pytest.raises(InputError, match="nothing to resume"):
+        Trainer(short, tmp_path, resume=True)
+    Trainer(short, tmp_path).run()
+    with pytest.raises(InputError, match="already holds a run"):
+        Trainer(short, tmp_path)
+    with pytest.raises(InputError, match="differ"):
+        Trainer(replace(short, lr=1e-4), tmp_path, resume=True)
+
+
+def test_start_from_a_checkpoint_with_time_added(settings: TrainSettings, tmp_path: Path) -> None:
+    first = Trainer(settings, tmp_path / "one").run()
+    options = replace(settings.options, timesteps=2, v_th=0.25)
+    init = str(tmp_path / "one/best.safetensors")
+    tuned = replace(settings, options=options, init=init, epochs=1, lr=1e-3, qat_start=0.0)
+    assert Trainer(tuned, tmp_path / "two").run().accuracy > min(90.0, first.accuracy) - 5
+    with pytest.raises(InputError, match="does not fit"):
+        Trainer(replace(tuned, options=replace(options, width=0.25)), tmp_path / "three")
+
+
+def test_batches_follow_from_seed_and_epoch() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 8, 6, 3), dtype=np.uint8)
+    data = ImageSet(images, np.arange(50), tuple(map(str, range(50))))
+    training = TrainingSet(data, Augmentation(2, True, 3), (1, 2, 3))
+    one, two = list(training.epoch(16, 5, 0)), list(training.epoch(16, 5, 0))
+    assert len(one) == 3
+    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one[0][1], next(training.epoch(16, 5, 1))[1])
+    assert one[0][0].shape == (16, 3, 8, 6)
+
+
+def test_without_augmentation_images_are_unchanged() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 5, 5, 1), dtype=np.uint8)
+    training = TrainingSet(ImageSet(images, np.arange(20), tuple("x" * 20)), Augmentation(0, False), (0,))
+    for batch, labels in training.epoch(10, 0, 0):
+        assert torch.equal(batch, torch.from_numpy(images[labels]).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("v_th", [0.0, 0.25])
+def test_expected_density_is_the_measured_one(v_th: float) -> None:
+    shape = DatasetSpec("toy", InputSpec(1, 28, 28, (128,), (70.0,)), tuple("abc"))
+    network = build("fmnist", shape, Options(act_bits=8, v_th=v_th), seed=1)
+    set_initial_density(network, 0.3)
+    pixels = torch.randint(0, 256, (32, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    network.initialise_scales(pixels)
+    traces: list[LayerTrace] = []
+    with torch.no_grad():
+        network.train()
+        network(pixels, traces)
+    layers = network.stages()
+    for layer, consumer, trace in zip(layers[:-1], layers[1:], traces[1:], strict=True):
+        assert trace.events is not None
+        measured = float((trace.events != 0).float().mean())
+        assert expected_density(layer, consumer).item() == pytest.approx(measured, abs=0.05)
+    assert activity_penalty(network, 1.0).item() == 0
+    assert activity_penalty(network, 0.1).item() > 0
