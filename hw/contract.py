@@ -301,6 +301,8 @@ class LinkStatus(enum.IntEnum):
     BAD_OFFSET = 4
     NOT_READY = 5
     BAD_FRAME = 6
+    BAD_SEQUENCE = 7
+    CORE_TIMEOUT = 8
 
 
 CRC32_POLY = 0x04C11DB7  # IEEE 802.3, reflected, as zlib.crc32
