@@ -261,6 +261,9 @@ def _check_loops(fields: dict[str, int], config: Config, where: str) -> None:
         raise InputError(f"{where}: {fields['timesteps']} time steps, at most {config.max_timesteps}")
     if fields["t_src"] != (1 if fields["static_input"] else fields["timesteps"]):
         raise InputError(f"{where}: reads {fields['t_src']} steps of its source for {fields['timesteps']} of its own")
+    for name in ("src_row0", "src_row_step", "src_row_pool", "src_row_tap"):
+        if fields[name] >= fields["src_ring"]:  # the walker subtracts the ring at most once
+            raise InputError(f"{where}: {name} = {fields[name]} is not within the ring of {fields['src_ring']} records")
     entries = fields["n_pool_y"] * fields["n_pool_x"] * fields["n_tap_y"] * fields["n_tap_x"]
     if entries > config.table_entries:
         raise InputError(f"{where}: gathers {entries} records per position, the table holds {config.table_entries}")

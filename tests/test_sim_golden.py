@@ -1,0 +1,255 @@
+"""The golden model against direct evaluation, and its refusal of damaged and senseless programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from strategies import Case, Images, Neurons, Profile, build, meta_of, specs
+
+from reverb_fpga.compiler import reference
+from reverb_fpga.compiler.backend import Hints, lower
+from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.program import Program, sections_crc32
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.config import preset
+from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.sim.golden import GoldenModel
+
+TINY = preset("tiny")
+DETERMINISTIC = settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+
+
+def compiled(case: Case) -> Program:
+    """The case's program; the example is dropped if the tiny overlay cannot hold it."""
+    try:
+        return lower(case.network, TINY, meta_of(case.network), case.hints)
+    except InputError as error:
+        assume("too large" not in str(error))
+        raise
+
+
+def require_equal(case: Case, program: Program) -> None:
+    expected = reference.evaluate(case.network, case.codes)
+    layers, logits = GoldenModel(program, TINY).run_layers(case.codes)
+    for info, codes, found in zip(program.layers, expected.codes, layers, strict=True):
+        np.testing.assert_array_equal(found, codes, err_msg=info.name)
+    np.testing.assert_array_equal(logits, expected.logits)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_random_programs_equal_reference(profile: Profile) -> None:
+    @DETERMINISTIC
+    @given(specs(profile))
+    def check(spec) -> None:  # type: ignore[no-untyped-def]
+        case = build(spec)
+        require_equal(case, compiled(case))
+
+    check()
+
+
+@pytest.mark.parametrize("images", [Images.ZERO, Images.FULL])
+@pytest.mark.parametrize("neurons", Neurons)
+def test_extremes_equal_reference(images: Images, neurons: Neurons) -> None:
+    @settings(DETERMINISTIC, max_examples=5)
+    @given(specs())
+    def check(spec) -> None:  # type: ignore[no-untyped-def]
+        layers = tuple(dataclasses.replace(layer, neurons=neurons, extreme_weights=True) for layer in spec.layers)
+        case = build(dataclasses.replace(spec, images=images, layers=layers))
+        require_equal(case, compiled(case))
+
+    check()
+
+
+def _small() -> Case:
+    """Two channels, 4 x 4, T = 2, one convolution and a linear layer, in strips of one row with rings of three."""
+    rng = np.random.default_rng(5)
+
+    def layer(name: str, shape: tuple[int, ...], padding: int, spiking: bool) -> IntLayer:
+        channels = shape[0]
+        return IntLayer(
+            name=name, weight=rng.choice([-1, 1], shape), kind=WeightKind.BINARY, bits=1, stride=1, padding=padding,
+            in_pool=1, out_pool=1, gain=np.full(channels, 300), r_shift=3, bias=np.full(channels, 5000),
+            threshold=np.full(channels, 500), tau_q=64 if spiking else 256, code_max=255, spiking=spiking,
+        )  # fmt: skip
+
+    source = IntInput(2, 4, 4, np.array([7, 0], dtype=np.uint8))
+    layers = (layer("conv", (6, 2, 3, 3), 1, True), layer("linear", (3, 6, 4, 4), 0, False))
+    network = IntNetwork(source, layers, 2, False)
+    codes = rng.integers(0, 256, (3, 2, 4, 4, 2), dtype=np.uint8)
+    return Case(network, Hints(max_strip_rows=1), codes)
+
+
+def changed(program: Program, index: int, values: Mapping[str, int]) -> Program:
+    """The program with fields of one descriptor replaced and its hash mended."""
+    opcode, fields = program.descriptor(index)
+    words = contract.pack(contract.DESCRIPTOR_FIELDS[opcode], {**fields, **values}, DESCRIPTOR_WORDS)
+    desc = program.desc.copy()
+    desc[index * DESCRIPTOR_WORDS : (index + 1) * DESCRIPTOR_WORDS] = words
+    mended = dataclasses.replace(program, desc=desc)
+    if "crc32" in values or index == 0:
+        return mended
+    return changed(mended, 0, {"crc32": sections_crc32(mended.sections())})
+
+
+def test_memory_image_holds_what_layers_hold() -> None:
+    case = _small()
+    program = compiled(case)
+    model = GoldenModel(program, TINY)
+    layers, _ = model.run_layers(case.codes)
+    descriptor = program.layers[0].strips[-1][0]
+    image = model.memory_image(case.codes, descriptor)
+    _, fields = program.descriptor(descriptor)
+    for t in range(2):
+        record = fields["dst_row0"] + t  # last row, x = 0
+        counts = image.counts[:, fields["dst_cnt_base"] + record]
+        assert image.counts_valid[fields["dst_cnt_base"] + record]
+        words = image.events[:, fields["dst_act_base"] + record * fields["dst_slots"] :][:, : fields["dst_slots"]]
+        for n in range(len(case.codes)):
+            found = np.zeros(fields["dst_slots"] * TINY.banks, dtype=np.int64)
+            for bank in range(TINY.banks):
+                events = words[n, : counts[n, bank], bank]
+                assert list(events >> 8) == sorted(set(events >> 8))
+                found[(events >> 8) * TINY.banks + bank] = events & 0xFF
+            np.testing.assert_array_equal(found[:6], layers[0][n, t, 3, 0])
+
+
+def test_statistics_count_the_events_of_every_position() -> None:
+    case = _small()
+    program = compiled(case)
+    model = GoldenModel(program, TINY)
+    stats = model.statistics(case.codes)
+    layers, _ = model.run_layers(case.codes)
+    padded = np.zeros((3, 2, 6, 6, 2), dtype=np.int64)
+    padded[...] = case.network.input.pad_codes
+    padded[:, :, 1:5, 1:5] = case.codes
+    first = [stat for stat in stats if stat.index in {strip[0] for strip in program.layers[0].strips}]
+    gathered = np.concatenate([stat.gathered for stat in first], axis=2).reshape(3, 2, 4, 4, 2)
+    for y in range(4):
+        for x in range(4):
+            window = padded[:, :, y : y + 3, x : x + 3]
+            np.testing.assert_array_equal(gathered[:, :, y, x], np.count_nonzero(window, axis=(2, 3)))
+    stored = np.concatenate([stat.stored for stat in first], axis=2).sum()
+    assert stored == np.count_nonzero(layers[0])
+
+
+def test_batches_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = _small()
+    program = compiled(case)
+    whole = GoldenModel(program, TINY).run(case.codes)
+    monkeypatch.setattr("reverb_fpga.sim.golden.model._WORKING_BYTES", 1)
+    model = GoldenModel(program, TINY)
+    assert model.batch == 1
+    np.testing.assert_array_equal(model.run(case.codes), whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rows": 0}, "rows is zero"),
+        ({"n_tap_x": 0}, "n_tap_x is zero"),
+        ({"rows": 1000}, "writes more records"),
+        ({"n_tap_y": 63}, "the table holds 64"),
+        ({"timesteps": 31, "t_src": 31}, "31 time steps, at most 8"),
+        ({"t_src": 1}, "reads 1 steps"),
+        ({"tau_q": 300}, "tau_q = 300"),
+        ({"src_act_base": 65000}, "activation words"),
+        ({"src_cnt_base": 1020}, "count words"),
+        ({"src_act_base": 7}, "never written"),
+        ({"src_col0": 300}, "reads record"),
+        ({"w_base": 60000}, "weight rows"),
+        ({"slot_base": 250}, "slot entry"),
+        ({"param_base": 900}, "parameter groups"),
+        ({"dst_row_stride": 0, "rows": 2}, "writes a record twice"),
+        ({"pad_cnt_base": 5}, "pad record"),
+        ({"src_ring": 0}, "not within the ring of 0"),
+        ({"src_row_step": 500}, "src_row_step = 500"),
+    ],
+)
+def test_senseless_layer_is_named(values: dict[str, int], message: str) -> None:
+    program = compiled(_small())
+    with pytest.raises(InputError, match=message) as error:
+        GoldenModel(changed(program, 1, values), TINY)
+    assert "layer conv" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"crc32": 1}, "damaged"),
+        ({"version": 9}, "compile it again"),
+        ({"config_low": 1}, "compiled for configuration"),
+        ({"n_outputs": 500}, "500 logits"),
+        ({"in_records": 0}, "no records"),
+        ({"in_slots": 0}, "no words"),
+        ({"in_channels": 5}, "5 input channels"),
+        ({"n_descriptors": 4}, "section DESC"),
+    ],
+)
+def test_senseless_header(values: dict[str, int], message: str) -> None:
+    program = compiled(_small())
+    with pytest.raises(InputError, match=message):
+        GoldenModel(changed(program, 0, values), TINY)
+
+
+def test_flipped_weight_bit_is_noticed() -> None:
+    program = compiled(_small())
+    weight = program.weight.copy()
+    weight[3] ^= 1
+    with pytest.raises(InputError, match="damaged"):
+        GoldenModel(dataclasses.replace(program, weight=weight), TINY)
+
+
+def test_schedule_without_end() -> None:
+    program = compiled(_small())
+    desc = program.desc.copy()
+    desc[-DESCRIPTOR_WORDS:] = desc[-2 * DESCRIPTOR_WORDS : -DESCRIPTOR_WORDS]
+    endless = dataclasses.replace(program, desc=desc)
+    with pytest.raises(InputError, match="no END"):
+        GoldenModel(changed(endless, 0, {"crc32": sections_crc32(endless.sections())}), TINY)
+
+
+def test_unknown_opcode_and_reserved_bits() -> None:
+    program = compiled(_small())
+    for word, message in ((0x99, "unknown opcode"), (Opcode.END | 1 << 30, "reserved bits")):
+        desc = program.desc.copy()
+        desc[-DESCRIPTOR_WORDS] = word
+        odd = dataclasses.replace(program, desc=desc)
+        with pytest.raises(InputError, match=message):
+            GoldenModel(changed(odd, 0, {"crc32": sections_crc32(odd.sections())}), TINY)
+
+
+def test_wrong_input_shape() -> None:
+    case = _small()
+    model = GoldenModel(compiled(case), TINY)
+    with pytest.raises(InputError, match="input codes"):
+        model.run(case.codes[:, :, :3])
+
+
+def test_current_that_overflows_names_the_layer() -> None:
+    """The back end refuses such a network, so the widths are taken away from a program that was fine."""
+    program = compiled(_small())
+    narrow = dataclasses.replace(TINY, z_width=8)
+    moved = changed(
+        dataclasses.replace(program, config_digest=narrow.digest),
+        0,
+        {"config_low": narrow.digest & 0xFFFFFFFF, "config_high": narrow.digest >> 32},
+    )
+    model = GoldenModel(moved, narrow)
+    with pytest.raises(InputError, match=r"layer conv: .* does not fit"):
+        model.run(np.full((1, 2, 4, 4, 2), 255, dtype=np.uint8))
+    narrow_sum = dataclasses.replace(TINY, acc_width=6)
+    moved = changed(moved, 0, {"config_low": narrow_sum.digest & 0xFFFFFFFF, "config_high": narrow_sum.digest >> 32})
+    with pytest.raises(InputError, match=r"layer conv: S = .* does not fit"):
+        GoldenModel(moved, narrow_sum).run(np.full((1, 2, 4, 4, 2), 255, dtype=np.uint8))
