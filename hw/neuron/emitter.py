@@ -1,0 +1,204 @@
+"""From activation codes to stored events: one per bank and cycle, ascending; counts of finished records."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, fifo, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import contract
+from ..config import Config
+from ..signatures import ActWrite, CountWrite, layer_layout
+from .fixed import delayed
+
+__all__ = ["FIFO_DEPTH", "Emitter", "entry_layout"]
+
+FIFO_DEPTH = 16
+_MARGIN = 3  # entries that may be issued before a fall of `room` takes effect
+
+
+def entry_layout(config: Config) -> data.StructLayout:
+    """One neuron update of all lanes, or a bare end-of-record marker (all codes 0)."""
+    return data.StructLayout(
+        {
+            "codes": data.ArrayLayout(contract.EVENT_VALUE_BITS, config.neuron_lanes),
+            "group": 10,
+            "t": 5,
+            "end": 1,
+        }
+    )
+
+
+class Emitter(wiring.Component):
+    """Stores the non-zero codes as events and, at the end of a record, its counts.
+
+    Room is kept by credits: ``issued`` announces an entry that will arrive later, so nothing on the way ever stalls.
+
+    Members
+    -------
+    layer, start : In
+        ``start`` pulses before the strip's first entry.
+    issued : In(1)
+        Pulse per entry on its way.
+    entry_valid, entry : In
+        The entry; always accepted.
+    room : Out(1)
+        Three more entries may be issued.
+    busy : Out(1)
+        Something that arrived has not been written yet.
+    act_write, count_write : Out
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(layer_layout()),
+                "start": In(1),
+                "issued": In(1),
+                "entry_valid": In(1),
+                "entry": In(entry_layout(config)),
+                "room": Out(1),
+                "busy": Out(1),
+                "act_write": Out(ActWrite(config)),
+                "count_write": Out(CountWrite(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        layout = entry_layout(self.config)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=FIFO_DEPTH)
+        head = data.View(layout, queue.r_data)
+        m.d.comb += [queue.w_en.eq(self.entry_valid), queue.w_data.eq(self.entry)]
+
+        outstanding = Signal(range(FIFO_DEPTH + 1))
+        m.d.sync += outstanding.eq(outstanding + self.issued - (queue.r_en & queue.r_rdy))
+        m.d.sync += self.room.eq(outstanding < FIFO_DEPTH - _MARGIN)
+
+        active, done, load = Signal(), Signal(), Signal()
+        current = Signal(layout)
+        m.d.comb += [load.eq(queue.r_rdy & (~active | done)), queue.r_en.eq(load)]
+        with m.If(load):
+            m.d.sync += [active.eq(1), current.eq(head)]
+        with m.Elif(done):
+            m.d.sync += active.eq(0)
+
+        banks = [self._bank(m, bank, head, current, active, load) for bank in range(self.config.banks)]
+        m.d.comb += done.eq(active & Cat(last for _, _, last in banks).all())
+        counts = self._counts(m, [fire for fire, _, _ in banks], head, current, load, done)
+        record = self._record(m, current, active & done)
+        self._write(m, banks, counts, record, current, done)
+        m.d.comb += self.busy.eq(queue.r_rdy | active | self._settling(m, active))
+        return m
+
+    def _bank(
+        self, m: Module, bank: int, head: data.View, current: data.View, active: Signal, load: Signal
+    ) -> tuple[Signal, Signal, Signal]:
+        """(an event goes out, its word, no more remain after it) of one bank."""
+        config = self.config
+        lanes = [bank + config.banks * n for n in range(config.channels_per_bank_group)]
+        pending = Signal(len(lanes), name=f"pending_{bank}")
+        fire, last = Signal(name=f"fire_{bank}"), Signal(name=f"last_{bank}")
+        word = Signal(contract.EVENT_VALUE_BITS + contract.EVENT_INDEX_BITS, name=f"word_{bank}")
+        lower = (pending - 1)[: len(lanes)]
+        m.d.comb += [fire.eq(active & pending.any()), last.eq((pending & lower) == 0)]
+        with m.If(load):
+            m.d.sync += pending.eq(Cat(head.codes[lane].any() for lane in lanes))
+        with m.Elif(fire):
+            m.d.sync += pending.eq(pending & lower)
+        for n in reversed(range(len(lanes))):
+            index = (current.group * len(lanes) + n)[: contract.EVENT_INDEX_BITS]
+            with m.If(pending[n]):
+                m.d.comb += word.eq(Cat(current.codes[lanes[n]], index))
+        return fire, word, last
+
+    def _counts(
+        self, m: Module, fires: list[Signal], head: data.View, current: data.View, load: Signal, done: Signal
+    ) -> list[Signal]:
+        """Events so far in the current record, per bank; those of the other steps rest in a small memory."""
+        config = self.config
+        bits = contract.COUNT_BITS
+        m.submodules.resting = resting = memory.Memory(shape=bits * config.banks, depth=config.max_timesteps, init=[])
+        read, write = resting.read_port(domain="comb"), resting.write_port()
+        fresh = Signal(config.max_timesteps)  # steps whose record has no event yet
+        counts = [Signal(bits, name=f"count_{bank}") for bank in range(config.banks)]
+        following = [Signal(bits, name=f"following_{bank}") for bank in range(config.banks)]
+        same = Signal()
+        m.d.comb += [
+            read.addr.eq(head.t),
+            write.addr.eq(current.t),
+            write.data.eq(Cat(following)),
+            write.en.eq(done),
+            same.eq(done & (head.t == current.t)),
+        ]
+        for bank, (count, follow, fire) in enumerate(zip(counts, following, fires, strict=True)):
+            stored = Mux(fresh.bit_select(head.t, 1), 0, read.data.word_select(bank, bits))
+            m.d.comb += follow.eq(count + fire)
+            m.d.sync += count.eq(Mux(load, Mux(same, Mux(current.end, 0, follow), stored), follow))
+        with m.If(self.start):
+            m.d.sync += fresh.eq(~0)
+        with m.Elif(done):
+            m.d.sync += fresh.bit_select(current.t, 1).eq(current.end)
+        return counts
+
+    def _record(self, m: Module, current: data.View, done: Signal) -> Signal:
+        """Record number of the current entry: position's first record plus t. Valid while the entry is current."""
+        layer = self.layer
+        row_base, position, column = Signal(16), Signal(16), Signal(10)
+        record = Signal(16)
+        last_t, last_column, wrap = Signal(5), Signal(10), Signal(signed(17))
+        m.d.sync += [
+            last_t.eq(layer.timesteps - 1),
+            last_column.eq(layer.cols - 1),
+            wrap.eq(layer.dst_row_stride - layer.dst_ring),
+        ]
+        wrapped, next_base = Signal(signed(18)), Signal(16)
+        m.d.comb += [
+            record.eq(position + current.t),
+            wrapped.eq(row_base + wrap),
+            next_base.eq(Mux(wrapped < 0, row_base + layer.dst_row_stride, wrapped)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [row_base.eq(layer.dst_row0), position.eq(layer.dst_row0), column.eq(0)]
+        with m.Elif(done & current.end & (current.t == last_t)):
+            with m.If(column == last_column):
+                m.d.sync += [row_base.eq(next_base), position.eq(next_base), column.eq(0)]
+            with m.Else():
+                m.d.sync += [position.eq(position + layer.timesteps), column.eq(column + 1)]
+        return record
+
+    def _write(
+        self,
+        m: Module,
+        banks: list[tuple[Signal, Signal, Signal]],
+        counts: list[Signal],
+        record: Signal,
+        current: data.View,
+        done: Signal,
+    ) -> None:
+        """Address pipeline: record number, times slots, plus base, plus count."""
+        layer = self.layer
+        number, offset, base, count_addr = Signal(16), Signal(16), Signal(16), Signal(16)
+        m.d.sync += [
+            number.eq(record),
+            offset.eq(number * layer.dst_slots),
+            base.eq(offset + layer.dst_act_base),
+            count_addr.eq(delayed(m, number, 1, "number") + layer.dst_cnt_base),
+        ]
+        act, count = self.act_write, self.count_write
+        for bank, (fire, word, _) in enumerate(banks):
+            event = delayed(m, Cat(fire, word, counts[bank]), 3, f"event_{bank}")
+            m.d.sync += [
+                act.en[bank].eq(event[0]),
+                act.data[bank].eq(event[1 : 1 + len(word)]),
+                act.addr[bank].eq(base + event[1 + len(word) :]),
+            ]
+            m.d.sync += count.count[bank].eq(delayed(m, counts[bank] + fire, 3, f"total_{bank}"))
+        m.d.sync += [count.en.eq(delayed(m, done & current.end, 3, "end")), count.addr.eq(count_addr)]
+
+    def _settling(self, m: Module, active: Signal) -> Value:
+        """The address pipeline still holds something."""
+        trail = Signal(4)
+        m.d.sync += trail.eq(Cat(active, trail))
+        return trail.any()

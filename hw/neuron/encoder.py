@@ -1,0 +1,129 @@
+"""Input bytes to events: the first records of a program."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import contract
+from ..config import Config
+from ..signatures import ActWrite, CountWrite, field_layout
+
+__all__ = ["InputEncoder"]
+
+
+class InputEncoder(wiring.Component):
+    """Takes ``in_records * in_channels`` bytes, record-major, channel fastest, and stores the non-zero ones as events.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    program : In(layout of PROGRAM_FIELDS)
+        ``in_channels, in_records, in_act_base, in_cnt_base, in_slots``; stable from start to done, counts not zero.
+    start : In(1)
+    bytes : In(stream of 8 bits)
+        A byte per cycle at most; not ready before start and after the last byte.
+    act_write, count_write : Out
+    n_bytes : Out(32)
+        Bytes taken since start.
+    done : Out(1)
+        Level: everything has been stored. Low from the cycle after start.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "program": In(field_layout(contract.PROGRAM_FIELDS, contract.DESCRIPTOR_WORDS)),
+                "start": In(1),
+                "bytes": In(stream.Signature(8)),
+                "act_write": Out(ActWrite(config)),
+                "count_write": Out(CountWrite(config)),
+                "n_bytes": Out(32),
+                "done": Out(1, init=1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        program, banks = self.program, self.config.banks
+        bank = Signal(range(banks) if banks > 1 else 1)
+        index = Signal(contract.EVENT_INDEX_BITS)
+        channels, records = Signal(11), Signal(20)  # left, this one included
+        act_base, cnt_addr = Signal(16), Signal(16)
+        running, taken = Signal(), Signal()
+        last_channel, last_record = Signal(), Signal()
+        m.d.comb += [
+            self.bytes.ready.eq(running),
+            taken.eq(running & self.bytes.valid),
+            last_channel.eq(channels == 1),
+            last_record.eq(records == 1),
+        ]
+
+        # a byte is registered with its place, written one cycle later
+        value, at_bank, at_index = Signal(8), Signal.like(bank), Signal.like(index)
+        staged, ends = Signal(), Signal()
+        m.d.sync += [
+            staged.eq(taken),
+            value.eq(self.bytes.payload),
+            at_bank.eq(bank),
+            at_index.eq(index),
+            ends.eq(taken & last_channel),
+        ]
+
+        with m.If(self.start):
+            m.d.sync += [
+                running.eq(1),
+                self.done.eq(0),
+                self.n_bytes.eq(0),
+                bank.eq(0),
+                index.eq(0),
+                channels.eq(program.in_channels),
+                records.eq(program.in_records),
+            ]
+        with m.Elif(taken):
+            m.d.sync += [self.n_bytes.eq(self.n_bytes + 1), channels.eq(channels - 1), bank.eq(bank + 1)]
+            with m.If(bank == banks - 1):
+                m.d.sync += [bank.eq(0), index.eq(index + 1)]
+            with m.If(last_channel):
+                m.d.sync += [channels.eq(program.in_channels), records.eq(records - 1), bank.eq(0), index.eq(0)]
+                with m.If(last_record):
+                    m.d.sync += running.eq(0)
+        with m.Elif(~running & ~staged & ~self.act_write.en.any() & ~self.count_write.en):
+            m.d.sync += self.done.eq(1)
+
+        self._store(m, staged & (value != 0), value, at_bank, at_index, ends, act_base, cnt_addr)
+        with m.If(self.start):
+            m.d.sync += [act_base.eq(program.in_act_base), cnt_addr.eq(program.in_cnt_base)]
+        return m
+
+    def _store(
+        self,
+        m: Module,
+        event: Signal,
+        value: Signal,
+        at_bank: Signal,
+        at_index: Signal,
+        ends: Signal,
+        act_base: Signal,
+        cnt_addr: Signal,
+    ) -> None:
+        act, count = self.act_write, self.count_write
+        for bank in range(self.config.banks):
+            stored = Signal(contract.COUNT_BITS, name=f"stored_{bank}")
+            here = event & (at_bank == bank)
+            total = stored + here
+            m.d.sync += [
+                act.en[bank].eq(here),
+                act.addr[bank].eq(act_base + stored),
+                act.data[bank].eq(Cat(value, at_index)),
+                count.count[bank].eq(total),
+                stored.eq(Mux(ends | self.start, 0, total)),
+            ]
+        m.d.sync += [count.en.eq(ends), count.addr.eq(cnt_addr)]
+        with m.If(ends):
+            m.d.sync += [act_base.eq(act_base + self.program.in_slots), cnt_addr.eq(cnt_addr + 1)]

@@ -1,0 +1,242 @@
+"""Order of the neuron unit's work: which slot, which group, which step, and when it may go."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from ..config import Config
+from ..signatures import LocalBus, layer_layout, slot_layout
+from .accumulator import accumulate_layout
+from .lane import NeuronLane
+
+__all__ = ["SlotSequencer", "operation_layout"]
+
+
+def operation_layout(config: Config) -> data.StructLayout:
+    """One cycle of work for all neuron lanes.
+
+    ``final``: first of the two cycles of a neuron update. ``param``: row of the parameter memory, in both of them.
+    ``emit``: an entry for the emitter will follow. ``has_codes``: with activation codes. ``end``: it ends record ``t``.
+    """
+    return data.StructLayout(
+        {
+            "accumulate": accumulate_layout(config),
+            "param": range(2 * config.param_groups),
+            "group": 10,
+            "t": 5,
+            "final": 1,
+            "emit": 1,
+            "has_codes": 1,
+            "end": 1,
+        }
+    )
+
+
+class _Cursor:
+    """Counters of the walk: slot fastest, then t and pass (pass before t for a static input), then column and row."""
+
+    def __init__(self, m: Module, config: Config, layer: data.View) -> None:
+        self.valid = Signal()
+        self.address = Signal(bits_for(config.slot_entries - 1))
+        self._base = Signal.like(self.address)
+        self.slot = Signal(range(config.slots) if config.slots > 1 else 1)
+        self.t = Signal(5)
+        self._pass = Signal(10)
+        self._column = Signal(10)
+        self._row = Signal(10)
+        self._slots = config.slots
+        self._layer = layer
+        # limits are registered: the layer is stable from one cycle before start
+        limits = {}
+        for name in ("timesteps", "n_passes", "cols", "rows"):
+            limits[name] = Signal(layer[name].shape(), name=f"last_{name}")
+            m.d.sync += limits[name].eq(layer[name] - 1)
+        self._static = Signal()
+        m.d.sync += self._static.eq(layer.static_input)
+        self.slot_last = self.slot == config.slots - 1
+        self._t_last = self.t == limits["timesteps"]
+        self._pass_last = self._pass == limits["n_passes"]
+        self._column_last = self._column == limits["cols"]
+        self._row_last = self._row == limits["rows"]
+        m.d.comb += self.address.eq(self._base + self.slot)
+
+    @property
+    def fresh(self) -> Value:
+        """P and S are added: not a repeat of a static input."""
+        return ~self._static | (self.t == 0)
+
+    @property
+    def end(self) -> Value:
+        """Last slot of the last pass of a step."""
+        return self.slot_last & self._pass_last
+
+    def restart(self, m: Module) -> None:
+        """Statements of ``start``."""
+        m.d.sync += [
+            self.valid.eq(1),
+            self._base.eq(self._layer.slot_base),
+            self.slot.eq(0),
+            self.t.eq(0),
+            self._pass.eq(0),
+            self._column.eq(0),
+            self._row.eq(0),
+        ]
+
+    def step(self, m: Module) -> None:
+        """Statements of one step."""
+        m.d.sync += self.slot.eq(Mux(self.slot_last, 0, self.slot + 1))
+        with m.If(self.slot_last & (self._static | self._pass_last)):
+            m.d.sync += self.t.eq(Mux(self._t_last, 0, self.t + 1))
+        with m.If(self.slot_last & (~self._static | self._t_last)):
+            m.d.sync += [
+                self._pass.eq(Mux(self._pass_last, 0, self._pass + 1)),
+                self._base.eq(Mux(self._pass_last, self._layer.slot_base, self._base + self._slots)),
+            ]
+        with m.If(self.slot_last & self._t_last & self._pass_last):
+            m.d.sync += self._column.eq(Mux(self._column_last, 0, self._column + 1))
+            with m.If(self._column_last):
+                m.d.sync += self._row.eq(self._row + 1)
+                with m.If(self._row_last):
+                    m.d.sync += self.valid.eq(0)
+
+
+class SlotSequencer(wiring.Component):
+    """Walks a strip, reads the slot program ahead and issues one operation per cycle at most.
+
+    A slot is issued in one cycle, or in two if it is final. Three things hold it back: the pass has not been captured,
+    the previous run over the slots began less than the membrane's recurrence ago, the emitter has no room.
+
+    Members
+    -------
+    layer, start : In
+    strobe : In(1)
+        P and S of a pass have been captured.
+    release : Out(1)
+        Pulse, in the cycle in which P and S are read for the last time.
+    room : In(1)
+        The emitter takes three more entries.
+    op, op_valid : Out
+        Operation; ``op`` means nothing while ``op_valid`` is 0, except that parameter words are read.
+    busy : Out(1)
+        Slots remain to be issued.
+    stall_emit : Out(1)
+        Held back by the emitter alone.
+    bus : In(LocalBus())
+        Slot program, one entry per word.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(layer_layout()),
+                "start": In(1),
+                "strobe": In(1),
+                "release": Out(1),
+                "room": In(1),
+                "op": Out(operation_layout(config)),
+                "op_valid": Out(1),
+                "busy": Out(1),
+                "stall_emit": Out(1),
+                "bus": In(LocalBus()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cursor = _Cursor(m, self.config, self.layer)
+        advance = Signal()
+        entry = self._fetch(m, cursor, advance)
+
+        tags = data.StructLayout({"slot": cursor.slot.shape(), "t": 5, "lead": 1, "fresh": 1, "tail": 1, "end": 1})
+        tag0, tag1, tag2 = (Signal(tags, name=f"tag{n}") for n in range(3))
+        valid1, valid2 = Signal(), Signal()
+        m.d.comb += [
+            tag0.slot.eq(cursor.slot),
+            tag0.t.eq(cursor.t),
+            tag0.lead.eq(cursor.slot == 0),
+            tag0.fresh.eq(cursor.fresh),
+            tag0.tail.eq(cursor.slot_last),
+            tag0.end.eq(cursor.end),
+            self.busy.eq(cursor.valid | valid1 | valid2),
+        ]
+        with m.If(advance):
+            m.d.sync += [tag1.eq(tag0), tag2.eq(tag1), valid1.eq(cursor.valid), valid2.eq(valid1)]
+        with m.If(self.start):
+            cursor.restart(m)
+            m.d.sync += [valid1.eq(0), valid2.eq(0)]
+        with m.Elif(advance & cursor.valid):
+            cursor.step(m)
+
+        self._issue(m, entry, tag2, valid2, advance)
+        return m
+
+    def _fetch(self, m: Module, cursor: _Cursor, advance: Signal) -> data.View:
+        """The slot program: entry of the cursor, two advances later; also the host's port."""
+        shape = slot_layout()
+        used = max(f.offset + f.width for _, f in shape)
+        m.submodules.store = store = memory.Memory(shape=used, depth=self.config.slot_entries, init=[])
+        read, write = store.read_port(), store.write_port()
+        entry = Signal(shape)
+        m.d.comb += [
+            write.addr.eq(self.bus.addr),
+            write.data.eq(self.bus.w_data),
+            write.en.eq(self.bus.w_en),
+            read.addr.eq(Mux(self.bus.r_en, self.bus.addr, cursor.address)),
+            read.en.eq(advance),
+            self.bus.r_data.eq(entry),
+        ]
+        with m.If(advance):
+            m.d.sync += entry.as_value().eq(read.data)
+        return entry
+
+    def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> None:
+        config = self.config
+        pending, second, emits = Signal(), Signal(), Signal()
+        gap = Signal(range(NeuronLane.recurrence))
+        final, fresh = Signal(), Signal()
+        ready, go = Signal(), Signal()
+        m.d.comb += [
+            final.eq(entry.valid & entry.final),
+            fresh.eq(entry.valid & tag.fresh),
+            emits.eq(self.layer.spiking & (final | tag.end)),
+            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | pending) & (~tag.lead | (gap == 0))),
+            go.eq(ready & (self.room | ~emits)),
+            self.stall_emit.eq(ready & emits & ~self.room),
+            advance.eq(~valid | second | (go & ~final)),
+        ]
+        m.d.sync += second.eq(go & final)
+        with m.If(go & tag.lead):
+            m.d.sync += gap.eq(NeuronLane.recurrence - 1)
+        with m.Elif((gap != 0) & ~self.stall_emit):  # a stall between two slots must not eat up the distance
+            m.d.sync += gap.eq(gap - 1)
+
+        leave = Signal()
+        m.d.sync += [leave.eq(go & tag.tail & tag.fresh), self.release.eq(leave)]
+        with m.If(self.strobe):
+            m.d.sync += pending.eq(1)
+        with m.Elif(self.start | (go & tag.tail & tag.fresh)):
+            m.d.sync += pending.eq(0)
+
+        op = self.op
+        param = (self.layer.param_base + entry.group)[: bits_for(config.param_groups - 1)]
+        m.d.sync += [
+            self.op_valid.eq(go),
+            op.accumulate.slot.eq(tag.slot),
+            op.accumulate.group.eq(entry.group),
+            op.accumulate.shift.eq(entry.shift),
+            op.accumulate.negate.eq(entry.negate),
+            op.accumulate.subtract_s.eq(entry.subtract_s),
+            op.accumulate.first.eq(entry.first),
+            op.accumulate.enable.eq(go & fresh),
+            op.param.eq((param << 1) | second),
+            op.group.eq(entry.group),
+            op.t.eq(tag.t),
+            op.final.eq(go & final),
+            op.emit.eq(go & emits),
+            op.has_codes.eq(final),
+            op.end.eq(tag.end),
+        ]

@@ -1,0 +1,304 @@
+"""Neuron unit against a plain-Python model of the whole unit: random layers, slot programs and gaps."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+
+import pytest
+from amaranth.sim import Simulator
+
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.config import Config, preset
+from reverb_fpga.hw.neuron import NeuronLane, NeuronParams, NeuronUnit, SlotAccumulator
+
+TIMEOUT = 40_000
+
+FOUR_SLOTS = Config(
+    name="four", clusters=4, lanes_per_cluster=4, banks=2, neuron_lanes=4, act_words=4096, count_words=1024,
+    weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4,
+)  # fmt: skip
+ONE_SLOT = Config(
+    name="one", clusters=1, lanes_per_cluster=4, banks=4, neuron_lanes=4, act_words=4096, count_words=1024,
+    weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4,
+)  # fmt: skip
+CONFIGS = {"tiny": preset("tiny"), "four": FOUR_SLOTS, "one": ONE_SLOT}
+
+Entry = dict[str, int]
+
+
+@dataclasses.dataclass
+class Job:
+    """A strip to run: descriptor, memories and what the lane array would capture."""
+
+    config: Config
+    layer: dict[str, int]
+    slots: list[Entry]
+    params: dict[tuple[int, int], tuple[int, int, int]]
+    captures: list[tuple[list[int], int]]
+
+
+@dataclasses.dataclass
+class Outcome:
+    act: dict[tuple[int, int], int]
+    counts: dict[int, list[int]]
+    membranes: dict[tuple[int, int], int]
+
+
+def slot_program(rng: random.Random, config: Config, groups: int, planes: int) -> list[Entry]:
+    """Planes of a group side by side and across passes, or plane after plane over blocks of groups, with holes."""
+    block = rng.choice([1, 1, min(groups, 4), min(groups, 16)])
+    binary = planes == 1
+    program: list[Entry] = []
+    for start in range(0, groups, block):
+        for plane in range(planes):
+            for group in range(start, min(start + block, groups)):
+                if rng.random() < 0.15:
+                    program.append({"group": rng.randrange(groups), "final": 1, "first": 1, "valid": 0})
+                program.append(
+                    {
+                        "group": group,
+                        "shift": 1 if binary else plane,
+                        "negate": int(not binary and plane == planes - 1),
+                        "subtract_s": int(binary),
+                        "first": int(plane == 0),
+                        "final": int(plane == planes - 1),
+                        "valid": 1,
+                    }
+                )
+    while len(program) % config.slots:
+        program.append({"valid": 0})
+    if rng.random() < 0.3:  # a whole pass that finishes nothing, so that records end without a final slot
+        program += [{"valid": 0}] * config.slots
+    return program
+
+
+def random_job(rng: random.Random, config: Config, style: str) -> Job:
+    groups = rng.randint(1, min(10, config.layer_groups))
+    planes = rng.choice([1, 1, 2, 5, 8])
+    slots = slot_program(rng, config, groups, planes)
+    n_passes = len(slots) // config.slots
+    cols, rows = rng.randint(1, 3), rng.randint(1, 3)
+    timesteps = rng.randint(1, 4)
+    static = rng.randint(0, 1)
+    ring_rows = rng.randint(rows, rows + 2)
+    per_row = cols * timesteps
+    dst_slots = -(-groups * config.neuron_lanes // config.banks)
+    slot_base = rng.randint(0, config.slot_entries - len(slots))
+    layer = {
+        "opcode": contract.Opcode.LAYER, "spiking": int(rng.random() < 0.85), "static_input": static,
+        "r_shift": rng.choice([0, 1, 7, 12, 16, 20, 40, 63]), "rows": rows, "cols": cols, "timesteps": timesteps,
+        "code_max": rng.choice([1, 15, 200, 255]), "dst_ring": ring_rows * per_row,
+        "dst_row0": rng.randrange(ring_rows) * per_row, "dst_row_stride": per_row, "dst_slots": dst_slots,
+        "dst_act_base": rng.randint(0, 500), "dst_cnt_base": rng.randint(0, 500), "n_passes": n_passes,
+        "slot_base": slot_base, "param_base": rng.randint(0, config.param_groups - groups),
+        "tau_q": rng.choice([0, 64, 128, 200, 256]),
+    }  # fmt: skip
+    peak = 1 << (config.z_width - 2 - (1 if planes == 1 else planes))
+    peak = min(peak, (1 << config.acc_width) - 1)
+    if style == "small":
+        peak = rng.choice([30, 1000, 20000])
+        layer["r_shift"] = rng.choice([4, 8, 10])
+    params = {}
+    for group in range(groups):
+        for lane in range(config.neuron_lanes):
+            gain = rng.choice([0, 1, 100, 65535, rng.randrange(65536)])
+            bias = rng.choice([0, rng.randint(-(1 << 12), 1 << 12), rng.randint(-(1 << 23), (1 << 23) - 1)])
+            threshold = rng.choice([0, 64, rng.randint(0, 1 << 14), -(1 << 23), (1 << 23) - 1])
+            params[group, lane] = (gain, bias, threshold)
+    captures = []
+    for _ in range(rows * cols * n_passes * (1 if static else timesteps)):
+        zero = style == "zero" or rng.random() < 0.1
+        s = 0 if zero else rng.randint(0, peak)
+        captures.append(([0 if rng.random() < 0.1 else rng.randint(0, s) for _ in range(config.lanes)], s))
+    return Job(config, layer, slots, params, captures)
+
+
+def expected(job: Job) -> Outcome:
+    """The whole unit, one slot at a time, from the models of its blocks."""
+    config, layer = job.config, job.layer
+    captures = iter(job.captures)
+    z: dict[tuple[int, int], int] = {}
+    out = Outcome({}, {}, {})
+    static = layer["static_input"]
+    row_off = layer["dst_row0"]
+    lanes = range(config.neuron_lanes)
+
+    def one_pass(index: int, steps: Iterator[int], counts: dict[int, list[int]], record0: int) -> None:
+        p, s = next(captures)
+        for step, t in enumerate(steps):
+            for slot in range(config.slots):
+                entry = dict.fromkeys(("shift", "negate", "subtract_s", "first", "final"), 0)
+                entry |= job.slots[index * config.slots + slot]
+                if not entry["valid"]:
+                    continue
+                group = entry["group"]
+                for lane in lanes:
+                    if step == 0:
+                        old = z.get((group, lane), 0)
+                        z[group, lane] = SlotAccumulator.model(
+                            config, old, p[slot * config.neuron_lanes + lane], s, entry
+                        )
+                    if not entry["final"]:
+                        continue
+                    gain, bias, threshold = job.params[group, lane]
+                    params = NeuronParams(
+                        gain,
+                        bias,
+                        threshold,
+                        layer["r_shift"],
+                        layer["tau_q"],
+                        layer["code_max"],
+                        bool(layer["spiking"]),
+                    )
+                    v = out.membranes[group, lane] if t else 0
+                    result = NeuronLane.model(config, z[group, lane], v, params)
+                    out.membranes[group, lane] = result.membrane
+                    if result.code:
+                        channel = group * config.neuron_lanes + lane
+                        bank, number = channel % config.banks, channel // config.banks
+                        address = layer["dst_act_base"] + (record0 + t) * layer["dst_slots"] + counts[t][bank]
+                        out.act[bank, address] = result.code | number << contract.EVENT_VALUE_BITS
+                        counts[t][bank] += 1
+
+    for _ in range(layer["rows"]):
+        for ox in range(layer["cols"]):
+            record0 = row_off + ox * layer["timesteps"]
+            counts = {t: [0] * config.banks for t in range(layer["timesteps"])}
+            if static:
+                for index in range(layer["n_passes"]):
+                    one_pass(index, iter(range(layer["timesteps"])), counts, record0)
+            else:
+                for t in range(layer["timesteps"]):
+                    for index in range(layer["n_passes"]):
+                        one_pass(index, iter([t]), counts, record0)
+            if layer["spiking"]:
+                out.counts |= {layer["dst_cnt_base"] + record0 + t: counts[t] for t in counts}
+        row_off = (row_off + layer["dst_row_stride"]) % layer["dst_ring"]
+    return out
+
+
+@dataclasses.dataclass
+class Trace:
+    outcome: Outcome
+    cycles: int
+    stall_emit: int
+
+
+def simulate(jobs: list[Job], rng: random.Random, max_gap: int) -> list[Trace]:
+    """Run the jobs one after the other on one unit."""
+    config = jobs[0].config
+    dut = NeuronUnit(config)
+    traces = []
+
+    async def bench(ctx):  # type: ignore[no-untyped-def]
+        for job in jobs:
+            await _load(ctx, dut, job)
+            traces.append(await _run(ctx, dut, job, rng, max_gap))
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+    return traces
+
+
+async def _write(ctx, bus, addr, data):  # type: ignore[no-untyped-def]
+    ctx.set(bus.addr, addr)
+    ctx.set(bus.w_data, data)
+    ctx.set(bus.w_en, 1)
+    await ctx.tick()
+    ctx.set(bus.w_en, 0)
+
+
+async def _read(ctx, bus, addr):  # type: ignore[no-untyped-def]
+    ctx.set(bus.addr, addr)
+    ctx.set(bus.r_en, 1)
+    await ctx.tick()
+    ctx.set(bus.r_en, 0)
+    ctx.set(bus.addr, 0)
+    await ctx.tick()
+    return ctx.get(bus.r_data)
+
+
+async def _load(ctx, dut, job):  # type: ignore[no-untyped-def]
+    layer = contract.pack(contract.LAYER_FIELDS, job.layer, contract.DESCRIPTOR_WORDS)
+    ctx.set(dut.layer.as_value(), sum(word << (32 * n) for n, word in enumerate(layer)))
+    for n, entry in enumerate(job.slots):
+        word = contract.pack(contract.SLOT_FIELDS, entry, 1)[0]
+        await _write(ctx, dut.slot_bus, job.layer["slot_base"] + n, word)
+        assert await _read(ctx, dut.slot_bus, job.layer["slot_base"] + n) == word
+    lanes = job.config.neuron_lanes
+    for (group, lane), (gain, bias, threshold) in job.params.items():
+        values = {
+            "gain": gain, "bias_low": bias & 0xFFFF, "bias_high": bias >> 16 & 0xFF, "threshold": threshold,
+        }  # fmt: skip
+        for n, word in enumerate(contract.pack(contract.PARAM_FIELDS, values, contract.PARAM_WORDS)):
+            address = ((job.layer["param_base"] + group) * 2 + n) * lanes + lane
+            await _write(ctx, dut.param_bus, address, word)
+            if lane == 1:
+                assert await _read(ctx, dut.param_bus, address) == word
+
+
+async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
+    config = job.config
+    out = Outcome({}, {}, {})
+    captures = iter(job.captures)
+    await ctx.tick()
+    ctx.set(dut.start, 1)
+    await ctx.tick()
+    ctx.set(dut.start, 0)
+    free, scramble, gap, left, cycles, stalls = True, True, rng.randint(0, max_gap), len(job.captures), 0, 0
+    while not ctx.get(dut.done):
+        ctx.set(dut.captured.strobe, 0)
+        if free and left and gap == 0:
+            p, s = next(captures)
+            for lane, value in enumerate(p):
+                ctx.set(dut.captured.p[lane], value)
+            ctx.set(dut.captured.s, s)
+            ctx.set(dut.captured.strobe, 1)
+            free, left, gap = False, left - 1, rng.randint(0, max_gap)
+        elif free:
+            gap = max(0, gap - 1)
+            if scramble:
+                for lane in range(config.lanes):
+                    ctx.set(dut.captured.p[lane], rng.getrandbits(config.acc_width))
+                ctx.set(dut.captured.s, rng.getrandbits(config.acc_width))
+                scramble = False
+        enables = ctx.get(dut.act_write.en)
+        for bank in range(config.banks):
+            if enables >> bank & 1:
+                address = bank, ctx.get(dut.act_write.addr[bank])
+                assert address not in out.act or job.layer["rows"] * job.layer["cols"] > 1
+                out.act[address] = ctx.get(dut.act_write.data[bank].as_value())
+        if ctx.get(dut.count_write.en):
+            address = ctx.get(dut.count_write.addr)
+            assert address not in out.counts
+            out.counts[address] = [ctx.get(dut.count_write.count[bank]) for bank in range(config.banks)]
+        if ctx.get(dut.captured.release):
+            assert not free
+            free = True
+            scramble = True  # the lane array may capture the next pass from the next cycle on
+        stalls += ctx.get(dut.stall_emit)
+        await ctx.tick()
+        cycles += 1
+        assert cycles < TIMEOUT, "the unit hangs"
+    assert left == 0
+    assert free
+    for group, lane in job.params:
+        word = await _read(ctx, dut.membrane_bus, group * config.neuron_lanes + lane)
+        out.membranes[group, lane] = word - (1 << 32) if word >> 31 else word
+    return Trace(out, cycles, stalls)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("style", ["small", "extreme", "zero"])
+def test_random_layers(name: str, style: str) -> None:
+    rng = random.Random(f"{name} {style}")
+    jobs = [random_job(rng, CONFIGS[name], style) for _ in range(4)]
+    for job, trace in zip(jobs, simulate(jobs, rng, rng.choice([0, 3, 30])), strict=True):
+        want = expected(job)
+        assert trace.outcome.membranes == want.membranes, job.layer
+        assert trace.outcome.counts == want.counts, job.layer
+        assert trace.outcome.act == want.act, job.layer
