@@ -25,7 +25,7 @@ NOTHING, PAD = -1, -2
 class Records:
     """Where consecutive records lie: record r has ``slots`` words from ``act_base + r * slots`` in every bank.
 
-    ``slots`` is 0 for the output layer, which stores counts of 0 and no words.
+    ``slots`` is 0 for the output layer, which stores nothing.
 
     Parameters
     ----------

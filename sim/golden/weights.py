@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.program_checks import Z_ENTRIES
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
@@ -163,6 +164,8 @@ def _check_order(entries: tuple[LaneEntry, ...], where: str) -> None:
     for entry in entries:
         if entry.first == (entry.group in begun) or entry.group in finished:
             raise InputError(f"{where}: the slot program starts group {entry.group} never or twice")
+        if any((entry.group - other) % Z_ENTRIES == 0 for other in begun - set(finished) - {entry.group}):
+            raise InputError(f"{where}: the slot program starts group {entry.group} where another one is still open")
         begun.add(entry.group)
         if entry.final:
             finished.append(entry.group)
