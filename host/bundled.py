@@ -1,0 +1,75 @@
+"""Models and images that come with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["ASSETS", "BundledImage", "bundled_images", "bundled_models", "find_model"]
+
+ASSETS = Path(__file__).parent / "assets"
+_PREFERRED = "fashion-mnist"
+
+
+@dataclasses.dataclass(frozen=True)
+class BundledImage:
+    """One image of a test set.
+
+    Parameters
+    ----------
+    path : Path
+    label : str
+        Its true class.
+    """
+
+    path: Path
+    label: str
+
+
+def bundled_models() -> dict[str, Path]:
+    """Bundled compiled models by name; the one used when none is asked for comes first."""
+    paths = {path.stem: path for path in sorted((ASSETS / "models").glob("*.rvb"))}
+    return dict(sorted(paths.items(), key=lambda item: (_PREFERRED not in item[0], item[0])))
+
+
+def bundled_images(dataset: str) -> list[BundledImage]:
+    """Bundled test images of a data set, in the order of its test split; empty if there are none."""
+    directory = ASSETS / "images" / dataset
+    table = directory / "labels.json"
+    if not table.is_file():
+        return []
+    return [BundledImage(directory / name, label) for name, label in json.loads(table.read_text()).items()]
+
+
+def find_model(model: str | None) -> Path:
+    """File of a bundled model by name, or of a ``.rvb`` path; None is the preferred bundled model.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or model; lists the bundled ones.
+    """
+    models = bundled_models()
+    if model is None:
+        if not models:
+            raise InputError("no model is bundled with this installation; give --model FILE.rvb")
+        return next(iter(models.values()))
+    if model in models:
+        return models[model]
+    path = Path(model)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{model}: is a directory; --model takes a .rvb file or a bundled model")
+    raise InputError(f"{model}: no such file or bundled model; bundled are: {', '.join(models) or 'none'}")
+
+
+def load_model(model: str | None) -> Program:
+    """Program of :func:`find_model`, with every check that :func:`reverb_fpga.compiler.rvb.load` makes."""
+    from reverb_fpga.compiler import rvb
+
+    return rvb.load(find_model(model))

@@ -1,0 +1,1 @@
+"""One module per command; :mod:`reverb_fpga.host.cli` loads each only when it is asked for."""

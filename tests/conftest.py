@@ -1,0 +1,59 @@
+"""Fixtures shared by the tests of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reverb_fpga.compiler import rvb
+from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.program import InputTransform, Program, ProgramMeta
+from reverb_fpga.hw.config import preset
+
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+
+def _layer(name: str, weight: np.ndarray, stride: int, *, spiking: bool) -> IntLayer:
+    channels = weight.shape[0]
+    return IntLayer(
+        name=name,
+        weight=weight,
+        kind=WeightKind.BINARY,
+        bits=1,
+        stride=stride,
+        padding=0,
+        in_pool=1,
+        out_pool=1,
+        gain=np.full(channels, 16),
+        r_shift=0,
+        bias=np.zeros(channels, dtype=np.int64),
+        threshold=np.zeros(channels, dtype=np.int64),
+        tau_q=64 if spiking else 256,
+        code_max=255,
+        spiking=spiking,
+    )
+
+
+@pytest.fixture(scope="session")
+def fashion_program() -> Program:
+    """A program for the tiny configuration with random weights that takes 28 x 28 grey images."""
+    rng = np.random.default_rng(1)
+    layers = (
+        _layer("conv", rng.choice([-1, 1], (4, 1, 4, 4)), 4, spiking=True),
+        _layer("fc", rng.choice([-1, 1], (10, 4, 7, 7)), 1, spiking=False),
+    )
+    network = IntNetwork(IntInput(1, 28, 28, np.zeros(1, dtype=np.uint8)), layers, 1, static_input=True)
+    transform = InputTransform(1, 28, 28, (1.0,), (0.0,))
+    meta = ProgramMeta("random", "test", "reverb", "fashion-mnist", None, FASHION, transform, 1e-5)
+    return lower(network, preset("tiny"), meta)
+
+
+@pytest.fixture(scope="session")
+def fashion_rvb(fashion_program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same program as a file."""
+    return rvb.save(fashion_program, tmp_path_factory.mktemp("programs") / "random.rvb")

