@@ -7,16 +7,49 @@ from collections.abc import Sequence
 import numpy as np
 
 from reverb_fpga.compiler.intnet import IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.passes.graph import FloatLayer, FloatNetwork, FoldedLayer, FoldedNetwork
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import TAU_ONE
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["check_network"]
+__all__ = ["check_float", "check_folded", "check_network"]
 
 
 def _require(ok: bool, where: str, what: str) -> None:
     if not ok:
         raise InputError(f"{where}: {what}")
+
+
+def check_float(network: FloatNetwork) -> None:
+    """The imported graph: channels follow each other, every number is finite, scales and deviations are positive."""
+    channels = len(network.mean)
+    _require(min(network.std) > 0, "input", "its deviation must be positive")
+    for layer in network.layers:
+        where = f"layer {layer.name}"
+        _require(layer.weight.shape[1] == channels, where, f"does not read {channels} channels")
+        channels = layer.weight.shape[0]
+        numbers = [layer.weight_scale, layer.bias]
+        if layer.norm is not None:
+            numbers += [layer.norm.gamma, layer.norm.beta, layer.norm.mean, layer.norm.sigma]
+            _require(bool(np.all(layer.norm.sigma > 0)), where, "its normalisation divides by zero")
+        for values in numbers:
+            _require(values.shape == (channels,) and bool(np.isfinite(values).all()), where, "a number is not finite")
+        _require(layer.alpha is None or layer.alpha.shape == layer.weight.shape[1:2], where, "one alpha per channel")
+        _require(layer.code_step is None or layer.code_step > 0, where, "the scale of its codes must be positive")
+        _require(bool(np.all(layer.weight_scale > 0)), where, "its weight scale must be positive")
+        _check_weights(layer, where)
+
+
+def check_folded(network: FoldedNetwork) -> None:
+    """The folded form: gains are not negative, every number is finite, weights are still of their kind."""
+    zero = network.input.zero
+    _require(bool(np.all((zero >= 0) & (zero <= 255))), "input", "the code of zero is not 0..255")
+    for layer in network.layers:
+        where = f"layer {layer.name}"
+        _require(bool(np.all(layer.gain >= 0)), where, "a gain is negative after folding")
+        for values in (layer.gain, layer.bias, layer.threshold):
+            _require(bool(np.isfinite(values).all()), where, "a folded number is not finite")
+        _check_weights(layer, where)
 
 
 def check_network(network: IntNetwork, config: Config) -> None:
@@ -67,7 +100,7 @@ def _check_layer(layer: IntLayer, channels: int, config: Config) -> None:
     _require(1 <= layer.code_max <= 255, where, f"code_max {layer.code_max} is not in 1..255")
 
 
-def _check_weights(layer: IntLayer, where: str) -> None:
+def _check_weights(layer: FloatLayer | FoldedLayer | IntLayer, where: str) -> None:
     weight = layer.weight
     if layer.kind is WeightKind.BINARY:
         _require(bool(np.all(np.abs(weight) == 1)), where, "a binary weight is neither -1 nor +1")

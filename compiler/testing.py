@@ -105,7 +105,8 @@ def _hidden(rng: np.random.Generator, options: RandomOptions, name: str, c_in: i
 def _with_layer(network: IntNetwork, layer: IntLayer, rng: np.random.Generator, options: RandomOptions) -> IntNetwork:
     """Append a layer, with gains, biases and thresholds that suit its currents."""
     draft = dataclasses.replace(network, layers=(*network.layers, layer))
-    low, high = current_bounds(layer, source_max(draft, len(network.layers)))
+    pooled = (layer.in_pool * layer.out_pool) ** 2
+    low, high = current_bounds(layer.weight, pooled, source_max(draft, len(network.layers)))
     spread = int(max(1, high.max(), -low.min()))
     channels = layer.weight.shape[0]
     gain = rng.integers(1, 1 << 16, channels) * (rng.random(channels) > 0.1)

@@ -22,10 +22,11 @@ def source_max(network: IntNetwork, index: int) -> Ints:
     return np.full(channels, top, dtype=np.int64)
 
 
-def current_bounds(layer: IntLayer, top: Ints) -> tuple[Ints, Ints]:
-    """Smallest and largest z of every output channel, int64 (C_out,); ``top`` (C_in,) bounds the source codes."""
-    pooled = (layer.in_pool * layer.out_pool) ** 2
-    weight = layer.weight.astype(np.int64)
+def current_bounds(weight: Ints, pooled: int, top: Ints) -> tuple[Ints, Ints]:
+    """Smallest and largest z of every output channel, int64 (C_out,).
+
+    ``pooled`` source positions share a tap; ``top`` (C_in,) bounds the source codes.
+    """
     low = np.einsum("oikl,i->o", np.minimum(weight, 0), top) * pooled
     high = np.einsum("oikl,i->o", np.maximum(weight, 0), top) * pooled
     return low, high

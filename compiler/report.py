@@ -1,0 +1,166 @@
+"""What was compiled and what it takes, for a person and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from reverb_fpga.compiler.backend.geometry import walks_of
+from reverb_fpga.compiler.backend.intervals import current_bounds, source_max
+from reverb_fpga.compiler.ebr import DEVICE_BLOCKS, block_rams
+from reverb_fpga.compiler.intnet import IntLayer, IntNetwork
+from reverb_fpga.compiler.passes.calibrate import Step
+from reverb_fpga.compiler.passes.invariance import Invariance
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS
+
+__all__ = ["CompileReport", "LayerReport", "Use", "make_report"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """A resource of the target: how much is used of how much."""
+
+    resource: str
+    used: int
+    available: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One layer.
+
+    Parameters
+    ----------
+    weights : str
+        Kind and bits.
+    fan_in : int
+        Source values of one output value, pooling included.
+    z_bits : int
+        Bits that the current provably needs, sign included.
+    passes, rows : int
+        Passes of the lane array, weight rows per bank.
+    additions : int
+        Of one dense time step.
+    strips : int
+        Descriptors.
+    gain, shift : int
+        Largest m, and r.
+    code_step : float or None
+        Value of one code of its output, and where that comes from.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    weights: str
+    fan_in: int
+    z_bits: int
+    passes: int
+    rows: int
+    additions: int
+    strips: int
+    gain: int
+    shift: int
+    code_step: float | None
+    code_origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileReport:
+    """The whole compilation."""
+
+    name: str
+    target: str
+    timesteps_trained: int
+    timesteps: int
+    invariance: tuple[tuple[str, bool, str], ...]
+    layers: tuple[LayerReport, ...]
+    uses: tuple[Use, ...]
+    block_rams: dict[str, int]
+    block_rams_available: int | None
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return dataclasses.asdict(self)
+
+
+def make_report(
+    program: Program,
+    network: IntNetwork,
+    config: Config,
+    proof: Invariance,
+    steps: tuple[Step, ...],
+    notes: tuple[str, ...],
+) -> CompileReport:
+    """Gather the figures of a compilation."""
+    return CompileReport(
+        name=program.name,
+        target=config.name,
+        timesteps_trained=proof.trained,
+        timesteps=proof.emitted,
+        invariance=proof.tensors,
+        layers=tuple(_layer(program, network, index, steps) for index in range(len(network.layers))),
+        uses=_uses(program, config),
+        block_rams=block_rams(config),
+        block_rams_available=DEVICE_BLOCKS.get(config.name),
+        notes=notes,
+    )
+
+
+def _layer(program: Program, network: IntNetwork, index: int, steps: tuple[Step, ...]) -> LayerReport:
+    layer, info = network.layers[index], program.layers[index]
+    walk = walks_of(network)[index]
+    low, high = current_bounds(layer.weight, walk.pooled, source_max(network, index))
+    _, fields = program.descriptor(info.strips[0][0])
+    step = steps[index] if index < len(steps) else None
+    return LayerReport(
+        name=info.name,
+        shape=info.shape,
+        weights=_weights(layer),
+        fan_in=int(np.prod(layer.weight.shape[1:])) * walk.pooled,
+        z_bits=max(int(high.max()).bit_length(), int(-low.min()).bit_length()) + 1,
+        passes=fields["n_passes"],
+        rows=fields["n_passes"] * fields["w_pass_stride"],
+        additions=info.additions,
+        strips=len(info.strips),
+        gain=int(layer.gain.max()),
+        shift=layer.r_shift,
+        code_step=step.step if step else None,
+        code_origin=step.origin if step else "",
+    )
+
+
+def _weights(layer: IntLayer) -> str:
+    return f"{layer.kind.value} {layer.bits}" if layer.bits > 1 else layer.kind.value
+
+
+def _uses(program: Program, config: Config) -> tuple[Use, ...]:
+    words, records = _touched(program, config)
+    return (
+        Use("weight rows per bank", len(program.weight) // (config.banks * config.weight_words), config.weight_rows),
+        Use("neuron parameter groups", len(program.param) // (PARAM_WORDS * config.neuron_lanes), config.param_groups),
+        Use("slot entries", len(program.slot), config.slot_entries),
+        Use("descriptors", len(program.desc) // DESCRIPTOR_WORDS, config.descriptors),
+        Use("activation words per bank", words, config.act_words),
+        Use("count words", records, config.count_words),
+    )
+
+
+def _touched(program: Program, config: Config) -> tuple[int, int]:
+    """Activation words and count words that hold something at some time."""
+    words, records = np.zeros(config.act_words, dtype=bool), np.zeros(config.count_words, dtype=bool)
+    _, head = program.descriptor(0)
+    places = [(head["in_act_base"], head["in_cnt_base"], head["in_slots"], head["in_records"])]
+    places.append((0, 0, len(program.act) // config.banks, len(program.count) // config.banks))
+    for index in range(1, program.n_descriptors - 1):
+        _, f = program.descriptor(index)
+        slots = f["dst_slots"] if f["spiking"] else 0
+        places.append((f["dst_act_base"], f["dst_cnt_base"], slots, f["dst_ring"]))
+    for act, count, slots, number in places:
+        words[act : act + slots * number] = True
+        records[count : count + number] = True
+    return int(words.sum()), int(records.sum())
