@@ -1,0 +1,127 @@
+"""From the host bus to one leaf per region."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus import HostBus
+from ..contract import OFFSET_BITS, Region
+from ..signatures import LocalBus
+
+__all__ = ["BusDecoder", "leaf_name"]
+
+_OPEN = (Region.CSR, Region.COUNTER)
+_PROGRAM = (Region.DESC, Region.SLOT, Region.PARAM, Region.WEIGHT, Region.ACT, Region.COUNT)
+_READ_ONLY = (Region.MEMBRANE, Region.COUNTER)
+
+
+def leaf_name(region: Region) -> str:
+    """Attribute of :class:`BusDecoder` for a region."""
+    return region.name.lower()
+
+
+def _is_one_of(region: Value, regions: tuple[Region, ...]) -> Value:
+    return Cat(region == one for one in regions).any()
+
+
+class BusDecoder(wiring.Component):
+    """Two initiators, one request at a time, one leaf per region; a read takes five cycles.
+
+    A read of a region that does not exist, or that is closed, returns 0; such a write is dropped.
+
+    Members
+    -------
+    host, check : In(HostBus)
+        The link, and the sequencer's reader of the sections. They take turns when both want the bus.
+    locked : In(1)
+        The sequencer is running: of the host's requests only those to CSR and COUNTER are served.
+    hold : In(1)
+        Accept nothing.
+    touched : Out(1)
+        Pulse: a program memory is being written.
+    csr, desc, slot, param, weight, act, count, membrane, counter : Out(LocalBus())
+    """
+
+    def __init__(self) -> None:
+        leaves = {leaf_name(region): Out(LocalBus()) for region in Region}
+        super().__init__(
+            {
+                "host": In(HostBus()),
+                "check": In(HostBus()),
+                "locked": In(1),
+                "hold": In(1),
+                "touched": Out(1),
+                **leaves,
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        address = Signal(OFFSET_BITS)
+        region = Signal(4)
+        w_data = Signal(32)
+        for_check, prefer_check = Signal(), Signal()
+        read, write = Signal(), Signal()
+        allowed = Signal()
+
+        take_host, take_check, idle = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.host.ready.eq(idle & ~self.hold & ~(self.check.valid & prefer_check)),
+            self.check.ready.eq(idle & ~self.hold & ~(self.host.valid & ~prefer_check)),
+            take_host.eq(self.host.valid & self.host.ready),
+            take_check.eq(self.check.valid & self.check.ready),
+        ]
+        m.d.sync += [read.eq(0), write.eq(0)]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += idle.eq(1)
+                chosen = Mux(take_check, self.check.addr, self.host.addr)
+                is_write = take_host & self.host.write
+                top = chosen[OFFSET_BITS:]
+                m.d.sync += [
+                    address.eq(chosen[:OFFSET_BITS]),
+                    region.eq(top),
+                    w_data.eq(self.host.w_data),
+                    for_check.eq(take_check),
+                    allowed.eq(take_check | ~self.locked | _is_one_of(top, _OPEN)),
+                ]
+                with m.If(take_host | take_check):
+                    m.d.sync += [prefer_check.eq(take_host), read.eq(~is_write), write.eq(is_write)]
+                    m.next = "ISSUE"
+            with m.State("ISSUE"):
+                m.next = "WAIT"
+                with m.If(write):
+                    m.next = "IDLE"
+            with m.State("WAIT"):
+                m.next = "CAPTURE"
+            with m.State("CAPTURE"):
+                m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += [self.host.r_valid.eq(~for_check), self.check.r_valid.eq(for_check)]
+                m.next = "IDLE"
+
+        m.d.comb += self.touched.eq(write & allowed & _is_one_of(region, _PROGRAM))
+        answer = Signal(32)
+        m.d.sync += answer.eq(self._leaves(m, address, region, w_data, read & allowed, write & allowed))
+        m.d.comb += [self.host.r_data.eq(answer), self.check.r_data.eq(answer)]
+        return m
+
+    def _leaves(self, m: Module, address: Value, region: Value, w_data: Value, read: Value, write: Value) -> Value:
+        """Drive the leaves; what the one that was read says (0 if none was)."""
+        result: Value = Value.cast(0)
+        for one in Region:
+            leaf = getattr(self, leaf_name(one))
+            here = Signal(name=f"here_{leaf_name(one)}")
+            was_read = Signal(2, name=f"was_read_{leaf_name(one)}")
+            m.d.comb += [
+                here.eq(region == one),
+                leaf.addr.eq(address),
+                leaf.w_data.eq(w_data),
+                leaf.w_en.eq(write & here if one not in _READ_ONLY else 0),
+                leaf.r_en.eq(read & here),
+            ]
+            m.d.sync += was_read.eq(Cat(leaf.r_en, was_read))
+            result = result | Mux(was_read[1], leaf.r_data, 0)
+        return result

@@ -1,0 +1,204 @@
+"""Descriptor memory, and the reader that checks a descriptor before anything acts on it."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from .. import contract
+from ..config import Config
+from ..contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Fault, Opcode
+from ..signatures import LocalBus, field_layout, layer_layout
+
+__all__ = ["WORDS_KEPT", "DescriptorFetch", "reserved_masks"]
+
+WORDS_KEPT = 1 + max(field.word for fields in DESCRIPTOR_FIELDS.values() for field in fields)
+"""Words of a descriptor that any field uses; the others must be zero and are not stored."""
+
+_LOOP_COUNTS = ("rows", "cols", "timesteps", "t_src", "n_pool_y", "n_pool_x", "n_tap_y", "n_tap_x", "n_passes")
+
+
+def reserved_masks(opcode: Opcode) -> list[int]:
+    """Bits that must be zero, word by word."""
+    used = [0] * DESCRIPTOR_WORDS
+    for field in DESCRIPTOR_FIELDS[opcode]:
+        if field.name != "gap":
+            used[field.word] |= ((1 << field.width) - 1) << field.lsb
+    return [~mask & 0xFFFFFFFF for mask in used]
+
+
+class DescriptorFetch(wiring.Component):
+    """Reads descriptor ``pc`` and says what is wrong with it.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    start, pc : In(1), In(16)
+        ``pc`` is only looked at in the cycle of ``start``, which restarts a fetch under way.
+    done : Out(1)
+        Level: the descriptor is complete. Low from the cycle after start.
+    fault : Out(8)
+        :class:`contract.Fault`, valid with ``done``.
+    opcode : Out(8)
+    descriptor : Out(1024)
+        Its words, the first in the low bits; valid with ``done``.
+    bus : In(LocalBus())
+        Region DESC; not to be used while a fetch is under way.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "pc": In(16),
+                "done": Out(1),
+                "fault": Out(8),
+                "opcode": Out(8),
+                "descriptor": Out(32 * DESCRIPTOR_WORDS),
+                "bus": In(LocalBus()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        pc, at, reading = Signal(16), Signal(range(DESCRIPTOR_WORDS)), Signal()
+        word = self._memory(m, Cat(at, pc))
+        # the word of index `at` arrives two cycles after its address
+        arrival = data.StructLayout({"valid": 1, "at": at.shape()})
+        first, arrived = Signal(arrival), Signal(arrival)
+        m.d.sync += [first.valid.eq(reading), first.at.eq(at), arrived.eq(first)]
+        kept = Signal(32 * WORDS_KEPT)
+        with m.If(arrived.valid & (arrived.at < WORDS_KEPT)):
+            m.d.sync += kept.eq(Cat(kept[32:], word))
+        with m.If(arrived.valid & (arrived.at == 0)):
+            m.d.sync += self.opcode.eq(word[:8])
+        m.d.comb += self.descriptor.eq(kept)
+
+        reserved = self._reserved(m, word, arrived)
+        settled = self._settled(m, pc, reserved)
+        wait = Signal(range(8))
+        with m.If(self.start):
+            m.d.sync += [self.done.eq(0), pc.eq(self.pc), at.eq(0), reading.eq(1)]
+            m.d.sync += [first.valid.eq(0), arrived.valid.eq(0), wait.eq(7)]
+        with m.Elif(reading):
+            m.d.sync += at.eq(at + 1)
+            with m.If(at == DESCRIPTOR_WORDS - 1):
+                m.d.sync += reading.eq(0)
+        with m.Elif(~self.done):
+            m.d.sync += wait.eq(wait - 1)
+            with m.If(wait == 0):
+                m.d.sync += [self.done.eq(1), self.fault.eq(settled)]
+        return m
+
+    def _memory(self, m: Module, address: Value) -> Signal:
+        """The word at ``address``, two cycles later; also the host's port."""
+        depth = self.config.descriptors * DESCRIPTOR_WORDS
+        m.submodules.store = store = memory.Memory(shape=32, depth=depth, init=[])
+        read, write = store.read_port(), store.write_port()
+        word = Signal(32)
+        m.d.comb += [
+            write.addr.eq(self.bus.addr),
+            write.data.eq(self.bus.w_data),
+            write.en.eq(self.bus.w_en),
+            read.addr.eq(Mux(self.bus.r_en, self.bus.addr, address)),
+            self.bus.r_data.eq(word),
+        ]
+        m.d.sync += word.eq(read.data)
+        return word
+
+    def _reserved(self, m: Module, word: Signal, arrived: data.View) -> Signal:
+        """A reserved bit was set; settles three cycles after the last word."""
+        held, stray, sticky = Signal(32), Signal(32), Signal()
+        where = Signal.like(arrived)
+        masks = {opcode: Array(Const(mask, 32) for mask in reserved_masks(opcode)) for opcode in Opcode}
+        m.d.sync += [held.eq(word), where.eq(arrived), stray.eq(0)]
+        with m.If(where.valid), m.Switch(self.opcode):
+            for opcode, mask in masks.items():
+                with m.Case(opcode):
+                    m.d.sync += stray.eq(held & mask[where.at])
+        with m.If(self.start):
+            m.d.sync += [where.valid.eq(0), stray.eq(0), sticky.eq(0)]
+        with m.Elif(stray.any()):
+            m.d.sync += sticky.eq(1)
+        return sticky
+
+    def _settled(self, m: Module, pc: Signal, reserved: Signal) -> Signal:
+        """The fault, once the fields have been steady for five cycles."""
+        program = data.View(field_layout(contract.PROGRAM_FIELDS, DESCRIPTOR_WORDS), self.descriptor)
+        layer = data.View(layer_layout(), self.descriptor)
+        foreign, empty = self._program_faults(m, program)
+        bad_layer = self._layer_fault(m, layer)
+
+        # of the program that descriptor 0 belongs to; `empty` covers it while pc is 0
+        limit, beyond, at_zero = Signal(16), Signal(), Signal()
+        m.d.sync += [at_zero.eq(pc == 0), beyond.eq((pc >= limit) & ~at_zero)]
+        with m.If(at_zero & self.done & (self.fault == Fault.NONE)):
+            m.d.sync += limit.eq(program.n_descriptors)
+
+        fault = Signal(8)
+        with m.If(beyond):
+            m.d.sync += fault.eq(Fault.BAD_PROGRAM)
+        with m.Else(), m.Switch(self.opcode):
+            with m.Case(Opcode.PROGRAM):
+                m.d.sync += fault.eq(
+                    Mux(
+                        ~at_zero,
+                        Fault.BAD_PROGRAM,
+                        Mux(
+                            foreign,
+                            Fault.CONFIG_MISMATCH,
+                            Mux(reserved, Fault.RESERVED_BITS, Mux(empty, Fault.BAD_PROGRAM, Fault.NONE)),
+                        ),
+                    )
+                )
+            with m.Case(Opcode.LAYER):
+                bad = Mux(reserved, Fault.RESERVED_BITS, Mux(bad_layer, Fault.BAD_LAYER, Fault.NONE))
+                m.d.sync += fault.eq(Mux(at_zero, Fault.BAD_PROGRAM, bad))
+            with m.Case(Opcode.END):
+                bad = Mux(reserved, Fault.RESERVED_BITS, Fault.NONE)
+                m.d.sync += fault.eq(Mux(at_zero, Fault.BAD_PROGRAM, bad))
+            with m.Default():
+                m.d.sync += fault.eq(Fault.BAD_OPCODE)
+        return fault
+
+    def _program_faults(self, m: Module, program: data.View) -> tuple[Signal, Signal]:
+        """(compiled for something else, cannot be run)."""
+        digest = self.config.digest
+        foreign, empty = Signal(), Signal()
+        low, high, version = Signal(), Signal(), Signal()
+        few, many, no_input = Signal(), Signal(), Signal()
+        m.d.sync += [
+            low.eq(program.config_low == digest & 0xFFFFFFFF),
+            high.eq(program.config_high == digest >> 32),
+            version.eq(program.version == contract.CONTRACT_VERSION),
+            foreign.eq(~(low & high & version)),
+            few.eq(program.n_descriptors < 2),
+            many.eq(program.n_descriptors > self.config.descriptors),
+            no_input.eq((program.in_channels == 0) | (program.in_records == 0)),
+            empty.eq(few | many | no_input),
+        ]
+        return foreign, empty
+
+    def _layer_fault(self, m: Module, layer: data.View) -> Signal:
+        """A loop count of zero, more sources per position or time steps than there is room for, a leak above one."""
+        config = self.config
+        zero = Signal(len(_LOOP_COUNTS))
+        pool, taps, entries = Signal(8), Signal(12), Signal(20)
+        crowded, long, growing, fault = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [
+            *(zero[n].eq(layer[name] == 0) for n, name in enumerate(_LOOP_COUNTS)),
+            pool.eq(layer.n_pool_y * layer.n_pool_x),
+            taps.eq(layer.n_tap_y * layer.n_tap_x),
+            entries.eq(pool * taps),
+            crowded.eq(entries[bits_for(config.table_entries) - 1 :].any() & (entries != config.table_entries)),
+            long.eq((layer.timesteps > config.max_timesteps) | (layer.t_src > config.max_timesteps)),
+            growing.eq(layer.tau_q > contract.TAU_ONE),
+            fault.eq(zero.any() | crowded | long | growing),
+        ]
+        return fault

@@ -1,0 +1,260 @@
+"""Runs a program: fetch, hash, input, descriptors, faults; and the registers through which the host sees it."""
+
+from __future__ import annotations
+
+import enum
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import contract
+from ..bus import HostBus
+from ..config import Config
+from ..contract import CONTROL_FIELDS, DESCRIPTOR_WORDS, NO_HALT, STATUS_FIELDS, Csr, Fault, Opcode, State
+from ..signatures import LocalBus, field_layout
+from .counters import Activity, Counters
+from .fetch import DescriptorFetch
+from .section_hash import SectionHash
+
+__all__ = ["QUIET_CYCLES", "WATCHDOG_DEFAULT", "Activity", "Sequencer"]
+
+WATCHDOG_DEFAULT = 1 << 24
+QUIET_CYCLES = 31
+"""Cycles for which the data path is held in reset: longer than the lane array's pipeline, which is not reset."""
+
+
+def control_layout() -> data.FlexibleLayout:
+    """Register CONTROL."""
+    return field_layout(CONTROL_FIELDS, 1)
+
+
+class _Phase(enum.IntEnum):
+    """What the sequencer waits for, finer than :class:`State`."""
+
+    REST = 0
+    FETCH = 1
+    DISPATCH = 2
+    HASH = 3
+    COMPARE = 4
+    START = 5
+    STARTED = 6
+    BUSY = 7
+    STORE = 8
+    STORING = 9
+
+
+class Sequencer(wiring.Component):
+    """States and faults as in :mod:`contract`; a fault, and CONTROL.reset in any state, put the data path into reset.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    csr, desc, counter : In(LocalBus())
+        Leaves of these regions.
+    check : Out(HostBus())
+        Reads the sections back for their hash.
+    touched : In(1)
+        A program memory is being written: the next start hashes again, and resume is refused.
+    state : Out(4)
+    locked : Out(1)
+        State is CHECK, INPUT or RUN.
+    hold : Out(1)
+        The data path is, or is about to be, in reset: its memories cannot be read.
+    datapath_reset : Out(1)
+        Resets everything that runs a layer; ``QUIET_CYCLES`` long.
+    descriptor : Out(1024)
+        Words of the descriptor that runs, stable from two cycles before start until done.
+    input_start, input_done : Out(1), In(1)
+        Input encoder: pulse, and a level that is low from the cycle after the pulse until all input is stored.
+    input_bytes : In(32)
+        Bytes the encoder has taken.
+    start, done : Out(1), In(1)
+        The same for a layer.
+    activity : In(Activity)
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "csr": In(LocalBus()),
+                "desc": In(LocalBus()),
+                "counter": In(LocalBus()),
+                "check": Out(HostBus()),
+                "touched": In(1),
+                "state": Out(4),
+                "locked": Out(1),
+                "hold": Out(1),
+                "datapath_reset": Out(1),
+                "descriptor": Out(32 * DESCRIPTOR_WORDS),
+                "input_start": Out(1),
+                "input_done": In(1),
+                "input_bytes": In(32),
+                "start": Out(1),
+                "done": In(1),
+                "activity": In(Activity(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._fetch = m.submodules.fetch = DescriptorFetch(self.config)
+        self._hash = hash_ = SectionHash()
+        m.submodules.hash = ResetInserter(self.datapath_reset)(hash_)
+        self._counters = m.submodules.counters = Counters(self.config)
+        wiring.connect(m, wiring.flipped(self.desc), self._fetch.bus)
+        wiring.connect(m, wiring.flipped(self.counter), self._counters.bus)
+        wiring.connect(m, hash_.bus, wiring.flipped(self.check))
+
+        self._pc = Signal(16)
+        self._error = Signal(8)
+        self._armed = Signal()
+        self._cycles = Signal(32)
+        self._halt_after = Signal(16, init=NO_HALT)
+        self._watchdog = Signal(32, init=WATCHDOG_DEFAULT)
+        self._control = Signal(control_layout())
+
+        self._registers(m)
+        self._run(m)
+        return m
+
+    def _registers(self, m: Module) -> None:
+        """Region CSR."""
+        status = Signal(field_layout(STATUS_FIELDS, 1))
+        m.d.comb += [
+            status.state.eq(self.state),
+            status.armed.eq(self._armed),
+            status.error.eq(self._error),
+            status.pc.eq(self._pc),
+        ]
+        values = {
+            Csr.MAGIC: contract.MAGIC,
+            Csr.VERSION: contract.CONTRACT_VERSION,
+            Csr.CONFIG_LOW: self.config.digest & 0xFFFFFFFF,
+            Csr.CONFIG_HIGH: self.config.digest >> 32,
+            Csr.STATUS: status.as_value(),
+            Csr.HALT_AFTER: self._halt_after,
+            Csr.WATCHDOG: self._watchdog,
+            Csr.CYCLES: self._cycles,
+            Csr.INPUT_BYTES: self.input_bytes,
+            Csr.HASH: self._hash.crc32,
+        }
+        picked = Signal(32)
+        m.d.sync += [picked.eq(0), self.csr.r_data.eq(picked), self._control.as_value().eq(0)]
+        with m.Switch(self.csr.addr):
+            for register, value in values.items():
+                with m.Case(register):
+                    m.d.sync += picked.eq(value)
+        with m.If(self.csr.w_en), m.Switch(self.csr.addr):
+            with m.Case(Csr.CONTROL):
+                m.d.sync += self._control.as_value().eq(self.csr.w_data)
+            with m.Case(Csr.HALT_AFTER):
+                m.d.sync += self._halt_after.eq(self.csr.w_data)
+            with m.Case(Csr.WATCHDOG):
+                m.d.sync += self._watchdog.eq(self.csr.w_data)
+
+    def _run(self, m: Module) -> None:
+        phase, opcode, error = Signal(_Phase), Signal(8), self._error
+        fetch, hash_, counters = self._fetch, self._hash, self._counters
+        kept = Signal(32 * DESCRIPTOR_WORDS)
+        program = data.View(field_layout(contract.PROGRAM_FIELDS, DESCRIPTOR_WORDS), self.descriptor)
+        failing = Signal(8)
+        is_input, finished, barked = Signal(), Signal(), Signal()
+        locked = Cat(self.state == one for one in (State.CHECK, State.INPUT, State.RUN)).any()
+        m.d.comb += [
+            self.descriptor.eq(kept),
+            hash_.program.eq(self.descriptor),
+            counters.activity.eq(self.activity),
+            counters.descriptor.eq(self._pc),
+            counters.run.eq(phase == _Phase.BUSY),
+            self.locked.eq(locked),
+            is_input.eq(opcode == Opcode.PROGRAM),
+            finished.eq(Mux(is_input, self.input_done, self.done)),
+        ]
+        m.d.sync += [self.start.eq(0), self.input_start.eq(0)]
+        with m.If(self.touched):
+            m.d.sync += self._armed.eq(0)
+        with m.If(self.state == State.RUN):
+            m.d.sync += self._cycles.eq(self._cycles + 1)
+
+        def fetch_at(pc: Value | int) -> None:
+            m.d.comb += [fetch.start.eq(1), fetch.pc.eq(pc)]
+
+        with m.Switch(phase):
+            with m.Case(_Phase.REST):
+                with m.If(self._control.start):
+                    fetch_at(0)
+                    m.d.sync += [phase.eq(_Phase.FETCH), self.state.eq(State.CHECK)]
+                    m.d.sync += [self._pc.eq(0), error.eq(Fault.NONE)]
+                with m.Elif(self._control.resume & (self.state == State.HALTED)):
+                    m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
+                    with m.If(~self._armed):
+                        m.d.comb += failing.eq(Fault.HASH_MISMATCH)
+            with m.Case(_Phase.FETCH):
+                with m.If(fetch.done):
+                    m.d.sync += [kept.eq(fetch.descriptor), opcode.eq(fetch.opcode), phase.eq(_Phase.DISPATCH)]
+                    m.d.comb += failing.eq(fetch.fault)
+            with m.Case(_Phase.DISPATCH):
+                m.d.sync += phase.eq(_Phase.START)
+                with m.If(is_input & ~self._armed):
+                    m.d.comb += hash_.start.eq(1)
+                    m.d.sync += phase.eq(_Phase.HASH)
+                with m.If(opcode == Opcode.END):
+                    m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.DONE)]
+            with m.Case(_Phase.HASH):
+                with m.If(hash_.done):
+                    m.d.sync += phase.eq(_Phase.COMPARE)
+            with m.Case(_Phase.COMPARE):
+                m.d.sync += [phase.eq(_Phase.START), self._armed.eq(1)]
+                with m.If(hash_.crc32 != program.crc32):
+                    m.d.sync += self._armed.eq(0)
+                    m.d.comb += failing.eq(Fault.HASH_MISMATCH)
+            with m.Case(_Phase.START):
+                fetch_at(self._pc + 1)  # while this one runs
+                m.d.sync += [self.start.eq(~is_input), self.input_start.eq(is_input), phase.eq(_Phase.STARTED)]
+                with m.If(is_input):
+                    m.d.sync += [self.state.eq(State.INPUT), self._cycles.eq(0)]
+            with m.Case(_Phase.STARTED):
+                m.d.comb += counters.clear.eq(1)
+                m.d.sync += phase.eq(_Phase.BUSY)
+            with m.Case(_Phase.BUSY):
+                with m.If(finished & fetch.done):
+                    m.d.sync += phase.eq(_Phase.STORE)
+                with m.Elif(barked):
+                    m.d.comb += failing.eq(Fault.WATCHDOG)
+            with m.Case(_Phase.STORE):
+                m.d.comb += counters.store.eq(1)
+                m.d.sync += phase.eq(_Phase.STORING)
+            with m.Case(_Phase.STORING):
+                with m.If(~counters.busy):
+                    with m.If(self._pc == self._halt_after):
+                        m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.HALTED)]
+                    with m.Else():
+                        m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
+
+        self._guard(m, phase, is_input, barked)
+        quiet = Signal(range(QUIET_CYCLES + 1), init=QUIET_CYCLES)
+        m.d.sync += self.datapath_reset.eq(quiet != 0)
+        m.d.comb += self.hold.eq((quiet != 0) | self.datapath_reset | self._control.reset)
+        with m.If(quiet != 0):
+            m.d.sync += quiet.eq(quiet - 1)
+        with m.If(failing != Fault.NONE):
+            m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.ERROR), error.eq(failing)]
+            m.d.sync += quiet.eq(QUIET_CYCLES)
+        with m.If(self._control.reset):
+            m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.IDLE), error.eq(Fault.NONE), self._pc.eq(0)]
+            m.d.sync += [self._halt_after.eq(NO_HALT), self._watchdog.eq(WATCHDOG_DEFAULT)]
+            m.d.sync += quiet.eq(QUIET_CYCLES)
+
+    def _guard(self, m: Module, phase: Value, is_input: Value, barked: Signal) -> None:
+        """The watchdog: a layer has run for as many cycles as it may."""
+        age = Signal(32)
+        m.d.sync += barked.eq((age == self._watchdog) & (self._watchdog != 0))
+        with m.If((phase == _Phase.BUSY) & ~is_input):
+            m.d.sync += age.eq(age + 1)
+        with m.Else():
+            m.d.sync += [age.eq(0), barked.eq(0)]
