@@ -116,15 +116,15 @@ class Gather:
     def _check(self, flat: NDArray[Any]) -> None:
         """Look at every P, S, c and partial z of this batch."""
         strip, checks = self._strip, self._checks
-        flat = flat.astype(np.float64)
-        total = flat.sum(axis=1).astype(np.int64)
+        total = flat.sum(axis=1, dtype=np.float64).astype(np.int64)
         if total.max() >= checks.p_limit:
             raise InputError(f"{strip.where}: S = {int(total.max())} does not fit the accumulator")
         partial: dict[int, NDArray[np.int64]] = {}
         for entry in strip.weights.entries:
-            p = (flat @ entry.bits.astype(np.float64)).astype(np.int64) << entry.shift
+            masked: NDArray[np.float64] = flat.astype(np.float64) @ entry.bits
+            p = masked.astype(np.int64) << entry.shift
             c = (-p if entry.negate else p) - (total[:, None] if entry.subtract_s else 0)
-            z = c + (0 if entry.first else partial[entry.group])
+            z = c if entry.first else c + partial[entry.group]
             partial[entry.group] = z
             for name, values in (("P << shift", p), ("c", c), ("z", z)):
                 if values.max() >= checks.z_limit or values.min() < -checks.z_limit:

@@ -114,21 +114,29 @@ class GoldenModel:
         for start in range(0, len(checked), self.batch):
             yield checked[start : start + self.batch]
 
-    def _layers(self, codes: Codes) -> tuple[list[Codes], Logits]:
-        outputs: dict[int, Codes] = {}
+    def run_strips(self, codes: Codes) -> tuple[dict[int, Codes], Logits]:
+        """What every descriptor stores, (N, positions, T, slots * banks) by its index, and the logits.
+
+        For one batch (at most :attr:`batch` images). The output layer stores nothing: its array has no channels.
+        """
+        stored: dict[int, Codes] = {}
 
         def observe(strip: Strip, _before: Codes, after: Codes) -> None:
-            outputs[strip.index] = self._target(strip, after)[:, strip.outputs]
+            stored[strip.index] = self._target(strip, after)[:, strip.outputs]
 
-        _, logits = self._execute(codes, observe)
+        _, logits = self._execute(self._checked(codes), observe)
+        return stored, logits
+
+    def _layers(self, codes: Codes) -> tuple[list[Codes], Logits]:
+        stored, logits = self.run_strips(codes)
         layers = []
         for info in self.program.layers:
             channels, height, width = info.shape
             tensor = np.zeros((len(codes), info.timesteps, height, width, channels), dtype=np.uint8)
             for descriptor, first, rows in info.strips if info.spiking else ():
-                if descriptor not in outputs:
+                if descriptor not in stored:
                     raise InputError(f"layer {info.name}: descriptor {descriptor} is no strip")
-                strip = outputs[descriptor].reshape(len(codes), rows, width, info.timesteps, -1)
+                strip = stored[descriptor].reshape(len(codes), rows, width, info.timesteps, -1)
                 tensor[:, :, first : first + rows] = strip.transpose(0, 3, 1, 2, 4)[..., :channels]
             layers.append(tensor)
         return layers, logits

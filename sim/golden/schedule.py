@@ -289,18 +289,14 @@ def _sources(fields: dict[str, int], where: str) -> NDArray[np.int64]:
     inside_y = (y >= 0) & (y < fields["in_height"])
     inside_x = (x >= 0) & (x < fields["in_width"])
 
-    def combine(of_y: NDArray[np.int64], of_x: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Broadcast to (oy, ox, py, px, ky, kx)."""
-        return of_y[:, None, :, None, :, None], of_x[None, :, None, :, None, :]
-
-    a, b = combine(inside_y, inside_x)
-    inside = a & b
-    a, b = combine(row, col)
-    records = np.where(inside, a + b, PAD if fields["pad_record"] else NOTHING)
-    steps = fields["t_src"]
-    wrong = inside & ((a + b < 0) | (a + b + steps > fields["src_ring"]))
+    # (oy, ox, py, px, ky, kx)
+    of_y, of_x = np.s_[:, None, :, None, :, None], np.s_[None, :, None, :, None, :]
+    inside = inside_y[of_y] & inside_x[of_x]
+    number = row[of_y] + col[of_x]
+    wrong = inside & ((number < 0) | (number + fields["t_src"] > fields["src_ring"]))
     if wrong.any():
-        raise InputError(f"{where}: reads record {int((a + b)[wrong][0])} of a ring of {fields['src_ring']}")
+        raise InputError(f"{where}: reads record {int(number[wrong][0])} of a ring of {fields['src_ring']}")
+    records = np.where(inside, number, PAD if fields["pad_record"] else NOTHING)
     positions = fields["rows"] * fields["cols"]
     return records.reshape(positions, fields["n_pool_y"] * fields["n_pool_x"], -1)
 
