@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -63,7 +63,7 @@ def solve_pll(input_mhz: float, clock_mhz: float) -> PllSettings:
 
 
 class Ecp5Clock(Elaboratable):
-    """Domain ``sync`` from the board's crystal.
+    """Drives domain ``sync``, which its parent defines, from the board's crystal.
 
     Parameters
     ----------
@@ -83,7 +83,6 @@ class Ecp5Clock(Elaboratable):
         m = Module()
         settings = self.settings
         m.submodules.pin = pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))  # type: ignore[attr-defined]
-        m.domains.sync = ClockDomain("sync")
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",

@@ -17,8 +17,8 @@ _MIN_DIVISOR = 8
 class Flow(enum.Enum):
     """How a board's bitstream comes about."""
 
-    TRELLIS = "yosys + nextpnr-ecp5 + ecppack (from pip, runs here)"
-    VIVADO = "Vivado (not run here: Verilog, constraints and script are exported)"
+    TRELLIS = "yosys, nextpnr, ecppack from pip"
+    VIVADO = "Vivado; exported here"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

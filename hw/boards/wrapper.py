@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Signal
 from amaranth.lib import io
 
 from .clocking import Ecp5Clock, solve_pll
@@ -42,6 +42,7 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         if self.pll is not None:
+            m.domains.sync = ClockDomain("sync")
             m.submodules.clock = clock = Ecp5Clock(self.pll)
             locked = clock.locked
         else:
