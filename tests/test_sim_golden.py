@@ -139,7 +139,7 @@ def test_statistics_count_the_events_of_every_position() -> None:
         for x in range(4):
             window = padded[:, :, y : y + 3, x : x + 3]
             np.testing.assert_array_equal(gathered[:, :, y, x], np.count_nonzero(window, axis=(2, 3)))
-    stored = np.concatenate([stat.stored for stat in first], axis=2).sum()
+    stored = np.concatenate([stat.stored.sum(axis=3) for stat in first], axis=2).sum()
     assert stored == np.count_nonzero(layers[0])
 
 

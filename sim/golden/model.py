@@ -84,7 +84,7 @@ class GoldenModel:
         found: list[DescriptorStats] = []
 
         def observe(strip: Strip, before: Codes, after: Codes) -> None:
-            found.append(count_events(strip, before, after))
+            found.append(count_events(strip, before, after, self.config))
 
         self._execute(self._checked(codes), observe)
         return found

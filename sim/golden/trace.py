@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS
 
 from .dataflow import Dataflow
@@ -47,8 +48,8 @@ class DescriptorStats:
         Events of a pass; every pass of the position sees the same.
     entries : int array (N, T_in, positions, banks)
         Source records with at least one event.
-    stored : int array (N, T, positions, banks)
-        Events written.
+    stored : int array (N, T, positions, groups, banks)
+        Events written, by group of neuron lanes.
     """
 
     index: int
@@ -78,7 +79,7 @@ def memory_image(memory: NDArray[np.uint8], state: Dataflow) -> MemoryImage:
     return MemoryImage(counts, counts_valid, events, events_valid)
 
 
-def count_events(strip: Strip, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> DescriptorStats:
+def count_events(strip: Strip, before: NDArray[np.uint8], after: NDArray[np.uint8], config: Config) -> DescriptorStats:
     """Statistics of one strip from the memory before and after it."""
     counts = _record_counts(before, strip.source.act_base, strip.source.number, strip.source.slots)
     n, _, banks = counts.shape
@@ -95,9 +96,21 @@ def count_events(strip: Strip, before: NDArray[np.uint8], after: NDArray[np.uint
             of_source = np.where((source == NOTHING)[:, None], 0, of_source)
             gathered[:, step] += of_source
             entries[:, step] += of_source > 0
-    written = _record_counts(after, strip.target.act_base, strip.target.number, strip.target.slots)
-    stored = written[:, strip.outputs].transpose(0, 2, 1, 3)
-    return DescriptorStats(strip.index, gathered, entries, stored)
+    return DescriptorStats(strip.index, gathered, entries, _stored(strip, after, config))
+
+
+def _stored(strip: Strip, memory: NDArray[np.uint8], config: Config) -> NDArray[np.int64]:
+    """Events (N, T, positions, groups, banks) in the records a strip has just written."""
+    target, per_group = strip.target, config.channels_per_bank_group
+    n, _, banks = memory.shape
+    groups = len(strip.gain) // config.neuron_lanes
+    words = memory[:, target.act_base : target.act_base + target.number * target.slots] > 0
+    fired = words.reshape(n, target.number, target.slots, banks)[:, strip.outputs]
+    padded = np.zeros((*fired.shape[:3], max(groups * per_group, target.slots), banks), dtype=bool)
+    padded[:, :, :, : target.slots] = fired
+    padded = padded[:, :, :, : groups * per_group]
+    by_group = padded.reshape(*fired.shape[:3], groups, per_group, banks).sum(axis=4)
+    return by_group.transpose(0, 2, 1, 3, 4)
 
 
 def _record_counts(memory: NDArray[np.uint8], base: int, number: int, slots: int) -> NDArray[np.int64]:

@@ -23,12 +23,16 @@ class LaneEntry:
 
     Parameters
     ----------
+    index, slot : int
+        Pass, and slot of the pass.
     group, shift, negate, subtract_s, first, final :
         As in the contract.
     bits : uint8 array (taps * channels, neuron_lanes)
         Channels of a record in ascending order, bank padding included.
     """
 
+    index: int
+    slot: int
     group: int
     shift: int
     negate: bool
@@ -126,7 +130,7 @@ class WeightStore:
                     )
                 lanes = bits[:, slot * config.neuron_lanes : (slot + 1) * config.neuron_lanes]
                 yield LaneEntry(
-                    group=entry["group"], shift=entry["shift"], negate=bool(entry["negate"]),
+                    index=index, slot=slot, group=entry["group"], shift=entry["shift"], negate=bool(entry["negate"]),
                     subtract_s=bool(entry["subtract_s"]), first=bool(entry["first"]), final=bool(entry["final"]),
                     bits=lanes,
                 )  # fmt: skip

@@ -1,0 +1,246 @@
+"""Cycle model: how long the gateware takes, from the golden model's event counts.
+
+It follows the gateware's own timing (walker, two tables, dispatcher, one capture register, slots, emitter) pass by pass
+instead of cycle by cycle. What it leaves out are a few corner cases of steals in a pass's last beat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.gather import Gather
+from reverb_fpga.hw.lanes.cluster import lane_delay
+from reverb_fpga.hw.memory import DualReadMemory
+from reverb_fpga.hw.neuron.accumulator import SlotAccumulator
+from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
+from reverb_fpga.hw.neuron.lane import NeuronLane
+
+from .golden import DescriptorStats, GoldenModel
+from .golden.schedule import Strip
+
+__all__ = ["CycleModel", "StripCycles"]
+
+_WALK_TO_READY = 4 + DualReadMemory.delay  # from a table's last source to its ready flag
+_OP_TO_ACTIVE = 1 + SlotAccumulator.delay + NeuronLane.delay + 1 + 2  # from a slot's issue to its entry in the emitter
+_ACTIVE_TO_STEAL = 5  # from an event in the emitter to the second port that it takes
+_RELEASE = 3  # from a pass's last slot to the credit for the next pass
+_ROOM = FIFO_DEPTH - 3
+_SETTLE = 6  # from the last event in the emitter to `done`
+_DRAIN = SlotAccumulator.delay + NeuronLane.write_at + 4 + 2  # from the last slot to `done`
+_FETCH = 42  # the next descriptor is fetched while one runs, which takes at least this
+_BETWEEN = 14  # from `done` to the next `start`: counters, dispatch
+_AROUND = 6  # before the first and after the last descriptor
+
+
+@dataclasses.dataclass(frozen=True)
+class StripCycles:
+    """Prediction for one descriptor; names as the hardware's counters.
+
+    Parameters
+    ----------
+    index : int
+        Of the descriptor.
+    cycles, beats, events, passes, stall_table, stall_drain, stall_emit : int
+    stolen : int
+        Beats that writes cost.
+    """
+
+    index: int
+    cycles: int
+    beats: int
+    events: int
+    passes: int
+    stall_table: int
+    stall_drain: int
+    stall_emit: int
+    stolen: int
+
+
+class CycleModel:
+    """Predicts cycles per image.
+
+    Parameters
+    ----------
+    program : Program
+    config : Config
+    """
+
+    def __init__(self, program: Program, config: Config) -> None:
+        self.golden = GoldenModel(program, config)
+        self._config = config
+
+    def strips(self, codes: NDArray[np.uint8]) -> list[list[StripCycles]]:
+        """One list of descriptors per image, input codes (N, T_in, H, W, C)."""
+        found: list[list[StripCycles]] = []
+        for start in range(0, len(codes), self.golden.batch):
+            part = codes[start : start + self.golden.batch]
+            stats = self.golden.statistics(part)
+            found += [
+                [
+                    _StripModel(strip, stat, image, self._config).run()
+                    for strip, stat in zip(self.golden.schedule.strips, stats, strict=True)
+                ]
+                for image in range(len(part))
+            ]
+        return found
+
+    def cycles(self, codes: NDArray[np.uint8]) -> list[int]:
+        """Cycles per image, as register CYCLES counts them."""
+        return [_AROUND + sum(strip.cycles + _BETWEEN for strip in strips) for strips in self.strips(codes)]
+
+
+class _Emitter:
+    """Entries one after the other, each as many cycles as its fullest bank has events."""
+
+    def __init__(self, banks: int) -> None:
+        self.begin: list[int] = []  # first cycle of each entry
+        self.issued: list[int] = []  # when its slot was issued
+        self.end = 0
+        self._steals = [bytearray() for _ in range(banks)]
+
+    def earliest(self, cycle: int) -> int:
+        """First cycle from ``cycle`` on in which there is room."""
+        while True:
+            number = len(self.issued)
+            while number and self.issued[number - 1] > cycle - 3:
+                number -= 1
+            blocking = number - _ROOM
+            if blocking < 0 or self.begin[blocking] + 1 <= cycle:
+                return cycle
+            cycle = self.begin[blocking] + 1
+
+    def push(self, cycle: int, events: list[int]) -> None:
+        """An entry whose slot is issued in ``cycle``, with its events per bank."""
+        begin = max(cycle + _OP_TO_ACTIVE, self.end)
+        self.issued.append(cycle)
+        self.begin.append(begin)
+        self.end = begin + max(1, *events)
+        for flags, number in zip(self._steals, events, strict=True):
+            if number:
+                first = begin + _ACTIVE_TO_STEAL
+                if len(flags) < first + number:
+                    flags.extend(bytes(2 * (first + number)))
+                flags[first : first + number] = b"\1" * number
+
+    def steals(self, bank: int, first: int, cycles: int) -> int:
+        """Cycles among ``first .. first+cycles-1`` in which a bank's second port is taken."""
+        return self._steals[bank].count(1, first, first + cycles)
+
+
+class _StripModel:
+    """One descriptor and one image. Time 0 is the cycle of ``start``."""
+
+    def __init__(self, strip: Strip, stats: DescriptorStats, image: int, config: Config) -> None:
+        fields = strip.fields
+        self._strip = strip
+        self._slots = config.slots
+        self._gather_delay = Gather.delay + lane_delay(config.ports)
+        # tables in order: position, then step
+        gathered = stats.gathered[image].transpose(1, 0, 2)
+        self._tables: list[list[int]] = gathered.reshape(-1, config.banks).tolist()
+        self._stored: list[list[list[list[int]]]] = stats.stored[image].transpose(1, 0, 2, 3).tolist()
+        self._sources = strip.sources.shape[1] * strip.sources.shape[2]
+        self._passes = fields["n_passes"]
+        self._steps = fields["timesteps"]
+        self._static = bool(fields["static_input"])
+        self._spiking = bool(fields["spiking"])
+        self._program = _slot_program(strip, config)
+        self._emitter = _Emitter(config.banks)
+        self._next_slot = 3  # when the next slot could be issued
+        self._lead = -NeuronLane.recurrence
+        self._stalls = {"table": 0, "drain": 0, "emit": 0}
+
+    def run(self) -> StripCycles:
+        credit = 0
+        ended = 0
+        beats = ideal = 0
+        begun: list[int] = []
+        freed: list[int] = []
+        for number, events in enumerate(self._tables):
+            begun.append(self._begin(number, begun, freed))
+            ready = begun[-1] + self._sources - 1 + _WALK_TO_READY
+            for index in range(self._passes):
+                first = ended + 1
+                if index == 0 and (number == 0 or ready > ended):
+                    first = max(ready, ended + 1) + 1
+                    self._stalls["table"] += first - ended - 1
+                length, least = self._length(events, first)
+                last = first + length - 1
+                self._stalls["drain"] += max(0, credit - last)
+                ended = max(last, credit)
+                beats, ideal = beats + length, ideal + least
+                credit = self._drain(number, index, ended + self._gather_delay + 1) + _RELEASE
+            freed.append(ended)
+        done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
+        return StripCycles(
+            index=self._strip.index,
+            cycles=max(done, _FETCH),
+            beats=beats,
+            events=self._passes * sum(map(sum, self._tables)),
+            passes=self._passes * len(self._tables),
+            stall_table=self._stalls["table"],
+            stall_drain=self._stalls["drain"],
+            stall_emit=self._stalls["emit"],
+            stolen=beats - ideal,
+        )
+
+    def _begin(self, number: int, begun: list[int], freed: list[int]) -> int:
+        """When the walker begins a table: after the one before, and once one of the two is free."""
+        if number == 0:
+            return 1
+        begin = begun[-1] + self._sources
+        return max(begin, freed[number - 2] + 1) if number >= 2 else begin
+
+    def _length(self, events: list[int], first: int) -> tuple[int, int]:
+        """Beats of a pass that begins in cycle ``first``, and what they were without writes."""
+        longest = least = 1
+        for bank, number in enumerate(events):
+            cycles = wanted = (number + 1) // 2
+            least = max(least, cycles)
+            while True:
+                wanted = (number + self._emitter.steals(bank, first, cycles) + 1) // 2
+                if wanted <= cycles:
+                    break
+                cycles = wanted
+            longest = max(longest, cycles)
+        return longest, least
+
+    def _drain(self, number: int, index: int, captured: int) -> int:
+        """Slots of one pass; the cycle in which P was needed for the last time."""
+        position, step = (number, 0) if self._static else divmod(number, self._steps)
+        needed = 0
+        for repeat in range(self._steps if self._static else 1):
+            t = repeat if self._static else step
+            cycle = max(self._next_slot, self._lead + NeuronLane.recurrence)
+            if repeat == 0:
+                cycle = max(cycle, captured)
+            for slot, (final, group) in enumerate(self._program[index]):
+                marker = index == self._passes - 1 and slot == self._slots - 1
+                if self._spiking and (final or marker):
+                    room = self._emitter.earliest(cycle)
+                    self._stalls["emit"] += room - cycle
+                    cycle = room
+                    stored = self._stored[position][t]
+                    self._emitter.push(cycle, stored[group] if final else [0] * len(stored[0]))
+                if slot == 0:
+                    self._lead = cycle
+                issued = cycle
+                cycle += 2 if final else 1
+            self._next_slot = cycle
+            if repeat == 0:
+                needed = issued
+        return needed
+
+
+def _slot_program(strip: Strip, config: Config) -> list[list[tuple[bool, int]]]:
+    """(final, group) of every slot of every pass."""
+    empty = (False, 0)
+    program = [[empty] * config.slots for _ in range(strip.fields["n_passes"])]
+    for entry in strip.weights.entries:
+        program[entry.index][entry.slot] = (entry.final, entry.group)
+    return program
