@@ -194,10 +194,9 @@ class Sequencer(wiring.Component):
                     m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
                     with m.If(~self._armed):
                         m.d.comb += failing.eq(Fault.HASH_MISMATCH)
-            with m.Case(_Phase.FETCH):
-                with m.If(fetch.done):
-                    m.d.sync += [kept.eq(fetch.descriptor), opcode.eq(fetch.opcode), phase.eq(_Phase.DISPATCH)]
-                    m.d.comb += failing.eq(fetch.fault)
+            with m.Case(_Phase.FETCH), m.If(fetch.done):
+                m.d.sync += [kept.eq(fetch.descriptor), opcode.eq(fetch.opcode), phase.eq(_Phase.DISPATCH)]
+                m.d.comb += failing.eq(fetch.fault)
             with m.Case(_Phase.DISPATCH):
                 m.d.sync += phase.eq(_Phase.START)
                 with m.If(is_input & ~self._armed):
@@ -205,9 +204,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += phase.eq(_Phase.HASH)
                 with m.If(opcode == Opcode.END):
                     m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.DONE)]
-            with m.Case(_Phase.HASH):
-                with m.If(hash_.done):
-                    m.d.sync += phase.eq(_Phase.COMPARE)
+            with m.Case(_Phase.HASH), m.If(hash_.done):
+                m.d.sync += phase.eq(_Phase.COMPARE)
             with m.Case(_Phase.COMPARE):
                 m.d.sync += [phase.eq(_Phase.START), self._armed.eq(1)]
                 with m.If(hash_.crc32 != program.crc32):
@@ -229,12 +227,11 @@ class Sequencer(wiring.Component):
             with m.Case(_Phase.STORE):
                 m.d.comb += counters.store.eq(1)
                 m.d.sync += phase.eq(_Phase.STORING)
-            with m.Case(_Phase.STORING):
-                with m.If(~counters.busy):
-                    with m.If(self._pc == self._halt_after):
-                        m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.HALTED)]
-                    with m.Else():
-                        m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
+            with m.Case(_Phase.STORING), m.If(~counters.busy):
+                with m.If(self._pc == self._halt_after):
+                    m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.HALTED)]
+                with m.Else():
+                    m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
 
         self._guard(m, phase, is_input, barked)
         quiet = Signal(range(QUIET_CYCLES + 1), init=QUIET_CYCLES)
