@@ -30,33 +30,40 @@ class _Lif(torch.autograd.Function):
     def forward(ctx: Any, current: Tensor, steps: int, tau: float, v_th: float, binary: bool) -> Tensor:
         static = current.shape[0] == 1 and steps > 1
         below = _just_below(v_th)
-        membranes, spikes = [], []
         u, kept = current[0], torch.zeros(())
+        membranes, spikes = [], _stack_like(u, steps)
         for step in range(steps):
             if step:
                 u = torch.add(current[0 if static else step], kept, alpha=tau)
-            real = torch.threshold(u, below, 0.0)
-            kept = u - real  # the membrane where it did not fire, zero where it did
+            real = torch.ops.aten.threshold.out(u, below, 0.0, out=spikes[step])
+            if step + 1 < steps:
+                kept = u - real  # the membrane where it did not fire, zero where it did
+            if binary:
+                spikes[step].copy_(u >= v_th)
             membranes.append(u)
-            spikes.append((u >= v_th).to(u.dtype) if binary else real)
         ctx.save_for_backward(*membranes)
         ctx.settings = (tau, v_th, below, binary, static)
-        return torch.stack(spikes)
+        return spikes
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         tau, v_th, below, binary, static = ctx.settings
-        results: list[Tensor] = []
+        membranes = ctx.saved_tensors
+        results = _stack_like(membranes[0], len(membranes))
         carried: Tensor | None = None
-        for u, upper in zip(reversed(ctx.saved_tensors), reversed(grad.unbind(0)), strict=True):
-            total = _through_spike(upper, u, v_th, below, binary)
+        for step in range(len(membranes) - 1, -1, -1):
+            u, total = membranes[step], results[step]
+            _through_spike(grad[step], u, (v_th, below), binary, total)
             if carried is not None:
                 stopped = torch.ops.aten.threshold_backward(carried, u, below)
-                total = total.add_(carried - stopped, alpha=tau)
+                total.add_(carried - stopped, alpha=tau)
             carried = total
-            results.append(total)
-        stacked = torch.stack(results[::-1])
-        return (stacked.sum(dim=0, keepdim=True) if static else stacked), None, None, None, None
+        return (results.sum(dim=0, keepdim=True) if static else results), None, None, None, None
+
+
+def _stack_like(one: Tensor, steps: int) -> Tensor:
+    """Uninitialised (steps, ...), every step in the memory order of `one`: channels-last stays channels-last."""
+    return one.new_empty_strided((steps, *one.shape), (one.numel(), *one.stride()))
 
 
 def _just_below(v_th: float) -> float:
@@ -64,16 +71,17 @@ def _just_below(v_th: float) -> float:
     return float(np.nextafter(np.float32(v_th), np.float32(-np.inf)))
 
 
-def _through_spike(grad: Tensor, u: Tensor, v_th: float, below: float, binary: bool) -> Tensor:
-    """`grad` times dO/dU of the surrogate."""
-    half = WINDOW / 2
+def _through_spike(grad: Tensor, u: Tensor, levels: tuple[float, float], binary: bool, out: Tensor) -> None:
+    """`out` becomes `grad` times dO/dU of the surrogate; `levels` are the threshold and the float just below it."""
+    v_th, below = levels
+    low, high = v_th - WINDOW / 2, v_th + WINDOW / 2
     if binary:
-        return torch.ops.aten.hardtanh_backward(grad, u, v_th - half, v_th + half).mul_(1 / WINDOW)
-    passed = torch.ops.aten.threshold_backward(grad, u, below)
-    if v_th == 0:
-        return passed
-    window = torch.ops.aten.hardtanh_backward(grad, u, v_th - half, v_th + half)
-    return passed.add_(window, alpha=v_th / WINDOW)
+        torch.ops.aten.hardtanh_backward.grad_input(grad, u, low, high, grad_input=out)
+        out.mul_(1 / WINDOW)
+        return
+    torch.ops.aten.threshold_backward.grad_input(grad, u, below, grad_input=out)
+    if v_th > 0:
+        out.add_(torch.ops.aten.hardtanh_backward(grad, u, low, high), alpha=v_th / WINDOW)
 
 
 def lif(current: Tensor, steps: int, tau: float, v_th: float, binary: bool = False) -> Tensor:
