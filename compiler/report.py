@@ -43,6 +43,8 @@ class LayerReport:
         Bits that the current provably needs, sign included.
     passes, rows : int
         Passes of the lane array, weight rows per bank.
+    weight_blocks : float
+        The rows' share of the overlay's block RAM for weights.
     additions : int
         Of one dense time step.
     strips : int
@@ -60,6 +62,7 @@ class LayerReport:
     z_bits: int
     passes: int
     rows: int
+    weight_blocks: float
     additions: int
     strips: int
     gain: int
@@ -103,7 +106,7 @@ def make_report(
         timesteps_trained=proof.trained,
         timesteps=proof.emitted,
         invariance=proof.tensors,
-        layers=tuple(_layer(program, network, index, steps) for index in range(len(network.layers))),
+        layers=tuple(_layer(program, network, index, steps, config) for index in range(len(network.layers))),
         uses=_uses(program, config),
         block_rams=block_rams(config),
         block_rams_available=DEVICE_BLOCKS.get(config.name),
@@ -111,12 +114,13 @@ def make_report(
     )
 
 
-def _layer(program: Program, network: IntNetwork, index: int, steps: tuple[Step, ...]) -> LayerReport:
+def _layer(program: Program, network: IntNetwork, index: int, steps: tuple[Step, ...], config: Config) -> LayerReport:
     layer, info = network.layers[index], program.layers[index]
     walk = walks_of(network)[index]
     low, high = current_bounds(layer.weight, walk.pooled, source_max(network, index))
     _, fields = program.descriptor(info.strips[0][0])
     step = steps[index] if index < len(steps) else None
+    rows = fields["n_passes"] * fields["w_pass_stride"]
     return LayerReport(
         name=info.name,
         shape=info.shape,
@@ -124,7 +128,8 @@ def _layer(program: Program, network: IntNetwork, index: int, steps: tuple[Step,
         fan_in=int(np.prod(layer.weight.shape[1:])) * walk.pooled,
         z_bits=max(int(high.max()).bit_length(), int(-low.min()).bit_length()) + 1,
         passes=fields["n_passes"],
-        rows=fields["n_passes"] * fields["w_pass_stride"],
+        rows=rows,
+        weight_blocks=block_rams(config)["weights"] * rows / config.weight_rows,
         additions=info.additions,
         strips=len(info.strips),
         gain=int(layer.gain.max()),

@@ -13,18 +13,22 @@ from reverb_fpga.compiler.passes.evaluate import evaluate_folded  # noqa: E402
 from reverb_fpga.compiler.passes.fold import fold  # noqa: E402
 from reverb_fpga.compiler.passes.importing import import_checkpoint  # noqa: E402
 from reverb_fpga.compiler.passes.invariance import drop_redundant_time, prove_invariance  # noqa: E402
+from reverb_fpga.compiler.pipeline import CompileOptions, compile_network  # noqa: E402
+from reverb_fpga.hw.config import preset  # noqa: E402
+from reverb_fpga.hw.errors import InputError  # noqa: E402
 from reverb_fpga.models.checkpoint import Checkpoint  # noqa: E402
 from reverb_fpga.models.description import InputSpec, NetworkSpec  # noqa: E402
 from reverb_fpga.models.network import Network  # noqa: E402
 from reverb_fpga.models.testing import randomise  # noqa: E402
 from reverb_fpga.models.zoo import DatasetSpec, Options, describe  # noqa: E402
+from reverb_fpga.sim.golden import GoldenModel  # noqa: E402
 
 INPUT = InputSpec(3, 12, 12, (120, 100, 90), (60.0, 55.0, 70.0))
 
 
 def _network(options: Options, seed: int, source: InputSpec = INPUT) -> Network:
-    dataset = DatasetSpec("random", source, tuple("abcde"))
-    spec = _small(describe("fmnist", dataset, options))
+    wide = dataclasses.replace(source, height=28, width=28)  # what the whole architecture needs
+    spec = _small(describe("fmnist", DatasetSpec("random", wide, tuple("abcde")), options), source)
     return _with_bad_scales(randomise(Network(spec), seed))
 
 
@@ -38,12 +42,12 @@ def _with_bad_scales(network: Network) -> Network:
     return network
 
 
-def _small(spec: NetworkSpec) -> NetworkSpec:
+def _small(spec: NetworkSpec, source: InputSpec) -> NetworkSpec:
     """Two convolutions, the second pooled, and the classifier."""
     first, second, last = spec.layers[0], spec.layers[1], spec.layers[-1]
-    side = spec.input.height // second.pool
+    side = source.height // second.pool
     last = dataclasses.replace(last, in_channels=second.out_channels * side * side)
-    return dataclasses.replace(spec, layers=(first, second, last))
+    return dataclasses.replace(spec, input=source, layers=(first, second, last))
 
 
 def _checkpoint(network: Network) -> Checkpoint:
@@ -76,3 +80,79 @@ def test_folded_form_equals_the_float_network(seed: int) -> None:
         expected = network(torch.from_numpy(pixels)).numpy()
     got = evaluate_folded(folded, pixels)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+def _codes_in(network: Network, pixels: np.ndarray) -> np.ndarray:
+    """Input codes (N, 1, H, W, C) of a program, as the host makes them."""
+    spec = network.spec.input
+    std = np.asarray(spec.std)
+    scale = std.min() / std
+    mean = np.asarray(spec.mean)
+    offset = np.rint(mean * scale) - mean * scale
+    codes = np.floor(pixels * scale[:, None, None] + offset[:, None, None] + 0.5).clip(0, 255)
+    return codes.astype(np.uint8).transpose(0, 2, 3, 1)[:, None]
+
+
+GREY = InputSpec(1, 8, 8, (73,), (90.0,))
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "v_th", "pool_mode", "bits"),
+    [(1, 0.0, "current", 8), (2, 0.25, "current", 8), (2, 0.25, "spike", 8), (1, 0.0, "spike", 4)],
+)
+def test_program_computes_what_was_trained(timesteps: int, v_th: float, pool_mode: str, bits: int) -> None:
+    options = Options(timesteps=timesteps, v_th=v_th, pool_mode=pool_mode, width=0.5, act_bits=bits)
+    network = _network(options, 5, GREY).double()
+    pixels = _pixels(5, GREY)
+    config = preset("ulx3s-85f")
+    compiled = compile_network(_checkpoint(network), config)
+    layers, logits = GoldenModel(compiled.program, config).run_layers(_codes_in(network, pixels))
+    trained = network.codes(torch.from_numpy(pixels))
+    for info, got, name in zip(compiled.program.layers, layers, list(trained), strict=False):
+        want = trained[name].numpy().transpose(1, 0, 3, 4, 2)
+        assert info.spiking
+        differ = got.astype(int) - want
+        # m, b and theta are rounded: a code moves by one, a neuron on the brink of its threshold by more
+        assert (np.abs(differ) <= 1).mean() > 0.99
+        assert (differ == 0).mean() > 0.98
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    spread = np.abs(expected - expected.mean(axis=1, keepdims=True)).max()
+    assert np.abs(logits * compiled.program.logit_scale - expected).mean() < 0.01 * spread
+
+
+def test_scales_are_calibrated_where_training_learned_none() -> None:
+    network = _network(Options(width=0.5), 3, GREY)
+    pixels = _pixels(3, GREY, 32)
+    config = preset("ulx3s-85f")
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    spread = np.abs(expected - expected.mean(axis=1, keepdims=True)).max()
+    for images, origin in ((pixels, "calibration"), (None, "statistics")):
+        compiled = compile_network(_checkpoint(network), config, CompileOptions(images=images))
+        assert [layer.code_origin for layer in compiled.report.layers] == [origin, origin, ""]
+        logits = GoldenModel(compiled.program, config).run(_codes_in(network, pixels))
+        np.testing.assert_allclose(logits * compiled.program.logit_scale, expected, rtol=0, atol=0.06 * spread)
+
+
+def test_redundant_time_is_dropped_and_reported() -> None:
+    network = _network(Options(width=0.25, timesteps=4, act_bits=8), 1, GREY)
+    compiled = compile_network(_checkpoint(network), preset("ulx3s-85f"))
+    assert compiled.program.timesteps == 1
+    assert (compiled.report.timesteps_trained, compiled.report.timesteps) == (4, 1)
+    assert all(static for _, static, _ in compiled.report.invariance)
+
+
+def test_real_weights_are_refused_by_name() -> None:
+    network = _network(Options(system="snn", v_th=0.5, width=0.25), 1, GREY)
+    with pytest.raises(InputError, match=r"layer conv1: real weights are not supported; supported: conv and linear"):
+        compile_network(_checkpoint(network), preset("ulx3s-85f"))
+
+
+def test_too_large_a_network_says_by_how_much() -> None:
+    network = _network(Options(width=16, act_bits=8), 1, GREY)
+    with pytest.raises(
+        InputError,
+        match=r"network too large for ulx3s-12f: layer conv2 needs 1024 channels, there are 512 \(512 too many\)",
+    ):
+        compile_network(_checkpoint(network), preset("ulx3s-12f"))

@@ -1,0 +1,130 @@
+"""``reverb-fpga compile``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from reverb_fpga.hw.config import PRESETS, preset
+from reverb_fpga.hw.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reverb_fpga.compiler.report import CompileReport
+
+__all__ = ["command"]
+
+_EXAMPLES = """\b
+Examples:
+  reverb-fpga compile runs/fmnist/best.safetensors -o fmnist.rvb
+  reverb-fpga compile runs/cnv/best.safetensors -o cnv.rvb --target ulx3s-85f --json
+  reverb-fpga compile float.safetensors -o net.rvb --dataset cifar10 --data-dir data
+
+--dataset and --data-dir give sample images (of the training split) for networks that were trained without
+quantisation (--act-bits float); others need none."""
+
+
+@click.command(name="compile", epilog=_EXAMPLES)
+@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="NAME.rvb", help="To write.")
+@click.option(
+    "--target", type=click.Choice(list(PRESETS)), default="ulx3s-85f", show_default=True, help="Configuration."
+)
+@click.option("--dataset", default=None, help="Data set with sample images for calibration.")
+@click.option("--data-dir", type=click.Path(path_type=Path), default=None, help="Folder with the data set's files.")
+@click.option(
+    "--samples", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Images used for calibration."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+def command(
+    checkpoint: Path,
+    output: Path,
+    target: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    samples: int,
+    as_json: bool,
+) -> None:
+    """Compile a trained network (CHECKPOINT, .safetensors) for a board."""
+    from reverb_fpga.compiler import rvb
+    from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
+
+    images = _samples(dataset, data_dir, samples)
+    compiled = compile_checkpoint(checkpoint, preset(target), CompileOptions(name=output.stem, images=images))
+    rvb.save(compiled.program, output)
+    if as_json:
+        click.echo(json.dumps({"output": str(output), **compiled.report.as_dict()}))
+    else:
+        _print(compiled.report, output)
+
+
+def _samples(dataset: str | None, data_dir: Path | None, count: int) -> NDArray[np.uint8] | None:
+    """(N, C, H, W), spread evenly over the training split."""
+    if (dataset is None) != (data_dir is None):
+        raise InputError("--dataset NAME and --data-dir DIR go together")
+    if dataset is None or data_dir is None:
+        return None
+    from reverb_fpga.models.data import load_split
+
+    images = load_split(dataset, data_dir, "train").images
+    return images[:: max(1, len(images) // count)][:count].transpose(0, 3, 1, 2)
+
+
+def _print(report: CompileReport, output: Path) -> None:
+    console = Console(width=max(Console().width, 100))  # the table of layers needs so much
+    console.print(f"{report.name} for {report.target}: {output}", highlight=False)
+    console.print(_time(report), highlight=False)
+    console.print(_layers(report))
+    origins = sorted({layer.code_origin for layer in report.layers if layer.code_origin})
+    console.print(f"code steps from {' and '.join(origins)}" if origins else "", highlight=False)
+    console.print(_uses(report))
+    console.print(_block_rams(report), highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False)
+
+
+def _time(report: CompileReport) -> str:
+    if report.timesteps < report.timesteps_trained:
+        return f"trained with T = {report.timesteps_trained}; every tensor is the same at every step, so T = 1 is exact"
+    changing = [name for name, static, _ in report.invariance if not static]
+    if report.timesteps == 1 or not changing:
+        return f"T = {report.timesteps}"
+    return f"T = {report.timesteps}: from {changing[0]} on, tensors change from step to step"
+
+
+def _layers(report: CompileReport) -> Table:
+    table = Table("layer", "output", "weights", box=None, pad_edge=False, header_style="bold")
+    for heading in ("fan-in", "z bits", "rows", "EBR", "strips", "additions", "code step"):
+        table.add_column(heading, justify="right")
+    for layer in report.layers:
+        step = "" if layer.code_step is None else f"{layer.code_step:.4g}"
+        table.add_row(
+            layer.name, "x".join(str(side) for side in layer.shape), layer.weights, f"{layer.fan_in:,}",
+            str(layer.z_bits), f"{layer.rows:,}", f"{layer.weight_blocks:.1f}", str(layer.strips),
+            f"{layer.additions:,}", step,
+        )  # fmt: skip
+    return table
+
+
+def _uses(report: CompileReport) -> Table:
+    table = Table("memory", box=None, pad_edge=False, header_style="bold")
+    for heading in ("used", "of", "share"):
+        table.add_column(heading, justify="right")
+    for use in report.uses:
+        share = f"{100 * use.used / use.available:.0f} %"
+        table.add_row(use.resource, f"{use.used:,}", f"{use.available:,}", share)
+    return table
+
+
+def _block_rams(report: CompileReport) -> str:
+    blocks = report.block_rams
+    parts = ", ".join(f"{use} {count}" for use, count in blocks.items())
+    of = f" of {report.block_rams_available}" if report.block_rams_available is not None else ""
+    return f"block RAM of the overlay (estimate): {parts}: {sum(blocks.values())}{of}"
