@@ -52,7 +52,7 @@ def test_random_accesses(depth: int) -> None:
     sim = Simulator(dut)
     sim.add_clock(PERIOD)
     sim.add_testbench(bench)
-    sim.run_until(PERIOD * 3000)
+    sim.run()
 
 
 COLLISION = """
@@ -75,7 +75,7 @@ sim.run()
 
 
 def test_reading_what_is_being_written_is_caught() -> None:
-    # In a process of its own: Amaranth's simulator leaves the interpreter's recursion count unbalanced when an Assert fires.
+    # In a process of its own: Amaranth's simulator unbalances the interpreter's recursion count when an Assert fires.
     done = subprocess.run([sys.executable, "-c", COLLISION], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert "read of an address that is being written" in done.stderr

@@ -1,0 +1,167 @@
+"""Dispatcher: replays each table once per pass, all banks in step."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import COUNT_BITS
+from reverb_fpga.hw.signatures import layer_layout
+
+from .queue import BankQueue
+from .shapes import event_address, row_addr_width, source_layout
+from .table import BankTable
+
+__all__ = ["Dispatcher"]
+
+_PASS_BITS = 10
+
+
+class Dispatcher(wiring.Component):
+    """Fills the tables from the walker and issues events from them.
+
+    Members
+    -------
+    layer, start : In
+    valid, source, count : In
+        A source record with its number of events in each bank, from walker and count memory.
+    table_free : Out(1)
+        Pulse: a table has been used up.
+    steal : In(banks)
+        The second port of a bank is taken in this cycle.
+    release : In(1)
+        Pulse: one more pass may end. There is one such credit to begin with.
+    done : Out(1)
+        Level: the last pass of the last position has been issued; low from ``start``.
+    beat, first, last : Out(1)
+        A beat is issued in this cycle; it is the first, the last of its pass.
+    event : Out(ArrayLayout(ArrayLayout(event_address(config), 2), banks))
+        The events of the beat. ``valid`` is 0 without a beat.
+    pass_base : Out
+        Weight row of tap 0, index 0 in this pass.
+    stall_table, stall_drain, stall_steal : Out(1)
+        No table is ready; a last beat waits for a credit; a beat issues less than it could because of ``steal``.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(layer_layout()),
+                "start": In(1),
+                "valid": In(1),
+                "source": In(source_layout(config)),
+                "count": In(data.ArrayLayout(COUNT_BITS, config.banks)),
+                "table_free": Out(1),
+                "steal": In(config.banks),
+                "release": In(1),
+                "done": Out(1),
+                "beat": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "event": Out(data.ArrayLayout(data.ArrayLayout(event_address(config), 2), config.banks)),
+                "pass_base": Out(row_addr_width(config)),
+                "stall_table": Out(1),
+                "stall_drain": Out(1),
+                "stall_steal": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        load, load_half = Signal(), Signal()
+        finishing, stolen = Signal(self.config.banks), Signal(self.config.banks)
+        fill_half = Signal()
+        with m.If(self.valid & self.source.last):
+            m.d.sync += fill_half.eq(~fill_half)
+        for bank in range(self.config.banks):
+            m.submodules[f"table_{bank}"] = table = BankTable(self.config)
+            m.submodules[f"queue_{bank}"] = queue = BankQueue(self.config)
+            m.d.comb += [
+                table.valid.eq(self.valid),
+                table.source.eq(self.source),
+                table.count.eq(self.count[bank]),
+                table.half.eq(fill_half),
+                table.even_addr.eq(queue.even_addr),
+                table.odd_addr.eq(queue.odd_addr),
+                queue.size.eq(table.size),
+                queue.even.eq(table.even),
+                queue.odd.eq(table.odd),
+                queue.load.eq(load),
+                queue.load_half.eq(load_half),
+                queue.issue.eq(self.beat),
+                queue.steal.eq(self.steal[bank]),
+                finishing[bank].eq(queue.finishing),
+                stolen[bank].eq(queue.stolen),
+                self.event[bank].eq(queue.event),
+            ]
+        self._control(m, load, load_half, fill_half, finishing.all())
+        m.d.comb += self.stall_steal.eq(self.beat & stolen.any())
+        return m
+
+    def _control(self, m: Module, load: Signal, load_half: Signal, fill_half: Signal, finishing: Signal) -> None:
+        ready, strip_last = Signal(2), Signal(2)  # per half of the table
+        active, half = Signal(), Signal()
+        busy = Signal()
+        credit = Signal(init=1)
+        last_pass = Signal()
+        passes_left = Signal(_PASS_BITS)
+        ends, ends_table = Signal(), Signal()
+        m.d.comb += [
+            self.beat.eq(active & (~finishing | credit)),
+            self.last.eq(finishing),
+            ends.eq(active & finishing & credit),
+            ends_table.eq(ends & last_pass),
+            self.table_free.eq(ends_table),
+            load_half.eq(half ^ (active & last_pass)),
+            load.eq(Mux(active, ends & (~last_pass | ready.bit_select(~half, 1)), ready.bit_select(half, 1))),
+            self.done.eq(~busy & ~self.start),
+            self.stall_drain.eq(active & finishing & ~credit),
+            self.stall_table.eq(busy & ~active),
+        ]
+        m.d.sync += credit.eq((credit & ~ends) | self.release)
+
+        self._mark_tables(m, ready, strip_last, fill_half)
+        with m.If(ends_table):
+            m.d.sync += [ready.bit_select(half, 1).eq(0), half.eq(~half)]
+            with m.If(strip_last.bit_select(half, 1)):
+                m.d.sync += busy.eq(0)
+        with m.If(self.start):
+            m.d.sync += busy.eq(1)
+
+        new_table = ~active | last_pass
+        with m.If(load):
+            m.d.sync += [active.eq(1), self.first.eq(1)]
+            with m.If(new_table):
+                m.d.sync += [
+                    passes_left.eq(self.layer.n_passes),
+                    last_pass.eq(self.layer.n_passes == 1),
+                    self.pass_base.eq(self.layer.w_base),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    passes_left.eq(passes_left - 1),
+                    last_pass.eq(passes_left == 2),
+                    self.pass_base.eq(self.pass_base + self.layer.w_pass_stride),
+                ]
+        with m.Elif(ends):
+            m.d.sync += active.eq(0)
+        with m.Elif(self.beat):
+            m.d.sync += self.first.eq(0)
+
+    def _mark_tables(self, m: Module, ready: Signal, strip_last: Signal, fill_half: Signal) -> None:
+        """A half is ready two cycles after its last source, when the tables of all banks have stored it."""
+        filled = Signal()
+        filled_half, filled_strip_last = Signal(), Signal()
+        m.d.sync += [
+            filled.eq(self.valid & self.source.last),
+            filled_half.eq(fill_half),
+            filled_strip_last.eq(self.source.strip_last),
+        ]
+        with m.If(filled):
+            m.d.sync += [
+                ready.bit_select(filled_half, 1).eq(1),
+                strip_last.bit_select(filled_half, 1).eq(filled_strip_last),
+            ]

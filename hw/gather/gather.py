@@ -1,0 +1,197 @@
+"""The gather: everything between a layer descriptor and the beats of the lane array."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import COUNT_BITS
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.memory import DualReadMemory
+from reverb_fpga.hw.signatures import ActWrite, Beat, CountWrite, LocalBus, event_layout, layer_layout
+
+from .dispatcher import Dispatcher
+from .host import HostLeaf
+from .path import BankPath, word_bits
+from .shapes import act_addr_width, count_addr_width, row_addr_width
+from .walker import Walker
+
+__all__ = ["Gather"]
+
+
+class Gather(wiring.Component):
+    """Walker, tables, dispatcher, and the activation, count and weight memories of all banks.
+
+    Parameters
+    ----------
+    config : Config
+
+    Raises
+    ------
+    InputError
+        If a weight row is not a power of two of 32-bit words.
+
+    Members
+    -------
+    layer : In(layer_layout())
+        Stable from one cycle before ``start`` until ``done`` and the last beat has come out.
+    start : In(1)
+        Pulse: gather the strip. Only when ``done``.
+    done : Out(1)
+        Level: all passes of all positions have been issued; low from ``start``. A beat comes ``delay`` cycles after its
+        issue.
+    beat : Out(Beat(config))
+    release : In(1)
+        Pulse: the sums of a pass have been read. At most one last beat more than there were pulses is issued.
+    act_write, count_write : In
+        Records of the layer that is being computed. Written two cycles later; never to a record that is being gathered.
+    act_bus, count_bus, weight_bus : In(LocalBus())
+        Only while ``done`` and nothing is being written.
+    stall_table, stall_drain, stall_steal : Out(1)
+        In this cycle: no table was ready; a last beat waited for ``release``; a beat was smaller because of a write.
+    n_events : Out
+        Events issued, and
+    pass_end : Out(1)
+        the end of a pass; both two cycles after the issue.
+    """
+
+    delay = BankPath.delay
+
+    def __init__(self, config: Config) -> None:
+        if config.weight_words & (config.weight_words - 1):
+            raise InputError(
+                f"configuration {config.name}: {config.lanes} lanes are {config.weight_words} words of weights a row; "
+                "must be a power of two"
+            )
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(layer_layout()),
+                "start": In(1),
+                "done": Out(1),
+                "beat": Out(Beat(config)),
+                "release": In(1),
+                "act_write": In(ActWrite(config)),
+                "count_write": In(CountWrite(config)),
+                "act_bus": In(LocalBus()),
+                "count_bus": In(LocalBus()),
+                "weight_bus": In(LocalBus()),
+                "stall_table": Out(1),
+                "stall_drain": Out(1),
+                "stall_steal": Out(1),
+                "n_events": Out(bits_for(config.ports)),
+                "pass_end": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.walker = walker = Walker(self.config)
+        m.submodules.dispatcher = dispatcher = Dispatcher(self.config)
+        m.d.comb += [
+            walker.layer.eq(self.layer),
+            walker.start.eq(self.start),
+            walker.table_free.eq(dispatcher.table_free),
+            dispatcher.layer.eq(self.layer),
+            dispatcher.start.eq(self.start),
+            dispatcher.valid.eq(walker.valid),
+            dispatcher.source.eq(walker.source),
+            dispatcher.release.eq(self.release),
+            self.done.eq(dispatcher.done),
+            self.stall_table.eq(dispatcher.stall_table),
+            self.stall_drain.eq(dispatcher.stall_drain),
+            self.stall_steal.eq(dispatcher.stall_steal),
+        ]
+        self._counts(m, walker, dispatcher)
+        self._paths(m, dispatcher)
+        self._beats(m, dispatcher)
+        self._events(m, dispatcher)
+        return m
+
+    def _counts(self, m: Module, walker: Walker, dispatcher: Dispatcher) -> None:
+        config = self.config
+        m.submodules.count_leaf = leaf = HostLeaf(config.banks, count_addr_width(config), COUNT_BITS)
+        wiring.connect(m, leaf.bus, wiring.flipped(self.count_bus))
+        write = Signal.like(self.count_write.en)
+        addr = Signal.like(self.count_write.addr)
+        counts = Signal.like(self.count_write.count)
+        m.d.sync += [
+            write.eq(self.count_write.en),
+            addr.eq(self.count_write.addr),
+            counts.eq(self.count_write.count),
+        ]
+        for bank in range(config.banks):
+            m.submodules[f"counts_{bank}"] = memory = DualReadMemory(COUNT_BITS, config.count_words)
+            m.d.comb += [
+                memory.a_en.eq(walker.count_en),
+                memory.a_addr.eq(walker.count_addr),
+                memory.b_addr.eq(Mux(leaf.active, leaf.addr, addr)),
+                memory.w_en.eq(leaf.w_en[bank] | write),
+                memory.w_data.eq(Mux(leaf.active, leaf.w_data, counts[bank])),
+                dispatcher.count[bank].eq(memory.a_data),
+                leaf.r_data[bank].eq(memory.b_data),
+            ]
+
+    def _paths(self, m: Module, dispatcher: Dispatcher) -> None:
+        config = self.config
+        words = config.weight_words
+        m.submodules.act_leaf = act = HostLeaf(config.banks, act_addr_width(config), event_layout().size)
+        m.submodules.weight_leaf = weight = HostLeaf(config.banks * words, row_addr_width(config), word_bits(config))
+        wiring.connect(m, act.bus, wiring.flipped(self.act_bus))
+        wiring.connect(m, weight.bus, wiring.flipped(self.weight_bus))
+        # One register ahead of the dispatcher, whose longest path begins here.
+        write = Signal.like(self.act_write.en)
+        addr = Signal.like(self.act_write.addr)
+        events = Signal.like(self.act_write.data)
+        m.d.sync += [write.eq(self.act_write.en), addr.eq(self.act_write.addr), events.eq(self.act_write.data)]
+        m.d.comb += dispatcher.steal.eq(write)
+        for bank in range(config.banks):
+            m.submodules[f"path_{bank}"] = path = BankPath(config)
+            m.d.comb += [
+                path.event.eq(dispatcher.event[bank]),
+                path.pass_base.eq(dispatcher.pass_base),
+                path.w_en.eq(write[bank]),
+                path.w_addr.eq(addr[bank]),
+                path.w_data.eq(events[bank]),
+                path.host_act.active.eq(act.active),
+                path.host_act.addr.eq(act.addr),
+                path.host_act.w_en.eq(act.w_en[bank]),
+                path.host_act.w_data.eq(act.w_data),
+                act.r_data[bank].eq(path.act_data),
+                path.host_weight.active.eq(weight.active),
+                path.host_weight.addr.eq(weight.addr),
+                path.host_weight.w_en.eq(weight.w_en.word_select(bank, words)),
+                path.host_weight.w_data.eq(weight.w_data),
+            ]
+            for word in range(words):
+                m.d.comb += weight.r_data[bank * words + word].eq(path.weight_data[word])
+            for port in range(2):
+                m.d.comb += [
+                    self.beat.x[2 * bank + port].eq(path.x[port]),
+                    self.beat.row[2 * bank + port].eq(path.row[port]),
+                ]
+
+    def _beats(self, m: Module, dispatcher: Dispatcher) -> None:
+        """Flags of the beat, as late as its data."""
+        flags = data.StructLayout({"valid": 1, "first": 1, "last": 1})
+        now = Signal(flags)
+        m.d.comb += [now.valid.eq(dispatcher.beat), now.first.eq(dispatcher.first), now.last.eq(dispatcher.last)]
+        for k in range(self.delay):
+            later = Signal(flags, name=f"flags_{k}")
+            m.d.sync += later.eq(now)
+            now = later
+        m.d.comb += [self.beat.valid.eq(now.valid), self.beat.first.eq(now.first), self.beat.last.eq(now.last)]
+
+    def _events(self, m: Module, dispatcher: Dispatcher) -> None:
+        valid = Signal(self.config.ports)
+        ended = Signal()
+        events = [dispatcher.event[bank][port].valid for bank in range(self.config.banks) for port in range(2)]
+        m.d.sync += [
+            valid.eq(Cat(*events)),
+            ended.eq(dispatcher.beat & dispatcher.last),
+            self.n_events.eq(sum(valid[k] for k in range(self.config.ports))),
+            self.pass_end.eq(ended),
+        ]

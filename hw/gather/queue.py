@@ -1,0 +1,171 @@
+"""Event queue of one bank: turns the table into up to two events per cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from reverb_fpga.hw.config import Config
+
+from .shapes import entry_layout, event_address, left_width
+from .table import table_size_layout
+
+__all__ = ["BankQueue"]
+
+
+class BankQueue(wiring.Component):
+    """Keeps the two entries at the head of the table in registers and replaces up to two of them per cycle.
+
+    Port 0 takes the first event of the first entry. Port 1 takes the next event: of the same entry, or of the second if
+    the first had only one left.
+
+    Members
+    -------
+    size : In(ArrayLayout(table_size_layout(config), 2))
+    even_addr, odd_addr : Out
+    even, odd : In
+        See :class:`BankTable`.
+    load, load_half : In(1)
+        Begin a replay of this half of the table; ``load_half`` is valid whenever the current replay could end.
+    issue : In(1)
+        Issue what there is. May come together with ``load``: the last issue of the replay before.
+    steal : In(1)
+        Port 1 is not available in this cycle.
+    empty : Out(1)
+        All events of this replay have been issued.
+    finishing : Out(1)
+        With an ``issue`` in this cycle, they will have been.
+    stolen : Out(1)
+        ``steal`` costs an event.
+    event : Out(ArrayLayout(event_address(config), 2))
+        Issued in this cycle.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        addr = bits_for(config.table_entries - 1)
+        super().__init__(
+            {
+                "size": In(data.ArrayLayout(table_size_layout(config), 2)),
+                "even_addr": Out(addr),
+                "odd_addr": Out(addr),
+                "even": In(entry_layout(config)),
+                "odd": In(entry_layout(config)),
+                "load": In(1),
+                "load_half": In(1),
+                "issue": In(1),
+                "steal": In(1),
+                "empty": Out(1),
+                "finishing": Out(1),
+                "stolen": Out(1),
+                "event": Out(data.ArrayLayout(event_address(config), 2)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self.third = Signal(entry_layout(self.config))
+        self.fourth = Signal(entry_layout(self.config))
+        take_two, take_one = self._events_left(m)
+        drop_two, drop_one = self._heads(m, take_two, take_one)
+        self._read_ahead(m, drop_two, drop_one)
+        return m
+
+    def _events_left(self, m: Module) -> tuple[Signal, Signal]:
+        """Counts down the events of the replay; says how many go in this cycle."""
+        left = Signal(left_width(self.config))
+        is_left = Signal(3, init=1)  # left == 0, 1, 2, registered: everything else waits for this
+        take_two, take_one = Signal(), Signal()
+        m.d.comb += [
+            take_two.eq(self.issue & ~is_left[0] & ~is_left[1] & ~self.steal),
+            take_one.eq(self.issue & ~is_left[0] & (is_left[1] | self.steal)),
+            self.empty.eq(is_left[0]),
+            self.finishing.eq(is_left[0] | is_left[1] | (is_left[2] & ~self.steal)),
+            self.stolen.eq(~is_left[0] & ~is_left[1] & self.steal),
+        ]
+        events = Signal.like(left)
+        m.d.comb += events.eq(Mux(self.load_half, self.size[1].events, self.size[0].events))
+        with m.If(self.load):
+            m.d.sync += [left.eq(events), is_left.eq(Cat(events == k for k in range(3)))]
+        with m.Elif(take_two):
+            m.d.sync += [left.eq(left - 2), is_left.eq(Cat(left == k + 2 for k in range(3)))]
+        with m.Elif(take_one):
+            m.d.sync += [left.eq(left - 1), is_left.eq(Cat(left == k + 1 for k in range(3)))]
+        return take_two, take_one
+
+    def _heads(self, m: Module, take_two: Signal, take_one: Signal) -> tuple[Signal, Signal]:
+        """The two entries at the head, and the event ports. Says how many entries are used up in this cycle."""
+        first, second = Signal(entry_layout(self.config)), Signal(entry_layout(self.config))
+        first_has_one, second_has_one = Signal(), Signal()
+        drop_two, drop_one = Signal(), Signal()
+        m.d.comb += [
+            first_has_one.eq(first.rest == 0),
+            second_has_one.eq(second.rest == 0),
+            drop_two.eq(take_two & first_has_one & second_has_one),
+            drop_one.eq(
+                (take_one & first_has_one)
+                | (take_two & (first.rest == 1))
+                | (take_two & first_has_one & ~second_has_one)
+            ),
+            self.event[0].valid.eq(take_one | take_two),
+            self.event[0].addr.eq(first.addr),
+            self.event[0].tap.eq(first.tap),
+            self.event[1].valid.eq(take_two),
+            self.event[1].addr.eq(Mux(first_has_one, second.addr, first.addr + 1)),
+            self.event[1].tap.eq(Mux(first_has_one, second.tap, first.tap)),
+        ]
+        with m.If(self.load | drop_two):
+            m.d.sync += [first.eq(self.third), second.eq(self.fourth)]
+        with m.Elif(drop_one):
+            m.d.sync += [first.eq(second), second.eq(self.third)]
+            with m.If(take_two & first_has_one):
+                m.d.sync += [first.addr.eq(second.addr + 1), first.rest.eq(second.rest - 1)]
+        with m.Elif(take_one | take_two):
+            m.d.sync += [
+                first.addr.eq(first.addr + Mux(take_two, 2, 1)),
+                first.rest.eq(first.rest - Mux(take_two, 2, 1)),
+            ]
+        return drop_two, drop_one
+
+    def _read_ahead(self, m: Module, drop_two: Signal, drop_one: Signal) -> None:
+        """Addresses of the third and fourth entry; of the first two of the next replay, once there is no third.
+
+        A replay that ends in this cycle has no third entry, so that the next one can begin in the next cycle.
+        """
+        config = self.config
+        beyond = Signal(bits_for(config.table_entries))  # entries behind the two in the registers
+        exhausted = Signal(init=1)
+        half, odd_next = Signal(), Signal()
+        pointer = bits_for(config.table_entries // 2 - 1)
+        even, odd = Signal(pointer), Signal(pointer)
+        entries = Signal.like(beyond)
+        m.d.comb += [
+            entries.eq(Mux(self.load_half, self.size[1].entries, self.size[0].entries)),
+            self.even_addr.eq(Mux(exhausted, Cat(Const(0, pointer), self.load_half), Cat(even, half))),
+            self.odd_addr.eq(Mux(exhausted, Cat(Const(0, pointer), self.load_half), Cat(odd, half))),
+        ]
+        swap = ~exhausted & odd_next
+        m.d.comb += [
+            self.third.eq(Mux(swap, self.odd, self.even)),
+            self.fourth.eq(Mux(swap, self.even, self.odd)),
+        ]
+        with m.If(self.load):
+            m.d.sync += [
+                beyond.eq(entries - 2),
+                exhausted.eq(entries <= 2),
+                half.eq(self.load_half),
+                odd_next.eq(0),
+                even.eq(1),
+                odd.eq(1),
+            ]
+        with m.Elif(drop_two):
+            m.d.sync += [beyond.eq(beyond - 2), exhausted.eq(exhausted | (beyond <= 2))]
+            m.d.sync += [even.eq(even + 1), odd.eq(odd + 1)]
+        with m.Elif(drop_one):
+            m.d.sync += [beyond.eq(beyond - 1), exhausted.eq(exhausted | (beyond == 1)), odd_next.eq(~odd_next)]
+            with m.If(odd_next):
+                m.d.sync += odd.eq(odd + 1)
+            with m.Else():
+                m.d.sync += even.eq(even + 1)

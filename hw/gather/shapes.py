@@ -1,0 +1,68 @@
+"""Widths and structs shared by the blocks of the gather."""
+
+from __future__ import annotations
+
+from amaranth.lib import data
+from amaranth.utils import bits_for
+
+from reverb_fpga.hw.config import Config
+
+__all__ = [
+    "act_addr_width",
+    "count_addr_width",
+    "entry_layout",
+    "event_address",
+    "left_width",
+    "row_addr_width",
+    "source_layout",
+]
+
+REST_BITS = 8  # events of a record in one bank, less one: at most 256 channels share a bank
+
+
+def act_addr_width(config: Config) -> int:
+    """Bits of a word address in one activation bank."""
+    return bits_for(config.act_words - 1)
+
+
+def count_addr_width(config: Config) -> int:
+    """Bits of a record address in the count memory."""
+    return bits_for(config.count_words - 1)
+
+
+def row_addr_width(config: Config) -> int:
+    """Bits of a row address in one weight bank."""
+    return bits_for(config.weight_rows - 1)
+
+
+def left_width(config: Config) -> int:
+    """Bits of the number of events of one table."""
+    return bits_for(config.table_entries << REST_BITS)
+
+
+def entry_layout(config: Config) -> data.StructLayout:
+    """Table entry: where the events of one source record start, how many there are less one, ``tap * src_slots``."""
+    return data.StructLayout({"addr": act_addr_width(config), "rest": REST_BITS, "tap": row_addr_width(config)})
+
+
+def source_layout(config: Config) -> data.StructLayout:
+    """One source record on its way to the tables.
+
+    ``push``: it exists (inside the image, or there is a pad record). ``first``, ``last``: of its table. ``strip_last``:
+    the last source of the strip.
+    """
+    return data.StructLayout(
+        {
+            "push": 1,
+            "first": 1,
+            "last": 1,
+            "strip_last": 1,
+            "addr": act_addr_width(config),
+            "tap": row_addr_width(config),
+        }
+    )
+
+
+def event_address(config: Config) -> data.StructLayout:
+    """One event port at issue: activation address and tap offset, if ``valid``."""
+    return data.StructLayout({"valid": 1, "addr": act_addr_width(config), "tap": row_addr_width(config)})

@@ -1,0 +1,186 @@
+"""Walker: the source records of every output position of a strip, one per cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.memory import DualReadMemory
+from reverb_fpga.hw.signatures import layer_layout
+
+from .loops import LoopCounters, Step, stepped_value
+from .shapes import act_addr_width, count_addr_width, row_addr_width, source_layout
+
+__all__ = ["Walker"]
+
+_POSITION_BITS = 14  # y and x, signed: image (10 bits), window and pooling
+_RECORD_BITS = 16
+
+
+class Walker(wiring.Component):
+    """Walks oy, ox, t, py, px, ky, kx and computes where the records are (``docs/numerics.md``, section 1).
+
+    Members
+    -------
+    layer : In(layer_layout())
+        Stable from one cycle before ``start``.
+    start : In(1)
+    table_free : In(1)
+        Pulse: a table has been used up. There are two.
+    count_en, count_addr : Out
+        Read of the count memory, whose answer comes DualReadMemory.delay cycles later, together with
+    valid, source : Out(1), Out(source_layout(config))
+        the source record that the counts are of.
+    """
+
+    tables = 2
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(layer_layout()),
+                "start": In(1),
+                "table_free": In(1),
+                "count_en": Out(1),
+                "count_addr": Out(count_addr_width(config)),
+                "valid": Out(1),
+                "source": Out(source_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.counters = counters = LoopCounters()
+        layer = self.layer
+        m.d.comb += [
+            counters.trips.oy.eq(layer.rows),
+            counters.trips.ox.eq(layer.cols),
+            counters.trips.t.eq(Mux(layer.static_input, 1, layer.timesteps)),
+            counters.trips.py.eq(layer.n_pool_y),
+            counters.trips.px.eq(layer.n_pool_x),
+            counters.trips.ky.eq(layer.n_tap_y),
+            counters.trips.kx.eq(layer.n_tap_x),
+            counters.start.eq(self.start),
+        ]
+        first = self._control(m, counters)
+        y, x = self._position(m, counters)
+        record = self._record(m, counters)
+        tap = self._tap(m, counters)
+        self._pipeline(m, counters, first, (y, x), record, tap)
+        return m
+
+    def _control(self, m: Module, counters: LoopCounters) -> Signal:
+        """Steps while there is a table to fill. Returns the flag `first source of its table`."""
+        running, first = Signal(), Signal()
+        taken = Signal(range(self.tables + 1))  # tables being filled, full or being replayed
+        begin = Signal()
+        m.d.comb += [
+            counters.step.eq(running & (~first | (taken != self.tables))),
+            begin.eq(counters.step & first),
+        ]
+        m.d.sync += taken.eq(taken + begin - self.table_free)
+        last = counters.last
+        table_last = last.py & last.px & last.ky & last.kx
+        with m.If(counters.step):
+            m.d.sync += first.eq(table_last)
+            with m.If(last.oy & last.ox & last.t & table_last):
+                m.d.sync += running.eq(0)
+        with m.If(self.start):
+            m.d.sync += [running.eq(1), first.eq(1)]
+        return first
+
+    def _position(self, m: Module, counters: LoopCounters) -> tuple[Signal, Signal]:
+        layer = self.layer
+        y0, x0 = Signal(signed(_POSITION_BITS)), Signal(signed(_POSITION_BITS))
+        m.d.comb += [y0.eq(layer.iy0), x0.eq(layer.ix0)]
+        y_steps = [Step("oy", layer.y_step), Step("py", layer.y_pool), Step("ky", layer.y_tap)]
+        x_steps = [Step("ox", layer.x_step), Step("px", layer.x_pool), Step("kx", layer.x_tap)]
+        return stepped_value(m, "y", counters, y0, y_steps), stepped_value(m, "x", counters, x0, x_steps)
+
+    def _record(self, m: Module, counters: LoopCounters) -> Value:
+        """Record number, where the source is inside the image."""
+        layer = self.layer
+        row_steps = []
+        for loop, amount in (("oy", layer.src_row_step), ("py", layer.src_row_pool), ("ky", layer.src_row_tap)):
+            wrapped = Signal(signed(_RECORD_BITS + 1), name=f"wrapped_{loop}")
+            m.d.sync += wrapped.eq(amount - layer.src_ring)
+            row_steps.append(Step(loop, amount, wrapped))
+        per_step = Signal()  # the source has a record per time step
+        m.d.comb += per_step.eq((layer.t_src > 1) & ~layer.static_input)
+        col_steps = [
+            Step("ox", layer.src_col_step),
+            Step("t", per_step),
+            Step("px", layer.src_col_pool),
+            Step("kx", layer.src_col_tap),
+        ]
+        row0, col0 = Signal(_RECORD_BITS), Signal(signed(_RECORD_BITS))
+        m.d.comb += [row0.eq(layer.src_row0), col0.eq(layer.src_col0)]
+        row = stepped_value(m, "row", counters, row0, row_steps)
+        col = stepped_value(m, "col", counters, col0, col_steps)
+        return (row + col)[:_RECORD_BITS]
+
+    def _tap(self, m: Module, counters: LoopCounters) -> Signal:
+        """``tap * src_slots``: begins again for every pooled position."""
+        tap = Signal(row_addr_width(self.config))
+        advance = counters.advance
+        with m.If(counters.start):
+            m.d.sync += tap.eq(0)
+        with m.Elif(counters.step):
+            m.d.sync += tap.eq(Mux(advance.ky | advance.kx, tap + self.layer.src_slots, 0))
+        return tap
+
+    def _pipeline(
+        self,
+        m: Module,
+        counters: LoopCounters,
+        first: Signal,
+        position: tuple[Signal, Signal],
+        record: Value,
+        tap: Signal,
+    ) -> None:
+        """Image border, count address, activation address; then a delay that matches the count memory."""
+        layer = self.layer
+        source = source_layout(self.config)
+        last = counters.last
+
+        found, found_valid = Signal(source), Signal()
+        number, inside_y, inside_x = Signal(_RECORD_BITS), Signal(), Signal()
+        table_last = Signal()
+        m.d.comb += table_last.eq(last.py & last.px & last.ky & last.kx)
+        m.d.sync += [
+            found_valid.eq(counters.step),
+            found.first.eq(first),
+            found.last.eq(table_last),
+            found.strip_last.eq(table_last & last.oy & last.ox & last.t),
+            found.tap.eq(tap),
+            number.eq(record),
+            # As unsigned numbers, negative positions are larger than any image.
+            inside_y.eq(position[0].as_unsigned() < layer.in_height),
+            inside_x.eq(position[1].as_unsigned() < layer.in_width),
+        ]
+
+        asked, asked_valid, pad = Signal(source), Signal(), Signal()
+        offset = Signal(act_addr_width(self.config))
+        m.d.sync += [
+            asked_valid.eq(found_valid),
+            asked.eq(found),
+            asked.push.eq((inside_y & inside_x) | layer.pad_record),
+            pad.eq(~(inside_y & inside_x)),
+            offset.eq(number * layer.src_slots),
+            self.count_addr.eq(Mux(inside_y & inside_x, layer.src_cnt_base + number, layer.pad_cnt_base)),
+        ]
+        m.d.comb += self.count_en.eq(asked_valid & asked.push)
+
+        stages = [Signal(source, name=f"counting_{k}") for k in range(DualReadMemory.delay)]
+        valids = [Signal(name=f"counting_valid_{k}") for k in range(DualReadMemory.delay)]
+        m.d.sync += [
+            valids[0].eq(asked_valid),
+            stages[0].eq(asked),
+            stages[0].addr.eq(Mux(pad, layer.pad_act_base, layer.src_act_base + offset)),
+        ]
+        for k in range(1, DualReadMemory.delay):
+            m.d.sync += [valids[k].eq(valids[k - 1]), stages[k].eq(stages[k - 1])]
+        m.d.comb += [self.valid.eq(valids[-1]), self.source.eq(stages[-1])]

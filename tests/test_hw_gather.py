@@ -1,0 +1,272 @@
+"""Gather against its model: random layers, back-pressure and writes that steal the second port."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+
+import pytest
+from amaranth.sim import Simulator, SimulatorContext
+
+from reverb_fpga.hw.config import Config, preset
+from reverb_fpga.hw.contract import LAYER_FIELDS
+from reverb_fpga.hw.gather import Gather, GatherMemory, gather_events
+from reverb_fpga.hw.signatures import LocalBus
+
+PERIOD = 1e-8
+SPARE = 64  # last words of the activation banks: never gathered, written at random
+
+Pass = list[list[tuple[int, int]]]
+
+
+def small(base: str, **changes: int) -> Config:
+    """A preset with little memory, to fill quickly."""
+    values = {"act_words": 1024, "count_words": 256, "weight_rows": 512, "table_entries": 32}
+    return dataclasses.replace(preset(base), **{**values, **changes})
+
+
+def random_layer(rng: random.Random, config: Config) -> dict[str, int]:
+    """A strip over a small image: strides, pooling, ring, padding, time."""
+    while True:
+        pool, taps = rng.choice((1, 1, 2)), rng.choice((1, 2, 3))
+        if pool * pool * taps * taps <= config.table_entries:
+            break
+    stride = rng.choice((1, 2))
+    height, width = rng.randint(taps, 7), rng.randint(taps, 6)
+    t_src = rng.choice((1, 1, 2, 3))
+    slots = rng.randint(1, 6)
+    static = int(rng.random() < 0.3)
+    first_row = rng.randint(-2, 2)
+    ring_rows = rng.randint(max(2, taps + pool), height + 6)
+    row_words = width * t_src
+    ring = ring_rows * row_words
+    passes = rng.randint(1, 3)
+    cnt_base, act_base = rng.randint(1, 5), rng.randint(slots, 9)
+    layer = {field.name: 0 for field in LAYER_FIELDS}
+    layer |= {
+        "static_input": static,
+        "pad_record": int(rng.random() < 0.5),
+        "rows": rng.randint(1, 3),
+        "cols": rng.randint(1, 4),
+        "timesteps": rng.randint(1, 3) if t_src == 1 else t_src,
+        "t_src": t_src,
+        "in_height": height,
+        "in_width": width,
+        "iy0": first_row,
+        "ix0": rng.randint(-2, 1),
+        "y_step": pool * stride,
+        "y_pool": stride,
+        "y_tap": 1,
+        "x_step": pool * stride,
+        "x_pool": stride,
+        "x_tap": 1,
+        "n_pool_y": pool,
+        "n_pool_x": pool,
+        "n_tap_y": taps,
+        "n_tap_x": taps,
+        "src_row0": first_row % ring_rows * row_words,
+        "src_row_step": pool * stride * row_words % ring,
+        "src_row_pool": stride * row_words % ring,
+        "src_row_tap": row_words % ring,
+        "src_ring": ring,
+        "src_cnt_base": cnt_base,
+        "src_act_base": act_base,
+        "src_slots": slots,
+        "src_col_step": pool * stride * t_src,
+        "src_col_pool": stride * t_src,
+        "src_col_tap": t_src,
+        "n_passes": passes,
+        "w_base": rng.randint(0, 40),
+        "w_pass_stride": rng.randint(0, taps * taps * slots),
+    }
+    layer["src_col0"] = layer["ix0"] * t_src
+    if cnt_base + ring > config.count_words or act_base + ring * slots > config.act_words - SPARE:
+        return random_layer(rng, config)
+    return layer
+
+
+def random_memory(rng: random.Random, config: Config, layer: dict[str, int], density: float) -> GatherMemory:
+    """Records with random counts; the pad record is record -1 (below the bases)."""
+    slots = layer["src_slots"]
+    act = [[rng.getrandbits(16) for _ in range(config.act_words)] for _ in range(config.banks)]
+    count = [[0] * config.count_words for _ in range(config.banks)]
+    layer["pad_cnt_base"], layer["pad_act_base"] = layer["src_cnt_base"] - 1, layer["src_act_base"] - slots
+    for bank in range(config.banks):
+        for record in range(-1, layer["src_ring"]):
+            indices = [index for index in range(slots) if rng.random() < density]
+            count[bank][layer["src_cnt_base"] + record] = len(indices)
+            for word, index in enumerate(indices):
+                act[bank][layer["src_act_base"] + record * slots + word] = index << 8 | rng.randint(1, 255)
+    weight = [[rng.getrandbits(config.lanes) for _ in range(config.weight_rows)] for _ in range(config.banks)]
+    return GatherMemory(act, count, weight)
+
+
+async def bus_write(ctx: SimulatorContext, bus: LocalBus, words: Iterator[int]) -> None:
+    """Consecutive offsets from 0."""
+    ctx.set(bus.w_en, 1)
+    for offset, word in enumerate(words):
+        ctx.set(bus.addr, offset)
+        ctx.set(bus.w_data, word)
+        await ctx.tick()
+    ctx.set(bus.w_en, 0)
+
+
+async def bus_read(ctx: SimulatorContext, bus: LocalBus, offset: int) -> int:
+    ctx.set(bus.addr, offset)
+    ctx.set(bus.r_en, 1)
+    await ctx.tick()
+    ctx.set(bus.r_en, 0)
+    await ctx.tick()
+    return ctx.get(bus.r_data)
+
+
+async def load(ctx: SimulatorContext, dut: Gather, memory: GatherMemory) -> None:
+    config = dut.config
+    banks = range(config.banks)
+    await bus_write(ctx, dut.act_bus, (memory.act[b][k] for k in range(config.act_words) for b in banks))
+    await bus_write(ctx, dut.count_bus, (memory.count[b][k] for k in range(config.count_words) for b in banks))
+    words = (
+        memory.weight[b][row] >> 32 * word & 0xFFFFFFFF
+        for row in range(config.weight_rows)
+        for b in banks
+        for word in range(config.weight_words)
+    )
+    await bus_write(ctx, dut.weight_bus, words)
+
+
+@dataclasses.dataclass
+class Bench:
+    """One gather, its environment and what it saw."""
+
+    dut: Gather
+    rng: random.Random
+    steal: float = 0.0
+    drain: int = 0  # most cycles from a last beat to the release
+    passes: list[Pass] = dataclasses.field(default_factory=list)
+    beats: int = 0
+    last_beats: int = 0
+    releases: int = 0
+    events: int = 0
+    stalls: dict[str, int] = dataclasses.field(default_factory=lambda: {"table": 0, "drain": 0, "steal": 0})
+    pass_ends: int = 0
+
+    def set_layer(self, ctx: SimulatorContext, layer: dict[str, int]) -> None:
+        ctx.set(self.dut.layer, dict(layer))
+
+    async def run_strip(self, ctx: SimulatorContext, layer: dict[str, int], limit: int) -> int:
+        """Start a strip; returns the cycles until its last beat came out."""
+        dut = self.dut
+        expected = layer["rows"] * layer["cols"] * layer["n_passes"]
+        expected *= 1 if layer["static_input"] else layer["timesteps"]
+        self.set_layer(ctx, layer)
+        await ctx.tick()
+        ctx.set(dut.start, 1)
+        assert not ctx.get(dut.done)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        cycles = 0
+        target = len(self.passes) + expected
+        while not ctx.get(dut.done) or len(self.passes) < target:
+            assert cycles < limit, f"no end: {len(self.passes)} of {target} passes"
+            await ctx.tick()
+            cycles += 1
+        await ctx.tick().repeat(4)
+        return cycles
+
+    async def consume(self, ctx: SimulatorContext) -> None:
+        """Collects beats; releases passes at random."""
+        dut, config = self.dut, self.dut.config
+        current: Pass = [[] for _ in range(config.banks)]
+        inside = False
+        due: list[int] = []
+        cycle = 0
+        while True:
+            cycle += 1
+            if due and due[0] <= cycle:
+                due.pop(0)
+                self.releases += 1
+                ctx.set(dut.release, 1)
+            else:
+                ctx.set(dut.release, 0)
+            await ctx.tick()
+            self.events += ctx.get(dut.n_events)
+            self.pass_ends += ctx.get(dut.pass_end)
+            self.stalls["table"] += ctx.get(dut.stall_table)
+            self.stalls["drain"] += ctx.get(dut.stall_drain)
+            self.stalls["steal"] += ctx.get(dut.stall_steal)
+            if not ctx.get(dut.beat.valid):
+                continue
+            self.beats += 1
+            assert ctx.get(dut.beat.first) != inside
+            inside = True
+            for port in range(config.ports):
+                if code := ctx.get(dut.beat.x[port]):
+                    current[port // 2].append((code, ctx.get(dut.beat.row[port])))
+            if ctx.get(dut.beat.last):
+                assert self.last_beats <= self.releases
+                self.last_beats += 1
+                self.passes.append(current)
+                current = [[] for _ in range(config.banks)]
+                inside = False
+                due.append(cycle + 1 + self.rng.randint(0, self.drain))
+
+    async def write(self, ctx: SimulatorContext) -> None:
+        """Random writes into the spare words of the activation banks."""
+        dut, config, rng = self.dut, self.dut.config, self.rng
+        while True:
+            enable = sum((rng.random() < self.steal) << bank for bank in range(config.banks))
+            ctx.set(dut.act_write.en, enable)
+            for bank in range(config.banks):
+                ctx.set(dut.act_write.addr[bank], config.act_words - 1 - rng.randrange(SPARE))
+            await ctx.tick()
+
+
+def simulate(bench: Bench, script: object) -> None:
+    sim = Simulator(bench.dut)
+    sim.add_clock(PERIOD)
+    sim.add_testbench(script)
+    sim.add_testbench(bench.consume, background=True)
+    sim.add_testbench(bench.write, background=True)
+    sim.run()
+
+
+def check_strips(config: Config, seed: int, strips: int, steal: float, drain: int) -> Bench:
+    rng = random.Random(seed)
+    bench = Bench(Gather(config), rng, steal=0.0, drain=drain)
+    finished = []
+
+    async def script(ctx: SimulatorContext) -> None:
+        for _ in range(strips):
+            layer = random_layer(rng, config)
+            memory = random_memory(rng, config, layer, rng.choice((0.0, 0.05, 0.3, 0.6, 1.0)))
+            bench.steal = 0.0
+            await ctx.tick().repeat(3)
+            await load(ctx, bench.dut, memory)
+            expected = list(gather_events(layer, memory))
+            before, events = len(bench.passes), bench.events
+            bench.steal = steal
+            await bench.run_strip(ctx, layer, 60000)
+            assert bench.passes[before:] == expected
+            assert bench.events - events == sum(len(bank) for one in expected for bank in one)
+            assert bench.pass_ends == len(bench.passes)
+            finished.append(layer)
+
+    simulate(bench, script)
+    assert len(finished) == strips
+    return bench
+
+
+@pytest.mark.parametrize(("steal", "drain"), [(0.0, 0), (0.4, 0), (0.0, 30), (0.3, 12), (1.0, 3)])
+def test_random_strips(steal: float, drain: int) -> None:
+    config = small("tiny", act_words=600, count_words=128, weight_rows=256)
+    bench = check_strips(config, seed=int(steal * 10) + drain, strips=3, steal=steal, drain=drain)
+    assert bench.stalls["table"] > 0
+    assert (bench.stalls["steal"] > 0) == (steal > 0)
+    if drain:
+        assert bench.stalls["drain"] > 0
+
+
+def test_four_banks_two_words_per_row() -> None:
+    config = small("ulx3s-85f", act_words=600, count_words=128, weight_rows=256)
+    check_strips(config, seed=5, strips=1, steal=0.2, drain=4)
