@@ -11,7 +11,7 @@ from amaranth.sim import Simulator
 
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.neuron import NeuronLane, NeuronParams, NeuronUnit, SlotAccumulator
+from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
 
 TIMEOUT = 40_000
 
@@ -153,7 +153,7 @@ def expected(job: Job) -> Outcome:
                         bool(layer["spiking"]),
                     )
                     v = out.membranes[group, lane] if t else 0
-                    result = NeuronLane.model(config, z[group, lane], v, params)
+                    result = NeuronPair.model(config, z[group, lane], v, params)
                     out.membranes[group, lane] = result.membrane
                     if result.code:
                         channel = group * config.neuron_lanes + lane

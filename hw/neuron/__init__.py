@@ -3,7 +3,7 @@
 from .accumulator import SlotAccumulator
 from .emitter import Emitter
 from .encoder import InputEncoder
-from .lane import NeuronLane, NeuronParams
+from .lane import NeuronPair, NeuronParams
 from .unit import NeuronUnit
 
-__all__ = ["Emitter", "InputEncoder", "NeuronLane", "NeuronParams", "NeuronUnit", "SlotAccumulator"]
+__all__ = ["Emitter", "InputEncoder", "NeuronPair", "NeuronParams", "NeuronUnit", "SlotAccumulator"]

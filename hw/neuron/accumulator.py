@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .. import contract
 from ..config import Config
-from .fixed import delayed, limits
+from .fixed import delayed, limits, split_multiply
 
-__all__ = ["Z_DEPTH", "SlotAccumulator", "accumulate_layout", "subtrahend"]
+__all__ = ["FACTOR_BITS", "Z_DEPTH", "SlotAccumulator", "accumulate_layout", "operands"]
 
 Z_DEPTH = 16
 """Groups that may be between their first and their final slot; z is addressed by ``group % Z_DEPTH``."""
+
+_SHIFT_BITS = next(field.width for field in contract.SLOT_FIELDS if field.name == "shift")
+FACTOR_BITS = (1 << _SHIFT_BITS) + 1
+"""Signed bits of ``+-2^shift``: shift and sign are one multiplication, on multipliers that would lie idle."""
 
 
 def accumulate_layout(config: Config) -> data.StructLayout:
@@ -26,7 +31,7 @@ def accumulate_layout(config: Config) -> data.StructLayout:
         {
             "slot": range(config.slots) if config.slots > 1 else 1,
             "group": range(Z_DEPTH),
-            "shift": 4,
+            "shift": _SHIFT_BITS,
             "negate": 1,
             "subtract_s": 1,
             "first": 1,
@@ -35,20 +40,14 @@ def accumulate_layout(config: Config) -> data.StructLayout:
     )
 
 
-def subtrahend(m: Module, config: Config, op: data.View, s: Signal) -> Signal:
-    """``negate - (S if subtract_s else 0)``, for all lanes; ``SlotAccumulator.subtrahend_at`` cycles after ``op``.
-
-    ``-X - S = ~X + (1 - S)``: the one of the two's complement is added here, once, instead of in every lane.
-    """
-    masked = Signal(config.acc_width)
-    negate = delayed(m, op.negate, 2, "negate")
-    total = Signal(signed(config.acc_width + 2))
-    register = Signal(signed(config.z_width))
-    # S is read in the same cycle as P: one after the operation
+def operands(m: Module, op: data.View, s: Value) -> tuple[Value, Value]:
+    """``factor`` and ``s`` of :class:`SlotAccumulator` for an operation that goes to the lanes in this cycle."""
+    power, factor, masked = Signal(FACTOR_BITS - 1), Signal(signed(FACTOR_BITS)), Signal(s.shape())
+    m.d.sync += power.eq(Const(1) << op.shift)
+    m.d.sync += factor.eq(Mux(delayed(m, op.negate, 1, "negate"), -power, power))
+    # S is read in the same cycle as P
     m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), s, 0))
-    m.d.sync += total.eq(negate - masked)
-    m.d.sync += register.eq(total)
-    return register
+    return factor, delayed(m, masked, SlotAccumulator.s_at - 2, "masked_s")
 
 
 class SlotAccumulator(wiring.Component):
@@ -63,15 +62,19 @@ class SlotAccumulator(wiring.Component):
     op : In(accumulate_layout)
         Every cycle; with ``enable`` = 0, z is only read.
     p : In(ArrayLayout(acc_width, slots))
-        P of this lane in each slot; read one cycle after ``op``.
-    subtrahend : In(signed(z_width))
-        See :func:`subtrahend`.
+        P of this lane in each slot; read in cycle ``p_at``, counted from ``op``.
+    factor : In(signed(FACTOR_BITS))
+        ``+-2^shift``, in cycle ``factor_at``.
+    s : In(acc_width)
+        S, or 0 where it is not subtracted, in cycle ``s_at``.
     z : Out(signed(z_width))
-        The new z of the group, ``delay`` cycles after ``op``.
+        The new z of the group, in cycle ``delay``.
     """
 
+    p_at = 1
+    factor_at = 2
+    s_at = 4
     delay = 6
-    subtrahend_at = 4
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -79,7 +82,8 @@ class SlotAccumulator(wiring.Component):
             {
                 "op": In(accumulate_layout(config)),
                 "p": In(data.ArrayLayout(config.acc_width, config.slots)),
-                "subtrahend": In(signed(config.z_width)),
+                "factor": In(signed(FACTOR_BITS)),
+                "s": In(config.acc_width),
                 "z": Out(signed(config.z_width)),
             }
         )
@@ -106,28 +110,15 @@ class SlotAccumulator(wiring.Component):
         m.d.sync += op.eq(self.op)
 
         picked = Signal(self.config.acc_width)
-        coarse = Signal(width)
-        fine = Signal(width)
-        current = Signal(signed(width))
         choices = Array([self.p[slot] for slot in range(self.config.slots)])
-        m.d.sync += picked.eq(choices[op.slot] if self.config.slots > 1 else choices[0])
-        shift = delayed(m, op.shift, 1, "shift")
-        shift_low = delayed(m, shift[:2], 1, "shift_low")
-        negate = delayed(m, op.negate, 2, "negate")
-        with m.Switch(shift[2:]):
-            for n in range(4):
-                with m.Case(n):
-                    m.d.sync += coarse.eq(picked << (4 * n))
-        with m.Switch(shift_low):
-            for n in range(4):
-                with m.Case(n):
-                    m.d.sync += fine.eq(Cat(coarse << n)[:width] ^ negate.replicate(width))
+        m.d.sync += picked.eq(choices[op.slot] if self.config.slots > 1 else choices[0])  # cycle 2
+        shifted = split_multiply(m, Cat(picked, 0).as_signed(), self.factor, "shifted")  # cycle 4
+        enable_early = delayed(m, op.enable, 3, "enable")
+        current = Signal(signed(width))
+        m.d.sync += current.eq(Mux(enable_early, shifted - self.s, 0))  # cycle 5
 
         late = Signal(self.op.shape())
         m.d.comb += late.as_value().eq(delayed(m, op, 4, "op"))
-        enable_early = delayed(m, op.enable, 3, "enable")
-        m.d.sync += current.eq(Mux(enable_early, fine.as_signed() + self.subtrahend, 0))
-
         m.submodules.store = store = memory.Memory(shape=signed(width), depth=Z_DEPTH, init=[])
         read = store.read_port(domain="comb")
         write = store.write_port()

@@ -1,18 +1,21 @@
-"""One neuron lane: current, membrane, threshold, code and leak (numerics.md section 3)."""
+"""Two neuron lanes on one datapath: current, membrane, threshold, code and leak (numerics.md section 3)."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
 from .fixed import delayed, saturate, saturated, shift_right_mux, split_multiply
 
-__all__ = ["LaneResult", "NeuronLane", "NeuronParams"]
+__all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
+
+WAYS = 2
+"""Neuron lanes that take turns on one datapath: a final slot costs two cycles anyway."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,50 +40,56 @@ class LaneResult:
     fired: bool
 
 
-class NeuronLane(wiring.Component):
-    """Neuron update of one lane, one per cycle, and the membrane memory of the lane.
+class NeuronPair(wiring.Component):
+    """Neuron updates of lanes 2i and 2i+1, one per cycle in turn, and their membrane memory.
 
-    The pipeline has no valid bit and never stalls; the caller says when a result is one. All cycle numbers count
-    from the cycle in which ``z`` is applied.
+    The pipeline has no valid bit and never stalls; the caller says when a result is one. Cycle numbers count from the
+    cycle in which ``z[0]`` is applied, for lane 2i; everything of lane 2i+1 comes one cycle later.
 
     Members
     -------
-    z : In(signed(z_width))
-        Synaptic current.
-    word : In(32)
-        Parameter word 0 in cycle 0, word 1 in cycle 1.
+    z : In(ArrayLayout(signed(z_width), 2))
+        Synaptic currents: ``z[0]`` in cycle 0, ``z[1]`` in cycle 1.
+    way : In(1)
+        Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0.
+    word0, word1 : In(32)
+        Parameter words, in cycles ``word0_at`` and ``word1_at``.
     r_shift, tau_q, code_max, spiking : In
         Fields of the layer; stable while updates are under way.
     r_addr, r_clear : In
-        Group whose membrane is read, and 1 if it is to be taken as 0; applied in cycle ``read_at``.
+        ``group * 2 + way`` of the membrane to read, and 1 if it is to be taken as 0; in cycle ``read_at``.
     w_addr, w_en : In
-        Where the new membrane goes; applied in cycle ``write_at``.
+        Where the new membrane goes; in cycle ``write_at``.
     code : Out(8)
         Activation code, in cycle ``delay``; 0 if the neuron does not fire.
     membrane : Out(signed(membrane_width))
         Membrane that was read, two cycles after ``r_addr``.
     """
 
-    delay = 13
-    read_at = 7
-    write_at = 14
+    word0_at = 1
+    word1_at = 8
+    read_at = 8
+    write_at = 15
+    delay = 14
     recurrence = write_at - read_at + 1
     """Least distance between two updates of the same group, in cycles."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        groups = range(config.layer_groups) if config.layer_groups > 1 else 1
+        address = range(WAYS * config.layer_groups)
         super().__init__(
             {
-                "z": In(signed(config.z_width)),
-                "word": In(32),
+                "z": In(data.ArrayLayout(signed(config.z_width), WAYS)),
+                "way": In(1),
+                "word0": In(32),
+                "word1": In(32),
                 "r_shift": In(6),
                 "tau_q": In(9),
                 "code_max": In(8),
                 "spiking": In(1),
-                "r_addr": In(groups),
+                "r_addr": In(address),
                 "r_clear": In(1),
-                "w_addr": In(groups),
+                "w_addr": In(address),
                 "w_en": In(1),
                 "code": Out(contract.EVENT_VALUE_BITS),
                 "membrane": Out(signed(config.membrane_width)),
@@ -103,7 +112,7 @@ class NeuronLane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = self.config.membrane_width
-        # copies of the layer's constants in every lane, for the fan-out
+        # copies of the layer's constants in every pair, for the fan-out
         r_shift, tau_q = Signal(6), Signal(9)
         code_max, spiking = Signal(8), Signal()
         m.d.sync += [
@@ -112,67 +121,40 @@ class NeuronLane(wiring.Component):
             code_max.eq(self.code_max),
             spiking.eq(self.spiking),
         ]
-        gain, bias, threshold = self._parameters(m)
+        way, z = Signal(), Signal(signed(self.config.z_width))
+        m.d.sync += way.eq(self.way)
+        m.d.sync += z.eq(Mux(way, self.z[1], self.z[0]))  # cycle 1
+        gain = Cat(self.word0[:16], 0).as_signed()
+        bias_low = delayed(m, self.word0[16:], self.word1_at - self.word0_at, "bias_low")
+        bias = Cat(bias_low, self.word1[:8]).as_signed()  # cycle 8
+        threshold = delayed(m, self.word1[8:], 4, "threshold").as_signed()  # cycle 12
 
-        scaled = split_multiply(m, self.z, Cat(gain, 0).as_signed(), "scaled")  # cycle 2
-        q = self._shift_round_saturate(m, scaled, r_shift)  # cycle 7
-        y = self._add_saturate(m, q, bias, "y")  # cycle 9
-
-        kept = Signal(signed(width))
-        m.submodules.store = store = memory.Memory(shape=signed(width), depth=self.config.layer_groups, init=[])
-        read, write = store.read_port(domain="comb"), store.write_port()
-        clear = Signal()
-        m.d.sync += [read.addr.eq(self.r_addr), clear.eq(self.r_clear)]  # cycle 8
-        m.d.sync += self.membrane.eq(Mux(clear, 0, read.data))  # cycle 9
-        u = self._add_saturate(m, y, self.membrane, "u")  # cycle 11
+        scaled = split_multiply(m, z, gain, "scaled")  # cycle 3
+        q = _shift_round_saturate(m, scaled, r_shift, width)  # cycle 8
+        y = _add_saturate(m, q, bias, "y")  # cycle 10
+        u = _add_saturate(m, y, self.membrane, "u")  # cycle 12
 
         fired = Signal()
-        m.d.sync += fired.eq(spiking & (u >= threshold))  # cycle 12
+        m.d.sync += fired.eq(spiking & (u >= threshold))  # cycle 13
         u_late = delayed(m, u, 1, "u").as_signed()
-        self._encode(m, u, fired, code_max)  # cycle 13
-        m.d.sync += kept.eq(Mux(fired, 0, u_late))  # cycle 13
-        leaked = split_multiply(m, kept, Cat(tau_q, 0).as_signed(), "leaked")  # cycle 15
-        m.d.sync += [write.addr.eq(self.w_addr), write.en.eq(self.w_en)]
-        m.d.comb += write.data.eq(leaked >> 8)
+        self._encode(m, u, fired, code_max)  # cycle 14
+        kept = Signal(signed(width))
+        m.d.sync += kept.eq(Mux(fired, 0, u_late))  # cycle 14
+        leaked = split_multiply(m, kept, Cat(tau_q, 0).as_signed(), "leaked")  # cycle 16
+        self._membranes(m, leaked >> 8)
         return m
 
-    def _parameters(self, m: Module) -> tuple[Value, Value, Value]:
-        """Gain in cycle 0, bias in cycle 7, threshold in cycle 11."""
-        bias_low = delayed(m, self.word[16:], 7, "bias_low")
-        bias_high = delayed(m, self.word[:8], 6, "bias_high")
-        threshold = delayed(m, self.word[8:], 10, "threshold").as_signed()
-        return self.word[:16], Cat(bias_low, bias_high).as_signed(), threshold
-
-    def _shift_round_saturate(self, m: Module, value: Value, r_shift: Signal) -> Value:
-        """``sat((value + half) >> r_shift)``, five cycles.
-
-        Rounding comes after shifting: with ``v = 2*value >> r``, the result is ``(v + 1) >> 1``, for r = 0 too.
-        """
-        width = self.config.membrane_width
-        current = Cat(0, value).as_signed()
-        for low, high in ((4, 6), (2, 4), (0, 2)):
-            shifted = Signal(signed(len(current)), name=f"shifted_{low}")
-            m.d.sync += shifted.eq(shift_right_mux(current, r_shift[low:high], 1 << low))
-            current = shifted
-        rounded = Signal(signed(width + 1))
-        beyond, sign = Signal(), Signal()
-        m.d.sync += [
-            # what does not fit width + 1 bits saturates whatever the rounding does
-            rounded.eq((current[: width + 1].as_signed() + 1) >> 1),
-            beyond.eq(current[width:].any() & ~current[width:].all()),
-            sign.eq(current[-1]),
-        ]
-        q = Signal(signed(width))
-        overflow = beyond | (rounded[-1] ^ rounded[-2])
-        m.d.sync += q.eq(Mux(overflow, Cat((~sign).replicate(width - 1), sign), rounded[:width]))
-        return q
-
-    def _add_saturate(self, m: Module, a: Value, b: Value, name: str) -> Signal:
-        """``sat(a + b)``, two cycles."""
-        total = Signal(signed(self.config.membrane_width + 1), name=f"{name}_sum")
-        result = Signal(signed(self.config.membrane_width), name=name)
-        m.d.sync += [total.eq(a + b), result.eq(saturate(total, self.config.membrane_width))]
-        return result
+    def _membranes(self, m: Module, new: Value) -> None:
+        """Addresses are copied into registers of the pair, for the fan-out: used in cycles 9 and 16."""
+        m.submodules.store = store = memory.Memory(
+            shape=signed(self.config.membrane_width), depth=WAYS * self.config.layer_groups, init=[]
+        )
+        read, write = store.read_port(domain="comb"), store.write_port()
+        clear = Signal()
+        m.d.sync += [read.addr.eq(self.r_addr), clear.eq(self.r_clear)]
+        m.d.sync += self.membrane.eq(Mux(clear, 0, read.data))
+        m.d.sync += [write.addr.eq(self.w_addr), write.en.eq(self.w_en)]
+        m.d.comb += write.data.eq(new)
 
     def _encode(self, m: Module, u: Value, fired: Signal, code_max: Signal) -> None:
         """Rounded, clipped activation code; two cycles after ``u``, one after ``fired``."""
@@ -183,3 +165,39 @@ class NeuronLane(wiring.Component):
         too_large = rounded[bits:].any() | (rounded[:bits] > code_max)
         clipped = Mux(rounded[-1], 0, Mux(too_large, code_max, rounded[:bits]))
         m.d.sync += self.code.eq(Mux(fired, clipped, 0))
+
+
+def _shift_round_saturate(m: Module, value: Value, r_shift: Signal, width: int) -> Signal:
+    """``sat((value + half) >> r_shift)``, five cycles.
+
+    Rounding comes after shifting: with ``v = 2*value >> r``, the result is ``(v + 1) >> 1``, for r = 0 too. What does
+    not fit ``width + 1`` bits after shifting saturates whatever the rounding does, so only those bits are kept.
+    """
+    current = Cat(0, value).as_signed()
+    for low in (0, 2):
+        shifted = Signal(signed(len(current)), name=f"shifted_{low}")
+        m.d.sync += shifted.eq(shift_right_mux(current, r_shift[low : low + 2], 1 << low))
+        current = shifted
+    coarse = r_shift[4:6]
+    kept, beyond, sign = Signal(signed(width + 1)), Signal(), Signal()
+    m.d.sync += [kept.eq(shift_right_mux(current, coarse, 16)), sign.eq(current[-1])]
+    with m.Switch(coarse):
+        for n in range(4):
+            upper = current[min(width + 16 * n, len(current) - 1) :]
+            with m.Case(n):
+                m.d.sync += beyond.eq(upper.any() & ~upper.all())
+    rounded = Signal(signed(width + 1))
+    beyond_late, sign_late = Signal(), Signal()
+    m.d.sync += [rounded.eq((kept + 1) >> 1), beyond_late.eq(beyond), sign_late.eq(sign)]
+    q = Signal(signed(width))
+    overflow = beyond_late | (rounded[-1] ^ rounded[-2])
+    m.d.sync += q.eq(Mux(overflow, Cat((~sign_late).replicate(width - 1), sign_late), rounded[:width]))
+    return q
+
+
+def _add_saturate(m: Module, a: Value, b: Value, name: str) -> Signal:
+    """``sat(a + b)``, two cycles."""
+    total = Signal(signed(len(a) + 1), name=f"{name}_sum")
+    result = Signal(signed(len(a)), name=name)
+    m.d.sync += [total.eq(a + b), result.eq(saturate(total, len(a)))]
+    return result

@@ -1,4 +1,4 @@
-"""Parameter memory of one neuron lane: two 32-bit words per group, one block RAM."""
+"""Neuron parameters of one pair of lanes: a block RAM per parameter word."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Config
+from .lane import WAYS
 
 __all__ = ["ParamMemory"]
 
 
 class ParamMemory(wiring.Component):
-    """Words ``group * 2 + word`` of one lane.
+    """One of the two words of all channels of lanes 2i and 2i+1; row ``group * 2 + way``.
 
     Members
     -------
     r_addr : In
     word : Out(32)
-        Two cycles after ``r_addr``.
+        ``delay`` cycles after ``r_addr``.
     w_addr, w_en, w_data : In
     """
 
     delay = 2
 
     def __init__(self, config: Config) -> None:
-        self.depth = 2 * config.param_groups
+        self.depth = WAYS * config.param_groups
         super().__init__(
             {
                 "r_addr": In(range(self.depth)),

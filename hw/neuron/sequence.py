@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from ..config import Config
 from ..signatures import LocalBus, layer_layout, slot_layout
-from .accumulator import accumulate_layout
-from .lane import NeuronLane
+from .accumulator import SlotAccumulator, accumulate_layout
+from .fixed import delayed
+from .lane import WAYS, NeuronPair
 
 __all__ = ["SlotSequencer", "operation_layout"]
 
@@ -18,16 +19,17 @@ __all__ = ["SlotSequencer", "operation_layout"]
 def operation_layout(config: Config) -> data.StructLayout:
     """One cycle of work for all neuron lanes.
 
-    ``final``: first of the two cycles of a neuron update. ``param``: row of the parameter memory, in both of them.
+    ``way``: 0 and 1 in the two cycles of a neuron update, ``update``: in both. ``param``: row of the parameter memory.
     ``emit``: an entry for the emitter will follow. ``has_codes``: with activation codes. ``end``: it ends record ``t``.
     """
     return data.StructLayout(
         {
             "accumulate": accumulate_layout(config),
-            "param": range(2 * config.param_groups),
+            "param": range(WAYS * config.param_groups),
             "group": 10,
             "t": 5,
-            "final": 1,
+            "update": 1,
+            "way": 1,
             "emit": 1,
             "has_codes": 1,
             "end": 1,
@@ -196,7 +198,7 @@ class SlotSequencer(wiring.Component):
     def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> None:
         config = self.config
         pending, second, emits = Signal(), Signal(), Signal()
-        gap = Signal(range(NeuronLane.recurrence))
+        gap = Signal(range(NeuronPair.recurrence))
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
         m.d.comb += [
@@ -210,12 +212,13 @@ class SlotSequencer(wiring.Component):
         ]
         m.d.sync += second.eq(go & final)
         with m.If(go & tag.lead):
-            m.d.sync += gap.eq(NeuronLane.recurrence - 1)
+            m.d.sync += gap.eq(NeuronPair.recurrence - 1)
         with m.Elif((gap != 0) & ~self.stall_emit):  # a stall between two slots must not eat up the distance
             m.d.sync += gap.eq(gap - 1)
 
-        leave = Signal()
-        m.d.sync += [leave.eq(go & tag.tail & tag.fresh), self.release.eq(leave)]
+        # P of the odd lanes is read one cycle after that of the even ones
+        left = delayed(m, go & tag.tail & tag.fresh, SlotAccumulator.p_at + WAYS - 1, "left")
+        m.d.sync += self.release.eq(left)
         with m.If(self.strobe):
             m.d.sync += pending.eq(1)
         with m.Elif(self.start | (go & tag.tail & tag.fresh)):
@@ -232,10 +235,11 @@ class SlotSequencer(wiring.Component):
             op.accumulate.subtract_s.eq(entry.subtract_s),
             op.accumulate.first.eq(entry.first),
             op.accumulate.enable.eq(go & fresh),
-            op.param.eq((param << 1) | second),
+            op.param.eq(Cat(second, param)),
             op.group.eq(entry.group),
             op.t.eq(tag.t),
-            op.final.eq(go & final),
+            op.update.eq((go & final) | second),
+            op.way.eq(second),
             op.emit.eq(go & emits),
             op.has_codes.eq(final),
             op.end.eq(tag.end),

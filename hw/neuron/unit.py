@@ -5,20 +5,21 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import exact_log2
+from amaranth.utils import bits_for, exact_log2
 
 from ..config import Config
+from ..errors import InputError
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
-from .accumulator import SlotAccumulator, subtrahend
+from .accumulator import SlotAccumulator, operands
 from .emitter import Emitter, entry_layout
 from .fixed import delayed
-from .lane import NeuronLane
+from .lane import WAYS, NeuronPair
 from .params import ParamMemory
 from .sequence import SlotSequencer
 
 __all__ = ["NeuronUnit"]
 
-_DRAIN = SlotAccumulator.delay + NeuronLane.write_at + 4
+_DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4
 """Cycles from the last operation until every membrane and every emitter entry has been written, with some to spare."""
 
 
@@ -27,13 +28,19 @@ class NeuronUnit(wiring.Component):
 
     ::
 
-        captured -> SlotAccumulator x L -> NeuronLane x L -> Emitter -> act_write, count_write
+        captured -> SlotAccumulator x L -> NeuronPair x L/2 -> Emitter -> act_write, count_write
                         ^ op                ^ ParamMemory x L
                     SlotSequencer
 
     Parameters
     ----------
     config : Config
+        At least two neuron lanes.
+
+    Raises
+    ------
+    InputError
+        If it has one.
 
     Members
     -------
@@ -52,6 +59,8 @@ class NeuronUnit(wiring.Component):
     """
 
     def __init__(self, config: Config) -> None:
+        if config.neuron_lanes < WAYS:
+            raise InputError(f"configuration {config.name}: neuron_lanes = 1; the neuron unit needs at least {WAYS}")
         self.config = config
         super().__init__(
             {
@@ -91,77 +100,91 @@ class NeuronUnit(wiring.Component):
         return m
 
     def _lanes(self, m: Module, op: data.View, emitter: Emitter) -> None:
-        config, layer = self.config, self.layer
-        z_at = SlotAccumulator.delay
-        group_of = Signal(range(config.layer_groups) if config.layer_groups > 1 else 1)
-        m.d.comb += group_of.eq(op.group)
-        control = Cat(op.final, op.t == 0, group_of)
+        config = self.config
+        z_at, read_at, write_at = SlotAccumulator.delay, NeuronPair.read_at, NeuronPair.write_at
+        group = op.group[: bits_for(config.layer_groups - 1)]
+        read = delayed(m, Cat(op.update, op.t == 0, op.way, group), z_at + read_at, "read")
+        write = delayed(m, read, write_at - read_at, "write")
+        way = delayed(m, op.way, z_at - 1, "way")
 
-        # membrane addresses: read_at and write_at count from z; the host reads between runs
-        read = delayed(m, control, z_at + NeuronLane.read_at, "read")
-        write = delayed(m, read, NeuronLane.write_at - NeuronLane.read_at, "write")
         host = self.membrane_bus
         lane_bits = exact_log2(config.neuron_lanes)
-        r_addr = Mux(host.r_en, host.addr[lane_bits:], read[2:])
-        r_clear = read[1] & ~host.r_en
+        r_addr = Mux(host.r_en, Cat(host.addr[0], host.addr[lane_bits:]), read[2:])
 
-        minus_s = subtrahend(m, config, op.accumulate, self.captured.s)
-        words = self._params(m, delayed(m, op.param, z_at - ParamMemory.delay, "param"))
+        zs = self._accumulators(m, op.accumulate)
+        words = self._params(m, op.param)
         codes, membranes = [], []
-        for index in range(config.neuron_lanes):
-            accumulator, lane = SlotAccumulator(config), NeuronLane(config)
-            m.submodules[f"accumulator_{index}"] = accumulator
-            m.submodules[f"lane_{index}"] = lane
+        for index in range(config.neuron_lanes // WAYS):
+            m.submodules[f"pair_{index}"] = pair = NeuronPair(config)
             m.d.comb += [
-                accumulator.op.eq(op.accumulate),
-                accumulator.subtrahend.eq(minus_s),
-                lane.z.eq(accumulator.z),
-                lane.word.eq(words[index]),
-                lane.r_shift.eq(layer.r_shift),
-                lane.tau_q.eq(layer.tau_q),
-                lane.code_max.eq(layer.code_max),
-                lane.spiking.eq(layer.spiking),
-                lane.r_addr.eq(r_addr),
-                lane.r_clear.eq(r_clear),
-                lane.w_addr.eq(write[2:]),
-                lane.w_en.eq(write[0]),
+                pair.way.eq(way),
+                pair.word0.eq(words[index][0]),
+                pair.word1.eq(words[index][1]),
+                pair.r_addr.eq(r_addr),
+                pair.r_clear.eq(read[1] & ~host.r_en),
+                pair.w_addr.eq(write[2:]),
+                pair.w_en.eq(write[0]),
+            ]
+            m.d.comb += [
+                getattr(pair, name).eq(self.layer[name]) for name in ("r_shift", "tau_q", "code_max", "spiking")
+            ]
+            m.d.comb += [pair.z[n].eq(zs[WAYS * index + n]) for n in range(WAYS)]
+            codes += [delayed(m, pair.code, 1, f"code_{index}"), pair.code]
+            membranes.append(pair.membrane)
+
+        host_pair = delayed(m, host.addr[1:lane_bits], 2, "host_pair")
+        m.d.comb += host.r_data.eq(_select(membranes, host_pair))
+        self._enter(m, op, codes, emitter)
+
+    def _accumulators(self, m: Module, op: data.View) -> list[Value]:
+        """z of every lane, of the odd ones one cycle later."""
+        config = self.config
+        factor, s = operands(m, op, self.captured.s)
+        ops = [op, delayed(m, op, 1, "op")]
+        factors = [factor, delayed(m, factor, 1, "factor")]
+        subtracted = [s, delayed(m, s, 1, "s")]
+        zs = []
+        for index in range(config.neuron_lanes):
+            m.submodules[f"accumulator_{index}"] = accumulator = SlotAccumulator(config)
+            m.d.comb += [
+                accumulator.op.as_value().eq(ops[index % WAYS]),
+                accumulator.factor.eq(factors[index % WAYS]),
+                accumulator.s.eq(subtracted[index % WAYS]),
             ]
             for slot in range(config.slots):
                 m.d.comb += accumulator.p[slot].eq(self.captured.p[slot * config.neuron_lanes + index])
-            codes.append(lane.code)
-            membranes.append(lane.membrane)
+            zs.append(accumulator.z)
+        return zs
 
-        self._host_read(m, host, membranes)
-        self._enter(m, op, codes, emitter)
-
-    def _params(self, m: Module, row: Value) -> list[Signal]:
-        """Parameter memories; words two cycles after ``row``."""
+    def _params(self, m: Module, row: Value) -> list[list[Signal]]:
+        """Both parameter words of every pair, each in the cycle in which the pair wants it."""
         bus = self.param_bus
         lane_bits = exact_log2(self.config.neuron_lanes)
-        words = []
-        for index in range(self.config.neuron_lanes):
-            m.submodules[f"params_{index}"] = params = ParamMemory(self.config)
-            m.d.comb += [
-                params.r_addr.eq(Mux(bus.r_en, bus.addr[lane_bits:], row)),
-                params.w_addr.eq(bus.addr[lane_bits:]),
-                params.w_data.eq(bus.w_data),
-                params.w_en.eq(bus.w_en & (bus.addr[:lane_bits] == index)),
-            ]
-            words.append(params.word)
-        self._host_read(m, bus, words)
+        word_bit, group = bus.addr[lane_bits], bus.addr[lane_bits + 1 :]
+        host_row = Cat(bus.addr[0], group)
+        ahead = SlotAccumulator.delay - ParamMemory.delay
+        rows = [delayed(m, row, ahead + at, f"row{at}") for at in (NeuronPair.word0_at, NeuronPair.word1_at)]
+        words: list[list[Signal]] = []
+        for index in range(self.config.neuron_lanes // WAYS):
+            words.append([])
+            for n, pair_row in enumerate(rows):
+                m.submodules[f"params_{index}_{n}"] = params = ParamMemory(self.config)
+                m.d.comb += [
+                    params.r_addr.eq(Mux(bus.r_en, host_row, pair_row)),
+                    params.w_addr.eq(host_row),
+                    params.w_data.eq(bus.w_data),
+                    params.w_en.eq(bus.w_en & (word_bit == n) & (bus.addr[1:lane_bits] == index)),
+                ]
+                words[-1].append(params.word)
+        host_word = delayed(m, Cat(word_bit, bus.addr[1:lane_bits]), ParamMemory.delay, "host_word")
+        m.d.comb += bus.r_data.eq(_select([word for pair in words for word in pair], host_word))
         return words
 
-    def _host_read(self, m: Module, bus: wiring.PureInterface, lanes: list[Signal]) -> None:
-        """``r_data`` from per-lane registers that are valid two cycles after ``r_en``."""
-        lane_bits = exact_log2(self.config.neuron_lanes)
-        lane = delayed(m, bus.addr[:lane_bits], 2, "host_lane")
-        m.d.comb += bus.r_data.eq(Array(lanes)[lane] if lane_bits else lanes[0])
-
-    def _enter(self, m: Module, op: data.View, codes: list[Signal], emitter: Emitter) -> None:
+    def _enter(self, m: Module, op: data.View, codes: list[Value], emitter: Emitter) -> None:
         """One register between the lanes and the emitter; codes of a bare end-of-record marker are cleared."""
         layout = entry_layout(self.config)
         tag = Cat(op.emit, op.has_codes, op.end, op.t, op.group)
-        tag = delayed(m, tag, SlotAccumulator.delay + NeuronLane.delay, "tag")
+        tag = delayed(m, tag, SlotAccumulator.delay + NeuronPair.delay + 1, "tag")
         entry, valid = Signal(layout), Signal()
         m.d.sync += [valid.eq(tag[0]), entry.end.eq(tag[2]), entry.t.eq(tag[3:8]), entry.group.eq(tag[8:])]
         for index, code in enumerate(codes):
@@ -180,3 +203,8 @@ class NeuronUnit(wiring.Component):
             m.d.sync += drain.eq(drain - 1)
         with m.Elif(~emitting):
             m.d.sync += running.eq(0)
+
+
+def _select(values: list[Signal], index: Value) -> Value:
+    """``values[index]``."""
+    return Array(values)[index] if len(values) > 1 else values[0]
