@@ -19,16 +19,16 @@ chformal -remove
 """
 """Yosys commands to run after reading the design and before ``synth_ecp5``.
 
-Without the first, yosys surrounds every memory that is written with logic that makes a read of the address being written return the
-old data. Nothing here does that, and simulation asserts it (the second command drops the assertions).
+Without the first, yosys surrounds every memory that is written with logic that makes a read of the address being
+written return the old data. Nothing here does that, and simulation asserts it (the second command drops the assertion).
 """
 
 
 def segments(depth: int) -> list[tuple[int, int]]:
     """Split ``depth`` words into segments ``(base, words)``: falling powers of two, and a remainder below 1024 words.
 
-    Each power of two uses block RAMs as deep as the segment and narrow; so the output multiplexer has as many inputs as there are
-    segments, not one per 1024 words. 7168 words: 4096 + 2048 + 1024.
+    Each power of two uses block RAMs as deep as the segment and narrow; so the output multiplexer has as many inputs
+    as there are segments, not one per 1024 words. 7168 words: 4096 + 2048 + 1024.
     """
     out = []
     base = 0
@@ -45,7 +45,8 @@ def segments(depth: int) -> list[tuple[int, int]]:
 class DualReadMemory(wiring.Component):
     """Port A reads; port B reads or writes at one address. Data come ``delay`` cycles after the address, registered.
 
-    Reading an address in the cycle in which it is written is an error (asserted in simulation): the block RAM returns garbage.
+    Reading an address in the cycle in which it is written is an error (asserted in simulation): block RAM returns
+    garbage.
 
     Parameters
     ----------

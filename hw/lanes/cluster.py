@@ -78,7 +78,7 @@ class BeatRegisters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         steps = lane_delay(self.ports) - 1
-        # `clear` comes one cycle before the first sum: the accumulator's synchronous reset, not a mask in its carry chain.
+        # `clear` comes a cycle before the first sum: the accumulator's synchronous reset, no mask in its carry chain.
         first = Signal(steps - 1)
         last = Signal(steps)
         m.d.sync += [

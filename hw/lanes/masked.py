@@ -16,8 +16,8 @@ __all__ = ["MaskedPairs", "Platform"]
 
 Platform = Literal["generic", "ecp5"]
 
-# LUT4 of a CCU2C: (A & B) ^ (C & D); its lower four bits (A & B) are the carry where that is 0, i.e. where both or neither
-# operand bit is 1. So one LUT per bit masks two operands and adds them.
+# LUT4 of a CCU2C: (A & B) ^ (C & D). Its lower four bits, A & B, are the carry where that is 0, i.e. where both or
+# neither masked bit is 1. So one LUT per bit masks two operands and adds them.
 _MASKED_ADD = 0x7888
 
 
@@ -29,7 +29,7 @@ class MaskedPairs(wiring.Component):
     ports : int
         Number of codes, even.
     platform : "generic" or "ecp5"
-        Plain operators, or carry chain primitives of the ECP5. They compute the same; see ``tests/test_hw_lanes.py`` for the proof.
+        Plain operators, or carry chain primitives of the ECP5. They compute the same (``tests/test_hw_lanes.py``).
 
     Members
     -------
@@ -73,7 +73,7 @@ class MaskedPairs(wiring.Component):
         return [masked[k] + masked[k + 1] for k in range(0, self.ports, 2)]
 
     def _chain(self, m: Module) -> list[Value]:
-        """One carry chain through all pairs; a zero bit after each takes its carry out and starts the next with none."""
+        """One carry chain through all pairs; a zero bit after each shows its carry and starts the next with none."""
         bits: list[tuple[Value, ...]] = []
         zero = Const(0, 1)
         for k in range(0, self.ports, 2):
