@@ -25,6 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with words done and words in all."""
 
 WORD_BYTES = 4
+_AT_REST = (State.IDLE, State.HALTED, State.DONE, State.ERROR)
 _REMEDY = {
     Fault.HASH_MISMATCH: "the loaded program is damaged; load it again",
     Fault.CONFIG_MISMATCH: "the program was compiled for another configuration",
@@ -62,7 +63,7 @@ class Inference:
     logits : int64 array (n_outputs,)
         Membrane potentials of the output layer; times ``Program.logit_scale`` they are real-valued.
     cycles : int
-        Clock cycles from start to DONE, waiting for input included, as the core counts them.
+        Clock cycles of the computation, from the last input byte to DONE.
     """
 
     logits: NDArray[np.int64]
@@ -225,13 +226,11 @@ class Device:
         self._wait({State.IDLE})
 
     def start(self) -> None:
-        """Run descriptor 0, up to state INPUT (or, with a fault, ERROR)."""
-        if self.status().state is not State.IDLE:
-            self.reset()
+        """Run descriptor 0, up to state INPUT (or, with a fault, ERROR). The sequencer must be at rest."""
         self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {"start": 1}, 1)[0])
 
     def halt_after(self, descriptor: int | None) -> None:
-        """State HALTED after that descriptor has run, until :meth:`resume`; None: never."""
+        """State HALTED after that descriptor has run, until :meth:`resume`; None (as after a reset): never."""
         self.write_register(Csr.HALT_AFTER, contract.NO_HALT if descriptor is None else descriptor)
 
     def resume(self) -> None:
@@ -246,6 +245,8 @@ class Device:
                 return status
             if status.state is State.ERROR and State.IDLE not in states:
                 raise self._fault(status)
+            if status.state is State.HALTED:
+                raise DeviceError(f"{self.transport.name} has halted after descriptor {status.pc}, as it was told to")
             if self.transport.clock() > deadline:
                 wanted = " or ".join(sorted(state.name for state in states))
                 raise DeviceError(
@@ -284,7 +285,6 @@ class Device:
             report = None if progress is None else _shifted(progress, done, total)
             self.write(region, 0, words, report)
             done += len(words)
-        self.halt_after(None)
         self._loaded = shape_of(program)
 
     def attach(self, program: Program) -> None:

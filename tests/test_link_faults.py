@@ -128,6 +128,7 @@ class Shadow:
         """A short image: every byte is taken once, in order, or an error is reported."""
         image = self.rng.randbytes(self.rng.randrange(1, 40))
         self.device.write(Region.CSR, INPUT_LENGTH, [len(image)])
+        self.device.reset()
         self.device.start()
         self.device.send_input(image)
         assert self.device.status().state is State.DONE

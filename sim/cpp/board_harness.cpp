@@ -1,0 +1,149 @@
+// A virtual board: the overlay behind a pseudo-terminal. Bytes from the terminal go to pin rx bit by bit, bytes from pin
+// tx go to the terminal. The clock runs while there is anything to do and rests while there is not.
+//
+// usage: run TERMINAL_FD DIVISOR [TRACE.vcd]
+//
+// TERMINAL_FD is the master side of a pseudo-terminal in raw mode. Ends when stdin or the terminal is closed.
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+
+#include "Vtop.h"
+#include "uart_pins.h"
+#include "verilated.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
+namespace {
+
+constexpr int kCheck = 1, kRun = 3;     // contract.State in which the sequencer works by itself
+constexpr int kBurst = 1000;            // clocks between looks at the terminal
+constexpr int kQuietClocks = 20000;     // without a byte either way, then the board rests; more than any request takes
+constexpr size_t kMaxWaiting = 4096;    // bytes; beyond this the terminal's own buffer holds the host back
+
+class Board {
+ public:
+  Board(int terminal, int divisor, const char* trace) : terminal_(terminal), driver_(divisor), monitor_(divisor) {
+#if VM_TRACE
+    if (trace) {
+      context_.traceEverOn(true);
+      trace_ = std::make_unique<VerilatedVcdC>();
+      top_.trace(trace_.get(), 99);
+      trace_->open(trace);
+    }
+#else
+    (void)trace;
+#endif
+    top_.rx = 1;
+    top_.rst = 1;
+    for (int i = 0; i < 8; ++i) clock();
+    top_.rst = 0;
+  }
+
+  ~Board() {
+#if VM_TRACE
+    if (trace_) trace_->close();
+#endif
+    top_.final();
+  }
+
+  // False when the other side has gone.
+  bool step() {
+    if (!exchange()) return false;
+    for (int i = 0; i < kBurst; ++i) clock();
+    return true;
+  }
+
+ private:
+  void clock() {
+    top_.rx = driver_.step();
+    top_.clk = 0;
+    top_.eval();
+    dump();
+    if (monitor_.step(top_.tx)) outgoing_.push_back(monitor_.byte());
+    if (!driver_.idle() || !monitor_.idle() || top_.state == kCheck || top_.state == kRun) {
+      quiet_ = 0;
+    } else {
+      ++quiet_;
+    }
+    top_.clk = 1;
+    top_.eval();
+    dump();
+  }
+
+  void dump() {
+    ++half_clocks_;
+#if VM_TRACE
+    if (trace_) trace_->dump(half_clocks_ * 10);
+#endif
+  }
+
+  bool exchange() {
+    bool resting = quiet_ >= kQuietClocks && outgoing_.empty();
+    pollfd watched[2] = {{STDIN_FILENO, POLLIN, 0}, {terminal_, 0, 0}};
+    if (driver_.waiting() < kMaxWaiting) watched[1].events |= POLLIN;
+    if (!outgoing_.empty()) watched[1].events |= POLLOUT;
+    if (poll(watched, 2, resting ? -1 : 0) < 0) return errno == EINTR;
+    if (watched[0].revents) {  // nothing is ever sent there: it has been closed
+      char byte;
+      if (read(STDIN_FILENO, &byte, 1) <= 0) return false;
+    }
+    if (watched[1].revents & (POLLHUP | POLLERR | POLLNVAL)) return false;
+    if (watched[1].revents & POLLIN) return receive();
+    if (watched[1].revents & POLLOUT) return send();
+    return true;
+  }
+
+  bool receive() {
+    uint8_t buffer[1024];
+    ssize_t size = read(terminal_, buffer, sizeof buffer);
+    if (size <= 0) return size < 0 && (errno == EAGAIN || errno == EINTR);
+    for (ssize_t i = 0; i < size; ++i) driver_.send(buffer[i]);
+    quiet_ = 0;
+    return outgoing_.empty() || send();
+  }
+
+  bool send() {
+    while (!outgoing_.empty()) {
+      ssize_t size = write(terminal_, &outgoing_.front(), 1);
+      if (size != 1) return size < 0 && (errno == EAGAIN || errno == EINTR);
+      outgoing_.pop_front();
+    }
+    return true;
+  }
+
+  int terminal_;
+  UartDriver driver_;
+  UartMonitor monitor_;
+  std::deque<uint8_t> outgoing_;
+  uint64_t half_clocks_ = 0;
+  int quiet_ = 0;
+  VerilatedContext context_;
+  Vtop top_{&context_};
+#if VM_TRACE
+  std::unique_ptr<VerilatedVcdC> trace_;
+#endif
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 3) {
+    std::fprintf(stderr, "usage: %s TERMINAL_FD DIVISOR [TRACE.vcd]\n", argv[0]);
+    return 2;
+  }
+  const int terminal = std::atoi(argv[1]);
+  fcntl(terminal, F_SETFL, fcntl(terminal, F_GETFL) | O_NONBLOCK);
+  Board board(terminal, std::atoi(argv[2]), argc > 3 ? argv[3] : nullptr);
+  while (board.step()) {
+  }
+  return 0;
+}

@@ -1,0 +1,113 @@
+"""A virtual board: the overlay's gateware, compiled to native code, behind a pseudo-terminal.
+
+The host talks to :attr:`VirtualBoard.port` as to a serial port of a real board; every bit crosses the UART pins.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tty
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from amaranth.lib import wiring
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.top import Top
+
+from .verilate import Progress, build_executable
+
+__all__ = ["DIVISOR", "VirtualBoard"]
+
+HARNESS = Path(__file__).parent / "cpp" / "board_harness.cpp"
+DIVISOR = 4  # clocks per bit: as few as the UART can do, for a simulated clock is a slow one
+EXIT_SECONDS = 5.0  # for the simulation to close its trace
+
+
+class VirtualBoard:
+    """Runs between ``__enter__`` and ``__exit__``; the simulation is a process of its own and ends with this one.
+
+    Parameters
+    ----------
+    config : Config
+    divisor : int
+        Clocks per bit.
+    trace : Path, optional
+        Write a VCD waveform of everything there; the simulation is then many times slower.
+    progress : callable, optional
+        Told what is being built; the first build of a configuration takes minutes, then it comes from a cache.
+    top : component, optional
+        Ports as :class:`~reverb_fpga.hw.top.Top`; another top level in its place.
+
+    Raises
+    ------
+    EnvironmentMissing, BuildError
+        If the simulation cannot be built (on entering).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        divisor: int = DIVISOR,
+        trace: Path | None = None,
+        progress: Progress | None = None,
+        top: wiring.Component | None = None,
+    ) -> None:
+        self.config = config
+        self.divisor = divisor
+        self.trace = trace
+        self._progress = progress
+        self._top = top
+        self._process: subprocess.Popen[bytes] | None = None
+        self._terminal: int | None = None
+        self._port = ""
+
+    @property
+    def port(self) -> str:
+        """Path of the pseudo-terminal."""
+        return self._port
+
+    @property
+    def pid(self) -> int | None:
+        """Process of the simulation, while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    def __enter__(self) -> Self:
+        top = self._top if self._top is not None else Top(self.config, self.divisor)
+        name = f"board-{self.config.name}"
+        executable = build_executable(top, name, HARNESS, trace=self.trace is not None, progress=self._progress)
+        master, self._terminal = os.openpty()
+        try:
+            tty.setraw(self._terminal)
+            self._port = os.ttyname(self._terminal)
+            command = [str(executable), str(master), str(self.divisor)]
+            if self.trace is not None:
+                command.append(str(self.trace))
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(master,))
+        finally:
+            os.close(master)
+        return self
+
+    def unplug(self) -> None:
+        """Pull the cable: the simulation ends at once, and the port hangs up."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            try:
+                self._process.wait(EXIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.unplug()
+            self._process = None
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
