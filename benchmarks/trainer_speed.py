@@ -1,0 +1,145 @@
+"""Training speed before and after the work on the trainer, measured side by side in one run.
+
+    python benchmarks/trainer_speed.py --arch cnv --threads 2
+
+`plain` is the textbook form of the same network: every step computed, the convolution before its pooling, boolean
+masks in the neuron, activations scaled and rounded in separate passes, NCHW. Both give the same loss (checked).
+Rounds alternate between the two; the figures are medians of images per second of forward and backward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor
+
+from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.network import Layer, Network
+from reverb_fpga.models.quant import sign_plus
+from reverb_fpga.models.zoo import DatasetSpec, Options, build
+
+DATA = {
+    "fmnist": DatasetSpec("fashion-mnist", InputSpec(1, 28, 28, (73,), (90.0,)), tuple("0123456789")),
+    "cnv": DatasetSpec("cifar10", InputSpec(3, 32, 32, (125, 123, 114), (63.0, 62.1, 66.7)), tuple("0123456789")),
+}
+
+
+class _PlainRound(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, bits: int) -> Tensor:
+        ratio = x / scale
+        codes = torch.floor(ratio + 0.5).clamp(0, 2**bits - 1)
+        ctx.save_for_backward(ratio, codes)
+        ctx.top = 2**bits - 1
+        return codes * scale
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        ratio, codes = ctx.saved_tensors
+        inside = (ratio >= 0) & (ratio <= ctx.top)
+        share = (grad * torch.where(inside, codes - ratio, codes)).sum()
+        return grad * inside, share / (ratio.numel() * ctx.top) ** 0.5, None
+
+
+def plain_layer(layer: Layer, x: Tensor) -> Tensor:
+    """One time step of one layer, (N, C, H, W) spikes to current, in the order of the description."""
+    spec, weight = layer.spec, layer.effective_weight()
+    if layer.alpha is not None:
+        shape = (1, -1, *([1] * (x.dim() - 2)))
+        x = x * layer.alpha.abs().reshape(shape)
+        signs = sign_plus(layer.alpha)
+        repeated = signs.repeat_interleave(weight.shape[1] // len(signs))
+        weight = weight * repeated.reshape(1, -1, *([1] * (weight.dim() - 2)))
+    if layer.in_scale is not None and spec.in_bits is not None:
+        x = _PlainRound.apply(x, layer.in_scale, spec.in_bits)
+    if spec.kind == "linear":
+        return F.linear(x.flatten(1), weight, layer.bias)
+    y = F.conv2d(x, weight, stride=spec.stride, padding=spec.padding)
+    return F.avg_pool2d(y, spec.pool) if spec.pool > 1 else y
+
+
+def plain_forward(network: Network, pixels: Tensor) -> Tensor:
+    """Logits; every step of every layer is computed, with the neuron as the equations write it."""
+    mean, std = network.mean[:, None, None], network.std[:, None, None]
+    steps = [(pixels.float() - mean) / std] * network.spec.timesteps
+    for layer in network.stages():
+        joined = torch.cat([plain_layer(layer, x) for x in steps])
+        currents = (layer.bn(joined) if layer.bn is not None else joined).chunk(len(steps))
+        neuron = layer.spec.neuron
+        if neuron is None:
+            steps = list(currents)
+            continue
+        steps, kept = [], torch.zeros(())
+        for current in currents:
+            u = neuron.tau * kept + current
+            fired = (u >= neuron.v_th).detach()
+            steps.append(u * fired)
+            kept = u * ~fired
+    return torch.stack(steps).mean(0)
+
+
+def seconds(
+    forward: Callable[[Tensor], Tensor], network: Network, pixels: Tensor, labels: Tensor
+) -> tuple[float, float]:
+    """Time of one forward and backward pass, and the loss."""
+    network.zero_grad()
+    started = time.perf_counter()
+    loss = F.cross_entropy(forward(pixels), labels)
+    loss.backward()
+    return time.perf_counter() - started, float(loss.detach())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", choices=sorted(DATA), default="cnv")
+    parser.add_argument("--timesteps", type=int, default=1)
+    parser.add_argument("--v-th", type=float, default=0.0)
+    parser.add_argument("--act-bits", type=int, default=8, help="0: float activations")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    options = Options(timesteps=given.timesteps, v_th=given.v_th, act_bits=given.act_bits or None)
+    data = DATA[given.arch]
+    plain, fast = build(given.arch, data, options), build(given.arch, data, options)
+    fast.to(memory_format=torch.channels_last)
+    pixels = torch.randint(0, 256, (given.batch_size, *data.input.shape), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (given.batch_size,))
+    last = pixels.contiguous(memory_format=torch.channels_last)
+    for network in (plain, fast):
+        network.initialise_scales(pixels)
+    times: dict[str, list[float]] = {"plain": [], "fast": []}
+    losses: dict[str, float] = {}
+    for _ in range(given.rounds + 1):
+        for name, network, batch in (("plain", plain, pixels), ("fast", fast, last)):
+            forward = (lambda x: plain_forward(plain, x)) if name == "plain" else network
+            taken, losses[name] = seconds(forward, network, batch, labels)
+            times[name].append(taken)
+    rates = {name: given.batch_size / statistics.median(values[1:]) for name, values in times.items()}
+    print(
+        json.dumps(
+            {
+                "arch": given.arch,
+                "timesteps": given.timesteps,
+                "act_bits": given.act_bits or None,
+                "threads": given.threads,
+                "plain_images_per_second": round(rates["plain"], 1),
+                "fast_images_per_second": round(rates["fast"], 1),
+                "speedup": round(rates["fast"] / rates["plain"], 2),
+                "loss_difference": abs(losses["plain"] - losses["fast"]),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
