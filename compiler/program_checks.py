@@ -180,6 +180,7 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
         where,
         "its ring is not of whole rows",
     )
+    _require(f["rows"] * f["dst_row_stride"] <= f["dst_ring"], where, "it writes more rows than its ring holds")
     _require(f["dst_row_stride"] == f["cols"] * f["timesteps"], where, "dst_row_stride is not cols * timesteps")
 
 

@@ -149,8 +149,8 @@ def _load(archive: zipfile.ZipFile, config: Config | None) -> Program:
             f"compiled for configuration {name} ({digest:016x}), not for {target.name} as it is here "
             f"({target.digest:016x}); compile it again"
         )
-    sections = _sections(archive, description.pop("sections"), target)
-    program = Program(**description, **sections)
+    description |= _sections(archive, description.pop("sections"), target)
+    program = Program(**description)
     check_program(program, target)
     return program
 

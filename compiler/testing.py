@@ -109,18 +109,18 @@ def _with_layer(network: IntNetwork, layer: IntLayer, rng: np.random.Generator, 
     low, high = current_bounds(layer.weight, pooled, source_max(draft, len(network.layers)))
     spread = int(max(1, high.max(), -low.min()))
     channels = layer.weight.shape[0]
-    gain = rng.integers(1, 1 << 16, channels) * (rng.random(channels) > 0.1)
+    gain: Ints = rng.integers(1, 1 << 16, size=(channels,)) * (rng.random((channels,)) > 0.1)
     reach = (layer.code_max << _STEP_SHIFTS) * (4 if layer.spiking else 16)
     # spread * 2^16 >> r is about `reach`: codes use their range and clip now and then
     r_shift = int(np.clip((spread << 16).bit_length() - reach.bit_length() + rng.integers(-2, 3), 0, 63))
     if options.saturate and rng.random() < 0.3:
         r_shift = max(0, r_shift - 12)
-    bias = rng.integers(-reach // 8, reach // 8 + 1, channels)
+    bias: Ints = rng.integers(-reach // 8, reach // 8 + 1, size=(channels,))
     if options.saturate and rng.random() < 0.2:
-        bias = rng.choice([-(1 << 23), (1 << 23) - 1], channels)
-    threshold = rng.integers(0, reach // 16 + 1, channels) * int(rng.integers(0, 2))
+        bias = rng.choice([-(1 << 23), (1 << 23) - 1], size=(channels,))
+    threshold: Ints = rng.integers(0, reach // 16 + 1, size=(channels,)) * int(rng.integers(0, 2))
     if rng.random() < 0.1:
-        threshold = rng.integers(-reach // 8, 1, channels)
+        threshold = rng.integers(-reach // 8, 1, size=(channels,))
     ready = dataclasses.replace(layer, gain=gain, r_shift=r_shift, bias=bias, threshold=threshold)
     return dataclasses.replace(network, layers=(*network.layers, ready))
 

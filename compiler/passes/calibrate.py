@@ -105,7 +105,7 @@ def _from_statistics(network: FloatNetwork, index: int) -> Step:
             f"layer {network.layers[index].name}: no normalisation and no learned scale, so its codes need calibration "
             "images: give --dataset and --data-dir"
         )
-    reach = norm.beta + _SIGMAS * np.abs(norm.gamma)
-    reach = float((reach * np.abs(alpha) if alpha is not None else reach).max())
+    currents = norm.beta + _SIGMAS * np.abs(norm.gamma)
+    reach = float((currents if alpha is None else currents * np.abs(alpha)).max())
     top = (1 << EVENT_VALUE_BITS) - 1
     return Step(reach / top if reach > 0 else 1.0, EVENT_VALUE_BITS, "statistics")
