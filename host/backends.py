@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import PRESETS, Config
-from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.sim.golden import GoldenModel
 
-__all__ = ["BACKENDS", "Backend", "Outcome", "Session", "config_of", "open_backend"]
+from .driver import Device
+from .session import Timing
+from .transport import DEFAULT_BAUD, SerialTransport, Transport
 
-BACKENDS = ("golden",)
+__all__ = ["BACKENDS", "Backend", "BackendOptions", "Outcome", "config_of", "open_backend"]
+
+BACKENDS = ("golden", "rtl", "serial")
+_SIMULATED = Timing(response=20.0, per_byte=5e-3, tries=3, run=7200.0)  # a simulated clock is a thousand times slower
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Backend(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Session:
+class BackendOptions:
     """What a backend is opened with.
 
     Parameters
@@ -96,7 +101,7 @@ def config_of(program: Program) -> Config:
 
 
 @contextmanager
-def open_backend(name: str, program: Program, session: Session) -> Iterator[Backend]:
+def open_backend(name: str, program: Program, options: BackendOptions) -> Iterator[Backend]:
     """A backend with ``program`` loaded, for the duration of the block.
 
     Raises
@@ -108,10 +113,15 @@ def open_backend(name: str, program: Program, session: Session) -> Iterator[Back
     """
     if name not in BACKENDS:
         raise InputError(f"no backend {name!r}; there are: {', '.join(BACKENDS)}")
-    if (session.port is not None) != (name == "serial"):
-        raise InputError("--port goes with --backend serial" if session.port else "--backend serial needs --port TTY")
+    if (options.port is not None) != (name == "serial"):
+        raise InputError("--port goes with --backend serial" if options.port else "--backend serial needs --port TTY")
     golden = GoldenModel(program, config_of(program))
-    yield _Golden(golden)
+    if name == "golden":
+        yield _Golden(golden)
+    else:
+        port = _serial_port(options) if name == "serial" else _virtual_port(golden.config, options)
+        with port as (transport, timing), Device(transport, timing) as device:
+            yield _Attached(golden, device, options)
 
 
 class _Golden:
@@ -126,3 +136,44 @@ class _Golden:
     def run(self, codes: NDArray[np.uint8]) -> Iterator[Outcome]:
         for row in self._model.run(codes):
             yield Outcome(tuple(int(v) for v in row), None)
+
+
+class _Attached:
+    """An overlay behind a transport, real or simulated, with the program loaded."""
+
+    batch = 1
+
+    def __init__(self, model: GoldenModel, device: Device, options: BackendOptions) -> None:
+        self.program = model.program
+        self.input_steps = model.input_steps
+        self._model = model
+        self._device = device
+        options.report(f"connecting to {device.transport.name}")
+        device.connect(model.config.digest)
+        device.load(
+            model.program, lambda done, total: options.report(f"loading the program, {100 * done // max(1, total)} %")
+        )
+
+    def run(self, codes: NDArray[np.uint8]) -> Iterator[Outcome]:
+        for image in self._model.input_bytes(codes):
+            result = self._device.infer(image)
+            yield Outcome(tuple(int(v) for v in result.logits), result.cycles)
+
+
+@contextmanager
+def _serial_port(options: BackendOptions) -> Iterator[tuple[Transport, Timing]]:
+    yield SerialTransport(options.port or "", options.baud or DEFAULT_BAUD), Timing()
+
+
+@contextmanager
+def _virtual_port(config: Config, options: BackendOptions) -> Iterator[tuple[Transport, Timing]]:
+    """The gateware in simulation, behind a pseudo-terminal that the serial transport opens like any port."""
+    try:
+        from reverb_fpga.sim.virtual_board import VirtualBoard
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "reverb_fpga":
+            raise
+        raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
+    options.report("building the simulated gateware (minutes the first time)")
+    with VirtualBoard(config, progress=options.report) as board:
+        yield SerialTransport(board.port), _SIMULATED

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from reverb_fpga.hw.boards.logs import BuildPhase
 from reverb_fpga.hw.boards.report import BuildReport
-from reverb_fpga.hw.boards.table import BOARDS, Board, board, uart_divisor
+from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, board, uart_divisor
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing
 
@@ -53,7 +53,7 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     clock = options["clock"] if options["clock"] is not None else target.clock_mhz
     divisor, baud = uart_divisor(clock, options["baud"])
     config = preset(target.config)
-    core = _core(config, divisor)
+    core = _core(target, config, divisor)
     if not target.builds_here:
         _export(target, core, clock, output)
         return
@@ -87,14 +87,14 @@ class _Show:
             click.echo(f"[{elapsed:5.0f} s] {text}", err=True)
 
 
-def _core(config: Config, divisor: int) -> Any:
+def _core(target: Board, config: Config, divisor: int) -> Any:
     try:
         from reverb_fpga.hw.top import Top
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[hw]'") from None
-    return Top(config, divisor)
+    return Top(config, divisor, "ecp5" if target.flow is Flow.TRELLIS else "generic")
 
 
 def _build(

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from .. import backends, bundled, images, progress
-from ..backends import Backend, Outcome, Session
+from ..backends import Backend, BackendOptions, Outcome
 from ..inputs import Item, Selection, gather_items
 from ..results import Run, print_table, to_json
 
@@ -56,8 +56,8 @@ def command(
     selection = Selection(paths=paths, dataset=dataset, data_dir=data_dir, limit=limit)
     items = gather_items(selection, program)
     with progress.bar("starting", len(items), enabled=not options["no_progress"]) as advance:
-        session = Session(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
-        with backends.open_backend(options["backend"], program, session) as backend:
+        chosen = BackendOptions(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
+        with backends.open_backend(options["backend"], program, chosen) as backend:
             advance(0, "classifying")
             outcomes, seconds = _classify(backend, items, options["invert"], advance)
     run = Run(program, options["backend"], items, outcomes, seconds)

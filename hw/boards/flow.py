@@ -16,6 +16,8 @@ from typing import Any
 
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import BuildError, InputError
+from reverb_fpga.hw.lanes.array import CLUSTER_NAME
+from reverb_fpga.hw.memory import SYNTHESIS_SCRIPT
 
 from . import logs, tools
 from .logs import BuildPhase
@@ -30,8 +32,8 @@ Progress = Callable[[BuildPhase], None]
 PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
 # Each cluster of lanes keeps its own copy of the broadcast registers: without this yosys merges identical registers
-# across clusters and the fan-out tree collapses.
-_KEEP = "setattr -mod -set keep_hierarchy 1 *cluster*"
+# across clusters and the fan-out tree collapses. Only the cluster itself, not what is inside it.
+_KEEP = "".join(f"setattr -mod -set keep_hierarchy 1 *.{CLUSTER_NAME}_{tail}\n" for tail in ("?", "??"))
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
 
 
@@ -129,7 +131,7 @@ def _plan(board: Board, config: Config, core: Any, options: BuildOptions, versio
     plan = platform.build(
         BoardTop(board, core, options.clock_mhz),
         do_build=False,
-        script_after_read=_KEEP,
+        script_after_read=_KEEP + SYNTHESIS_SCRIPT,
         synth_opts=list(options.synth),
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
