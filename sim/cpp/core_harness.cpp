@@ -33,6 +33,7 @@
 namespace {
 
 constexpr uint64_t kBusPatience = 10000;  // cycles; the core answers within 50
+constexpr int kWriteCycles = 4;            // from taking a write of CONTROL to the state it leads to
 
 template <typename T>
 T get() {
@@ -181,6 +182,7 @@ void obey(Core& core, char command) {
             std::vector<uint32_t> words(n);
             for (auto& word : words) word = get<uint32_t>();
             for (uint32_t i = 0; i < n; i++) core.write(address + i, words[i]);
+            for (int i = 0; i < kWriteCycles; i++) core.tick();
             put<char>('K');
             break;
         }
