@@ -1,0 +1,90 @@
+"""The compile command, from a checkpoint file to a program file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+
+from reverb_fpga.compiler import rvb  # noqa: E402
+from reverb_fpga.host.commands.compile import command  # noqa: E402
+from reverb_fpga.hw.errors import InputError  # noqa: E402
+from reverb_fpga.models.checkpoint import save_checkpoint  # noqa: E402
+from reverb_fpga.models.description import InputSpec  # noqa: E402
+from reverb_fpga.models.network import Network  # noqa: E402
+from reverb_fpga.models.testing import randomise  # noqa: E402
+from reverb_fpga.models.zoo import DatasetSpec, Options, describe  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained-like network at T = 3 with V_th = 0, activations not quantised in training."""
+    dataset = DatasetSpec("folder", InputSpec(1, 28, 28, (73,), (90.0,)), ("ant", "bee", "cat"))
+    network = Network(describe("fmnist", dataset, Options(width=0.125, timesteps=3)))
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    return save_checkpoint(randomise(network, 0), path, {"accuracy": 91.5})
+
+
+def _run(*arguments: object) -> str:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_checkpoint_becomes_a_program(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "small.rvb"
+    text = _run(checkpoint, "-o", output, "--target", "ulx3s-85f")
+    assert "trained with T = 3; every tensor is the same at every step, so T = 1 is exact" in text
+    for name in ("conv1", "fc1", "weight rows per bank", "196 of 208", "code steps from statistics"):
+        assert name in text
+    program = rvb.load(output)
+    assert (program.name, program.arch, program.timesteps, program.accuracy) == ("small", "fmnist", 1, 91.5)
+    assert program.labels == ("ant", "bee", "cat")
+    again = tmp_path / "again"
+    again.mkdir()
+    _run(checkpoint, "-o", again / "small.rvb")
+    assert (again / "small.rvb").read_bytes() == output.read_bytes()
+
+
+def test_the_report_as_json(checkpoint: Path, tmp_path: Path) -> None:
+    report = json.loads(_run(checkpoint, "-o", tmp_path / "a.rvb", "--json"))
+    assert report["target"] == "ulx3s-85f"
+    assert (report["timesteps_trained"], report["timesteps"]) == (3, 1)
+    assert [layer["name"] for layer in report["layers"]] == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc1"]
+    assert {use["resource"] for use in report["uses"]} >= {"weight rows per bank", "descriptors", "count words"}
+
+
+def test_sample_images_calibrate(checkpoint: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee", "cat"):
+        for split in ("train", "test"):
+            folder = tmp_path / "data" / split / label
+            folder.mkdir(parents=True)
+            Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / "0.png")
+    options = ("--dataset", "folder", "--data-dir", tmp_path / "data", "--samples", 2)
+    text = _run(checkpoint, "-o", tmp_path / "a.rvb", *options)
+    assert "code steps from calibration" in text
+
+
+def test_bad_input_is_one_error(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        _run(tmp_path / "missing.safetensors", "-o", tmp_path / "a.rvb")
+    pickled = tmp_path / "hostile.pt"
+    torch.save({"weight": torch.zeros(1)}, pickled)
+    with pytest.raises(InputError, match=r"a pickle checkpoint .* is refused"):
+        _run(pickled, "-o", tmp_path / "a.rvb")
+    with pytest.raises(InputError, match="--dataset NAME and --data-dir DIR go together"):
+        _run(checkpoint, "-o", tmp_path / "a.rvb", "--dataset", "mnist")
+    wide = tmp_path / "wide.safetensors"
+    dataset = DatasetSpec("folder", InputSpec(1, 28, 28, (73,), (90.0,)), ("ant", "bee"))
+    save_checkpoint(Network(describe("fmnist", dataset, Options(act_bits=8))), wide)
+    with pytest.raises(InputError, match=r"network too large for tiny: .* too many"):
+        _run(wide, "-o", tmp_path / "a.rvb", "--target", "tiny")
+    assert not (tmp_path / "a.rvb").exists()
