@@ -107,7 +107,7 @@ def _check_weights(layer: FloatLayer | FoldedLayer | IntLayer, where: str) -> No
     elif layer.kind is WeightKind.TERNARY:
         _require(bool(np.all(np.abs(weight) <= 1)), where, "a ternary weight is not -1, 0 or +1")
     else:
-        _require(2 <= layer.bits <= 15, where, f"{layer.bits} weight bits, 2..15 are possible")
+        _require(2 <= layer.bits <= 8, where, f"{layer.bits} weight bits, 2..8 are possible")
         limit = 1 << (layer.bits - 1)
         ok = bool(weight.min() >= -limit and weight.max() < limit)
         _require(ok, where, f"a weight does not fit {layer.bits} bits")
