@@ -40,8 +40,9 @@ _STEPS = (
     (re.compile(r"^Info: Running router1"), "checking the routes"),
 )
 _SINK_OR_SOURCE = re.compile(r"^Info:\s+[\w-]+\s+([\d.]+)\s+([\d.]+)\s+(Source|Net)\s+(\S+)")
-_MEMORY_TAIL = re.compile(r"(\.(mem|_mem|memory|data))?(\.\d+)+$")
-_ARRAY_INDEX = re.compile(r"\d+")
+_MEMORY_TAIL = re.compile(r"(\.(mem|memory|store|store_memory|dual_read_ram_\d+))?(\.\d+)+$")
+_WRAPPERS = re.compile(r"^(core\.)+")  # the board's wrapper and the top level call what they wrap so
+_ARRAY_INDEX = re.compile(r"_?\d+")
 
 
 def yosys_phase(line: str) -> BuildPhase | None:
@@ -96,6 +97,7 @@ def bram_by_use(cells: Iterable[str]) -> dict[str, int]:
         module, _, name = cell.strip().partition("/")
         if not name:
             continue
-        path = f"{module.removeprefix('top').lstrip('.')}.{name}".lstrip(".")
-        uses[_ARRAY_INDEX.sub("", _MEMORY_TAIL.sub("", path))] += 1
+        path = f"{module.removeprefix('top')}.{name}".lstrip(".")
+        use = _ARRAY_INDEX.sub("", _MEMORY_TAIL.sub("", path))
+        uses[_WRAPPERS.sub("", use)] += 1
     return dict(uses.most_common())
