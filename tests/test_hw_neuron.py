@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import random
+import warnings
 from collections.abc import Iterator
 
 import pytest
+from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
 
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
+from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
 
 TIMEOUT = 40_000
@@ -75,7 +79,7 @@ def slot_program(rng: random.Random, config: Config, groups: int, planes: int) -
 
 
 def random_job(rng: random.Random, config: Config, style: str) -> Job:
-    groups = rng.randint(1, min(10, config.layer_groups))
+    groups = rng.randint(1, 6)
     planes = rng.choice([1, 1, 2, 5, 8])
     slots = slot_program(rng, config, groups, planes)
     n_passes = len(slots) // config.slots
@@ -296,9 +300,120 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("style", ["small", "extreme", "zero"])
 def test_random_layers(name: str, style: str) -> None:
     rng = random.Random(f"{name} {style}")
-    jobs = [random_job(rng, CONFIGS[name], style) for _ in range(4)]
+    jobs = [random_job(rng, CONFIGS[name], style) for _ in range(3)]
     for job, trace in zip(jobs, simulate(jobs, rng, rng.choice([0, 3, 30])), strict=True):
         want = expected(job)
         assert trace.outcome.membranes == want.membranes, job.layer
         assert trace.outcome.counts == want.counts, job.layer
         assert trace.outcome.act == want.act, job.layer
+
+
+@pytest.mark.parametrize("r_shift", [0, 1, 8, 15, 16, 17, 31, 32, 47, 48, 63])
+def test_pair_against_model(r_shift: int) -> None:
+    """Both lanes of a pair, back to back, with values at and around every limit."""
+    config = preset("tiny")
+    rng = random.Random(r_shift)
+    dut = NeuronPair(config)
+    big = (1 << config.z_width - 1) - 1
+    edge = (1 << config.membrane_width - 1) - 1
+    groups, rounds = 8, 6
+    updates = []  # (z, params, first) in order of issue: group by group, way by way
+    for index in range(rounds * groups * 2):
+        params = NeuronParams(
+            gain=rng.choice([0, 1, 65535, rng.randrange(65536)]),
+            bias=rng.choice([0, edge, -edge - 1, rng.randint(-5000, 5000)]),
+            threshold=rng.choice([0, 64, edge, -edge - 1]),
+            r_shift=r_shift, tau_q=64 + 192 * (r_shift % 2), code_max=255 - r_shift, spiking=r_shift != 8,
+        )  # fmt: skip
+        near = (rng.randint(-300, 300) << r_shift) // max(1, params.gain)
+        z = rng.choice([0, big, -big - 1, rng.randint(-big, big), max(-big, min(big, near))])
+        updates.append((z, params, index < groups * 2))
+
+    async def bench(ctx):  # type: ignore[no-untyped-def]
+        ctx.set(dut.r_shift, r_shift)
+        ctx.set(dut.tau_q, updates[0][1].tau_q)
+        ctx.set(dut.code_max, updates[0][1].code_max)
+        ctx.set(dut.spiking, updates[0][1].spiking)
+        await ctx.tick().repeat(3)
+        v = [0] * (2 * groups)
+        results = []
+        for n, (z, params, first) in enumerate(updates):
+            slot = n % (2 * groups)
+            results.append(NeuronPair.model(config, z, 0 if first else v[slot], params))
+            v[slot] = results[-1].membrane
+        for cycle in range(-1, len(updates) + NeuronPair.write_at + 2):
+            for offset, apply in (
+                (-1, lambda n, z, p, f: ctx.set(dut.way, n & 1)),
+                (0, lambda n, z, p, f: ctx.set(dut.z[n & 1], z)),
+                (NeuronPair.word0_at, lambda n, z, p, f: ctx.set(dut.word0, p.gain | (p.bias & 0xFFFF) << 16)),
+                (
+                    NeuronPair.word1_at,
+                    lambda n, z, p, f: ctx.set(dut.word1, p.bias >> 16 & 0xFF | (p.threshold & 0xFFFFFF) << 8),
+                ),
+                (
+                    NeuronPair.read_at,
+                    lambda n, z, p, f: (ctx.set(dut.r_addr, n % (2 * groups)), ctx.set(dut.r_clear, f)),
+                ),
+                (
+                    NeuronPair.write_at,
+                    lambda n, z, p, f: (ctx.set(dut.w_addr, n % (2 * groups)), ctx.set(dut.w_en, 1)),
+                ),
+            ):
+                n = cycle - offset
+                if 0 <= n < len(updates):
+                    apply(n, *updates[n])
+            n = cycle - NeuronPair.delay
+            if 0 <= n < len(updates):
+                assert ctx.get(dut.code) == results[n].code, updates[n]
+            await ctx.tick()
+        ctx.set(dut.w_en, 0)
+        ctx.set(dut.r_clear, 0)
+        for slot in range(2 * groups):
+            ctx.set(dut.r_addr, slot)
+            await ctx.tick().repeat(2)
+            assert ctx.get(dut.membrane) == v[slot]
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def steady_job(config: Config, code: bool, passes: int) -> Job:
+    """One binary pass of four final slots per position; every neuron fires, or none does."""
+    layer = {
+        "opcode": contract.Opcode.LAYER, "spiking": 1, "rows": 1, "cols": passes, "timesteps": 1, "code_max": 255,
+        "dst_ring": passes, "dst_row_stride": passes, "dst_slots": 16, "n_passes": 1, "tau_q": 64,
+        "dst_row0": 0, "dst_act_base": 0, "dst_cnt_base": 0, "slot_base": 0, "param_base": 0, "static_input": 0,
+        "r_shift": 0,
+    }  # fmt: skip
+    slots = [{"group": n, "shift": 1, "subtract_s": 1, "first": 1, "final": 1, "valid": 1} for n in range(config.slots)]
+    params = {
+        (g, lane): (0, 512 if code else -512, 0) for g in range(config.slots) for lane in range(config.neuron_lanes)
+    }
+    return Job(config, layer, slots, params, [([1] * config.lanes, 1)] * passes)
+
+
+def test_steady_state_takes_eight_cycles_per_pass() -> None:
+    short, long = (simulate([steady_job(FOUR_SLOTS, False, n)], random.Random(0), 0)[0] for n in (10, 40))
+    assert long.cycles - short.cycles == 30 * 8
+    assert long.stall_emit == 0
+
+
+def test_emitter_holds_the_slots_back() -> None:
+    job = steady_job(dataclasses.replace(FOUR_SLOTS, banks=1), True, 40)
+    (trace,) = simulate([job], random.Random(0), 0)
+    assert trace.cycles >= 40 * 16  # an event per cycle
+    assert trace.stall_emit > 0
+    assert trace.outcome.act == expected(job).act
+    assert trace.outcome.counts == expected(job).counts
+
+
+def test_one_neuron_lane_is_refused() -> None:
+    config = dataclasses.replace(ONE_SLOT, banks=1, neuron_lanes=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)  # it is not used because it was never made
+        with pytest.raises(InputError, match="at least 2") as refusal:
+            NeuronUnit(config)
+        del refusal
+        gc.collect()

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from .fixed import delayed, limits, split_multiply
+from .fixed import DISTRIBUTED, delayed, limits, split_multiply
 
 __all__ = ["FACTOR_BITS", "Z_DEPTH", "SlotAccumulator", "accumulate_layout", "operands"]
 
@@ -40,13 +40,15 @@ def accumulate_layout(config: Config) -> data.StructLayout:
     )
 
 
-def operands(m: Module, op: data.View, s: Value) -> tuple[Value, Value]:
-    """``factor`` and ``s`` of :class:`SlotAccumulator` for an operation that goes to the lanes in this cycle."""
+def operands(m: Module, op: data.View, load: Value, s: Value) -> tuple[Value, Value]:
+    """``factor`` and ``s`` of :class:`SlotAccumulator`, for ``op`` and ``load`` that go to the lanes in this cycle."""
     power, factor, masked = Signal(FACTOR_BITS - 1), Signal(signed(FACTOR_BITS)), Signal(s.shape())
+    held = Signal(s.shape())
     m.d.sync += power.eq(Const(1) << op.shift)
     m.d.sync += factor.eq(Mux(delayed(m, op.negate, 1, "negate"), -power, power))
-    # S is read in the same cycle as P
-    m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), s, 0))
+    with m.If(delayed(m, load, 1, "load")):  # S in the same cycle as P
+        m.d.sync += held.eq(s)
+    m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))
     return factor, delayed(m, masked, SlotAccumulator.s_at - 2, "masked_s")
 
 
@@ -62,7 +64,9 @@ class SlotAccumulator(wiring.Component):
     op : In(accumulate_layout)
         Every cycle; with ``enable`` = 0, z is only read.
     p : In(ArrayLayout(acc_width, slots))
-        P of this lane in each slot; read in cycle ``p_at``, counted from ``op``.
+        P of this lane in each slot.
+    load : In(1)
+        Copy P; it is read in the next cycle, and operations of ``load_to_op`` cycles later see the copy.
     factor : In(signed(FACTOR_BITS))
         ``+-2^shift``, in cycle ``factor_at``.
     s : In(acc_width)
@@ -71,7 +75,7 @@ class SlotAccumulator(wiring.Component):
         The new z of the group, in cycle ``delay``.
     """
 
-    p_at = 1
+    load_to_op = 1
     factor_at = 2
     s_at = 4
     delay = 6
@@ -82,6 +86,7 @@ class SlotAccumulator(wiring.Component):
             {
                 "op": In(accumulate_layout(config)),
                 "p": In(data.ArrayLayout(config.acc_width, config.slots)),
+                "load": In(1),
                 "factor": In(signed(FACTOR_BITS)),
                 "s": In(config.acc_width),
                 "z": Out(signed(config.z_width)),
@@ -110,7 +115,12 @@ class SlotAccumulator(wiring.Component):
         m.d.sync += op.eq(self.op)
 
         picked = Signal(self.config.acc_width)
-        choices = Array([self.p[slot] for slot in range(self.config.slots)])
+        held = Signal(self.p.shape())
+        load = Signal()
+        m.d.sync += load.eq(self.load)
+        with m.If(load):
+            m.d.sync += held.eq(self.p)
+        choices = Array([held[slot] for slot in range(self.config.slots)])
         m.d.sync += picked.eq(choices[op.slot] if self.config.slots > 1 else choices[0])  # cycle 2
         shifted = split_multiply(m, Cat(picked, 0).as_signed(), self.factor, "shifted")  # cycle 4
         enable_early = delayed(m, op.enable, 3, "enable")
@@ -119,7 +129,7 @@ class SlotAccumulator(wiring.Component):
 
         late = Signal(self.op.shape())
         m.d.comb += late.as_value().eq(delayed(m, op, 4, "op"))
-        m.submodules.store = store = memory.Memory(shape=signed(width), depth=Z_DEPTH, init=[])
+        m.submodules.store = store = memory.Memory(shape=signed(width), depth=Z_DEPTH, init=[], attrs=DISTRIBUTED)
         read = store.read_port(domain="comb")
         write = store.write_port()
         total = Signal(signed(width))

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from .. import contract
 from ..config import Config
 from ..signatures import ActWrite, CountWrite, layer_layout
-from .fixed import delayed
+from .fixed import DISTRIBUTED, delayed
 
 __all__ = ["FIFO_DEPTH", "Emitter", "entry_layout"]
 
@@ -119,7 +119,9 @@ class Emitter(wiring.Component):
         """Events so far in the current record, per bank; those of the other steps rest in a small memory."""
         config = self.config
         bits = contract.COUNT_BITS
-        m.submodules.resting = resting = memory.Memory(shape=bits * config.banks, depth=config.max_timesteps, init=[])
+        m.submodules.resting = resting = memory.Memory(
+            shape=bits * config.banks, depth=config.max_timesteps, init=[], attrs=DISTRIBUTED
+        )
         read, write = resting.read_port(domain="comb"), resting.write_port()
         fresh = Signal(config.max_timesteps)  # steps whose record has no event yet
         counts = [Signal(bits, name=f"count_{bank}") for bank in range(config.banks)]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, ValueLike, signed
 
-__all__ = ["MUL_SPLIT", "delayed", "limits", "saturate", "saturated", "shift_right_mux", "split_multiply"]
+__all__ = [
+    "DISTRIBUTED",
+    "MUL_SPLIT",
+    "delayed",
+    "limits",
+    "saturate",
+    "saturated",
+    "shift_right_mux",
+    "split_multiply",
+]
+
+DISTRIBUTED = {"ram_style": "distributed"}
+"""Attributes of a memory that must not take block RAM, of which there is least."""
 
 MUL_SPLIT = 17
 """Bits of the unsigned low half of a wide operand: what an 18x18 signed multiplier takes besides the sign."""

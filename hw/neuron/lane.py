@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from .fixed import delayed, saturate, saturated, shift_right_mux, split_multiply
+from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, split_multiply
 
 __all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
 
@@ -147,7 +147,10 @@ class NeuronPair(wiring.Component):
     def _membranes(self, m: Module, new: Value) -> None:
         """Addresses are copied into registers of the pair, for the fan-out: used in cycles 9 and 16."""
         m.submodules.store = store = memory.Memory(
-            shape=signed(self.config.membrane_width), depth=WAYS * self.config.layer_groups, init=[]
+            shape=signed(self.config.membrane_width),
+            depth=WAYS * self.config.layer_groups,
+            init=[],
+            attrs=DISTRIBUTED,
         )
         read, write = store.read_port(domain="comb"), store.write_port()
         clear = Signal()

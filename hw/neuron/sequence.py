@@ -9,7 +9,7 @@ from amaranth.utils import bits_for
 
 from ..config import Config
 from ..signatures import LocalBus, layer_layout, slot_layout
-from .accumulator import SlotAccumulator, accumulate_layout
+from .accumulator import accumulate_layout
 from .fixed import delayed
 from .lane import WAYS, NeuronPair
 
@@ -116,8 +116,11 @@ class SlotSequencer(wiring.Component):
     layer, start : In
     strobe : In(1)
         P and S of a pass have been captured.
+    load : Out(1)
+        Pulse: the accumulators are to copy P and S.
     release : Out(1)
-        Pulse, in the cycle in which P and S are read for the last time.
+        Pulse, in the cycle in which P and S are read for the last time: they are copied as soon as the copy of the
+        pass before is used up, so that the lane array hardly ever waits.
     room : In(1)
         The emitter takes three more entries.
     op, op_valid : Out
@@ -137,6 +140,7 @@ class SlotSequencer(wiring.Component):
                 "layer": In(layer_layout()),
                 "start": In(1),
                 "strobe": In(1),
+                "load": Out(1),
                 "release": Out(1),
                 "room": In(1),
                 "op": Out(operation_layout(config)),
@@ -197,7 +201,7 @@ class SlotSequencer(wiring.Component):
 
     def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> None:
         config = self.config
-        pending, second, emits = Signal(), Signal(), Signal()
+        pending, held, second, emits = Signal(), Signal(), Signal(), Signal()
         gap = Signal(range(NeuronPair.recurrence))
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
@@ -205,7 +209,7 @@ class SlotSequencer(wiring.Component):
             final.eq(entry.valid & entry.final),
             fresh.eq(entry.valid & tag.fresh),
             emits.eq(self.layer.spiking & (final | tag.end)),
-            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | pending) & (~tag.lead | (gap == 0))),
+            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | held) & (~tag.lead | (gap == 0))),
             go.eq(ready & (self.room | ~emits)),
             self.stall_emit.eq(ready & emits & ~self.room),
             advance.eq(~valid | second | (go & ~final)),
@@ -216,13 +220,17 @@ class SlotSequencer(wiring.Component):
         with m.Elif((gap != 0) & ~self.stall_emit):  # a stall between two slots must not eat up the distance
             m.d.sync += gap.eq(gap - 1)
 
-        # P of the odd lanes is read one cycle after that of the even ones
-        left = delayed(m, go & tag.tail & tag.fresh, SlotAccumulator.p_at + WAYS - 1, "left")
-        m.d.sync += self.release.eq(left)
-        with m.If(self.strobe):
-            m.d.sync += pending.eq(1)
-        with m.Elif(self.start | (go & tag.tail & tag.fresh)):
+        # a copy is read one cycle after load, in the odd lanes two
+        m.d.comb += self.load.eq((pending | self.strobe) & ~held)
+        m.d.sync += self.release.eq(delayed(m, self.load, WAYS - 1, "load"))
+        with m.If(self.start | self.load):
             m.d.sync += pending.eq(0)
+        with m.Elif(self.strobe):
+            m.d.sync += pending.eq(1)
+        with m.If(self.load):
+            m.d.sync += held.eq(1)
+        with m.Elif(self.start | (go & tag.tail & tag.fresh)):
+            m.d.sync += held.eq(0)
 
         op = self.op
         param = (self.layer.param_base + entry.group)[: bits_for(config.param_groups - 1)]
