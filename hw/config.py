@@ -140,12 +140,12 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s-12f", clusters=1, lanes_per_cluster=16, banks=4, neuron_lanes=4,
-            act_words=2048, count_words=2048, weight_rows=5120, param_groups=256, layer_groups=128,
+            act_words=5120, count_words=2048, weight_rows=5120, param_groups=256, layer_groups=128,
             slot_entries=512, descriptors=32,
         ),
         Config(
             name="ulx3s-25f", clusters=2, lanes_per_cluster=16, banks=4, neuron_lanes=4,
-            act_words=2048, count_words=2048, weight_rows=3072, param_groups=256, layer_groups=128,
+            act_words=4096, count_words=2048, weight_rows=3072, param_groups=256, layer_groups=128,
             slot_entries=512, descriptors=32,
         ),
         Config(
