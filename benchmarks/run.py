@@ -3,8 +3,8 @@
     python benchmarks/run.py                                  # every bundled model
     python benchmarks/run.py cnv.rvb --images 3 --build out/ulx3s-85f -o out/bench
 
-Cycles come from the RTL (Verilator), the clock from a build's routed timing, images/s from both. The golden model's logits must
-be the RTL's, or the benchmark stops.
+Cycles come from the RTL (Verilator), the clock from routed timing, images/s from both. The golden logits must
+equal those of the RTL, or the benchmark stops.
 """
 
 from __future__ import annotations
