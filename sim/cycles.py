@@ -1,7 +1,7 @@
 """Cycle model: how long the gateware takes, from the golden model's event counts.
 
-It follows the gateware's own timing (walker, two tables, dispatcher, one capture register, slots, emitter) pass by pass
-instead of cycle by cycle. What it leaves out are a few corner cases of steals in a pass's last beat.
+It follows the gateware's own timing (walker, two tables, dispatcher, one capture register, slots, emitter), pass by
+pass instead of cycle by cycle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reverb_fpga.hw.lanes.cluster import lane_delay
 from reverb_fpga.hw.memory import DualReadMemory
 from reverb_fpga.hw.neuron.accumulator import SlotAccumulator
 from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
-from reverb_fpga.hw.neuron.lane import NeuronLane
+from reverb_fpga.hw.neuron.lane import WAYS, NeuronPair
 
 from .golden import DescriptorStats, GoldenModel
 from .golden.schedule import Strip
@@ -26,15 +26,15 @@ from .golden.schedule import Strip
 __all__ = ["CycleModel", "StripCycles"]
 
 _WALK_TO_READY = 4 + DualReadMemory.delay  # from a table's last source to its ready flag
-_OP_TO_ACTIVE = 1 + SlotAccumulator.delay + NeuronLane.delay + 1 + 2  # from a slot's issue to its entry in the emitter
+_OP_TO_ACTIVE = SlotAccumulator.delay + NeuronPair.delay + 5  # from a slot's issue to its entry in the emitter
 _ACTIVE_TO_STEAL = 5  # from an event in the emitter to the second port that it takes
-_RELEASE = 3  # from a pass's last slot to the credit for the next pass
+_RELEASE = WAYS + 1  # from the copy of P and S to the credit for the next pass
 _ROOM = FIFO_DEPTH - 3
 _SETTLE = 6  # from the last event in the emitter to `done`
-_DRAIN = SlotAccumulator.delay + NeuronLane.write_at + 4 + 2  # from the last slot to `done`
+_DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4 + 2  # from the last slot to `done`
 _FETCH = 42  # the next descriptor is fetched while one runs, which takes at least this
 _BETWEEN = 14  # from `done` to the next `start`: counters, dispatch
-_AROUND = 6  # before the first and after the last descriptor
+_AROUND = 2  # before the first and after the last descriptor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +152,8 @@ class _StripModel:
         self._program = _slot_program(strip, config)
         self._emitter = _Emitter(config.banks)
         self._next_slot = 3  # when the next slot could be issued
-        self._lead = -NeuronLane.recurrence
+        self._copy_free = 0  # when the copy of P and S can be replaced
+        self._lead = -NeuronPair.recurrence
         self._stalls = {"table": 0, "drain": 0, "emit": 0}
 
     def run(self) -> StripCycles:
@@ -171,10 +172,11 @@ class _StripModel:
                     self._stalls["table"] += first - ended - 1
                 length, least = self._length(events, first)
                 last = first + length - 1
-                self._stalls["drain"] += max(0, credit - last)
                 ended = max(last, credit)
+                length += self._split(events, first, length, ended)
+                self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
-                credit = self._drain(number, index, ended + self._gather_delay + 1) + _RELEASE
+                credit = self._drain(number, index, ended + self._gather_delay) + _RELEASE
             freed.append(ended)
         done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
@@ -210,15 +212,26 @@ class _StripModel:
             longest = max(longest, cycles)
         return longest, least
 
+    def _split(self, events: list[int], first: int, length: int, ended: int) -> int:
+        """1 if a write, while the last beat waits for credit, takes a port from it and so splits it in two."""
+        waiting = ended - (first + length - 1)
+        if not waiting:
+            return 0
+        for bank, number in enumerate(events):
+            left = number - 2 * (length - 1) + self._emitter.steals(bank, first, length - 1)
+            if left == 2 and self._emitter.steals(bank, first + length, waiting - 1):
+                return 1
+        return 0
+
     def _drain(self, number: int, index: int, captured: int) -> int:
-        """Slots of one pass; the cycle in which P was needed for the last time."""
+        """Slots of one pass, whose P and S are captured in a cycle; the cycle in which the neuron unit copies them."""
         position, step = (number, 0) if self._static else divmod(number, self._steps)
-        needed = 0
+        copied = max(captured, self._copy_free)
         for repeat in range(self._steps if self._static else 1):
             t = repeat if self._static else step
-            cycle = max(self._next_slot, self._lead + NeuronLane.recurrence)
+            cycle = max(self._next_slot, self._lead + NeuronPair.recurrence)
             if repeat == 0:
-                cycle = max(cycle, captured)
+                cycle = max(cycle, copied + 1)
             for slot, (final, group) in enumerate(self._program[index]):
                 marker = index == self._passes - 1 and slot == self._slots - 1
                 if self._spiking and (final or marker):
@@ -233,8 +246,8 @@ class _StripModel:
                 cycle += 2 if final else 1
             self._next_slot = cycle
             if repeat == 0:
-                needed = issued
-        return needed
+                self._copy_free = issued + 1
+        return copied
 
 
 def _slot_program(strip: Strip, config: Config) -> list[list[tuple[bool, int]]]:
