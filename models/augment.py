@@ -57,18 +57,22 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def epoch(self, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, size: int, seed: int, epoch: int, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches (N, C, H, W uint8; labels); the last, incomplete one is left out where there are others.
 
-        The order and the augmentation follow from `seed` and `epoch` alone, so a resumed run repeats them.
+        The order and the augmentation follow from `seed` and `epoch` alone, so a resumed run repeats them. `share` is
+        (rank, processes): which part of every batch to yield.
         """
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(len(self))
         stop = max(len(self) - len(self) % size, min(size, len(self)))
         for start in range(0, stop, size):
             chosen = order[start : start + size]
-            images = self._augmented(chosen, rng)
-            yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self._labels[chosen])
+            images, labels = self._augmented(chosen, rng), self._labels[chosen]
+            part = slice(share[0], None, share[1])
+            yield torch.from_numpy(images[part]).permute(0, 3, 1, 2), torch.from_numpy(labels[part])
 
     def _augmented(self, chosen: np.ndarray, rng: np.random.Generator) -> Images:
         height, width = self.side

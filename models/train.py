@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.network import LayerTrace, Network
+from reverb_fpga.models.parallel import Team
 from reverb_fpga.models.state import RunState, load_state, save_state
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
@@ -105,13 +106,18 @@ def evaluate(network: Network, data: ImageSet, batch_size: int = 250) -> Evaluat
     """Evaluate `network` on all images of `data`; leaves it in evaluation mode."""
     network.eval()
     correct, loss, meter = 0, 0.0, DensityMeter()
-    for pixels, labels in batches(data, batch_size):
+    for pixels, labels in _moved(batches(data, batch_size), network.mean.device):
         traces: list[LayerTrace] = []
         logits = network(pixels, traces)
         meter.add(traces)
         correct += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     return Evaluation(100.0 * correct / len(data), loss / len(data), meter.mean(), meter.densities())
+
+
+def _moved(source: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    for pixels, labels in source:
+        yield pixels.to(device), labels.to(device)
 
 
 class Trainer:
@@ -127,6 +133,8 @@ class Trainer:
         Go on from ``last.safetensors`` of the folder; the settings must be those of the run.
     progress : callable, optional
         Called with a :class:`Progress` after every step.
+    team : Team, optional
+        The processes that train together, and the device of this one.
 
     Raises
     ------
@@ -140,13 +148,17 @@ class Trainer:
         out: Path,
         resume: bool = False,
         progress: Callable[[Progress], None] | None = None,
+        team: Team | None = None,
     ) -> None:
         self.settings, self.out, self.progress = settings, out, progress
-        _check(settings)
-        self._prepare_folder(resume)
+        self.team = team or Team()
+        _check(settings, self.team)
+        if self.team.leads:
+            self._prepare_folder(resume)
+        self.team.wait()
         full = _limited(load_split(settings.dataset, settings.data_dir, "train"), settings.limit)
         train, self.held_out = _split(full, settings.holdout, settings.seed)
-        self.network = _network(settings, full)
+        self.network = _network(settings, full).to(self.team.device)
         self.training = TrainingSet(train, settings.augmentation, self.network.spec.input.mean)
         self.optimiser = _optimiser(self.network, settings)
         self.steps = max(1, len(train) // settings.batch_size)
@@ -179,10 +191,13 @@ class Trainer:
         self.network.set_quantised(quantised)
         self.network.train()
         loss_sum, correct, seen = 0.0, 0, 0
-        for step, (pixels, labels) in enumerate(self.training.epoch(settings.batch_size, settings.seed, epoch)):
+        share = (self.team.rank, self.team.size)
+        drawn = self.training.epoch(settings.batch_size, settings.seed, epoch, share)
+        for step, (pixels, labels) in enumerate(_moved(drawn, self.team.device)):
             if quantised and not self.state.quantised:
                 self.network.eval()
                 self.network.initialise_scales(pixels)
+                self.team.share(self.network)
                 self.network.train()
                 self.state = RunState(self.state.epoch, 0.0, True)  # earlier epochs did not round: not comparable
             loss, logits = self._step(epoch * self.steps + step, pixels, labels)
@@ -190,11 +205,12 @@ class Trainer:
             correct += int((logits.argmax(1) == labels).sum())
             seen += len(labels)
             if self.progress is not None:
-                rate = seen / (time.perf_counter() - started)
+                rate = self.team.size * seen / (time.perf_counter() - started)
                 self.progress(
                     Progress(epoch, settings.epochs, step + 1, self.steps, loss_sum / seen, rate, self._accuracy())
                 )
         trained = time.perf_counter() - started
+        self.team.share(self.network)  # the parameters are equal already; the running statistics become rank 0's
         result = evaluate(self.network, self.held_out)
         self._record(
             {
@@ -208,23 +224,27 @@ class Trainer:
                 "density": round(result.density, 4),
                 "densities": {name: round(value, 4) for name, value in result.densities.items()},
                 "seconds": round(trained, 1),
-                "images_per_second": round(seen / trained, 1),
+                "images_per_second": round(self.team.size * seen / trained, 1),
             },
             result,
         )
+        self.team.wait()
 
     def _step(self, number: int, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         rate = self._rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        logits = self.network(pixels)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        # on GPUs in bfloat16: codes of up to 8 bits and signs are exact in it
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.team.device.type == "cuda"):
+            logits = self.network(pixels)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
         total = loss
         if self.settings.activity_penalty:
             penalty = activity_penalty(self.network, self.settings.density_target)
             total = loss + self.settings.activity_penalty * penalty
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
+        self.team.average_gradients(self.network)
         self.optimiser.step()
         self.network.constrain()
         value = float(loss.detach())
@@ -248,6 +268,8 @@ class Trainer:
         improved = result.accuracy > self.state.best
         epoch = int(str(line["epoch"]))
         self.state = RunState(epoch, best, self.state.quantised, result.accuracy)
+        if not self.team.leads:
+            return
         if improved:
             info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
             save_checkpoint(self.network, self.out / "best.safetensors", info)
@@ -258,9 +280,11 @@ class Trainer:
 
     def _finish(self) -> Evaluation:
         path = self.out / "best.safetensors"
-        best = load_checkpoint(path)
+        best = load_checkpoint(path).to(self.team.device)
         test = _limited(load_split(self.settings.dataset, self.settings.data_dir, "test"), self.settings.limit)
         result = evaluate(best, test)
+        if not self.team.leads:
+            return result
         info: dict[str, float | int | str] = {
             "accuracy": round(result.accuracy, 3),
             "density": round(result.density, 5),
@@ -273,10 +297,11 @@ class Trainer:
         return result
 
 
-def _check(settings: TrainSettings) -> None:
-    for name in ("epochs", "batch_size"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name.replace('_', '-')} must be at least 1, got {getattr(settings, name)}")
+def _check(settings: TrainSettings, team: Team) -> None:
+    if settings.batch_size % team.size or settings.batch_size < 2 * team.size:
+        raise InputError(f"batch size {settings.batch_size} cannot be shared evenly by {team.size} processes")
+    if settings.epochs < 1:
+        raise InputError(f"epochs must be at least 1, got {settings.epochs}")
     if not 0 < settings.lr < 10:
         raise InputError(f"the learning rate must lie between 0 and 10, got {settings.lr}")
     if not 0 < settings.initial_density < 1:

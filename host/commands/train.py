@@ -25,6 +25,7 @@ Examples:
   reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --timesteps 2 --v-th 0.25 \\
                     --init runs/cnv/best.safetensors --lr 1e-3 --epochs 5 --out runs/cnv-t2
   reverb-fpga train ... --out runs/cnv --resume
+  torchrun --nproc-per-node 4 -m reverb_fpga.host.cli train --arch cnv --dataset cifar10 --out runs/cnv
 
 The folder given by --out receives best.safetensors (compile it with `reverb-fpga compile`), last.safetensors,
 metrics.jsonl, curve.png, settings.json and result.json. The best epoch is chosen on held-out training images;
@@ -102,10 +103,15 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--init", default="", help="Start from the weights of this checkpoint.")
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --out.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
 @click.option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
-def train(out: Path, resume: bool, threads: int | None, as_json: bool, no_progress: bool, **options: Any) -> None:
+def train(
+    out: Path, resume: bool, device: str, threads: int | None, as_json: bool, no_progress: bool, **options: Any
+) -> None:
     """Train a network with binary weights and real-valued spikes.
 
     Activations are trained in float first and then with the rounding that the hardware does, so that the accuracy
@@ -115,6 +121,7 @@ def train(out: Path, resume: bool, threads: int | None, as_json: bool, no_progre
     try:
         import torch
 
+        from reverb_fpga.models.parallel import join_team
         from reverb_fpga.models.train import Trainer
     except ImportError as error:
         raise EnvironmentMissing(
@@ -124,10 +131,12 @@ def train(out: Path, resume: bool, threads: int | None, as_json: bool, no_progre
         torch.set_num_threads(threads)
     settings = _settings(options)
     started = time.perf_counter()
-    with _progress_bar(settings.epochs, enabled=not no_progress) as show:
-        trainer = Trainer(settings, out, resume, show)
+    team = join_team(device)
+    with _progress_bar(settings.epochs, enabled=team.leads and not no_progress) as show:
+        trainer = Trainer(settings, out, resume, show, team)
         result = trainer.run()
-    _report(trainer, result, out, time.perf_counter() - started, as_json)
+    if team.leads:
+        _report(trainer, result, out, time.perf_counter() - started, as_json)
 
 
 command = train

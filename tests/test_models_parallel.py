@@ -1,0 +1,35 @@
+"""Two processes under torchrun train one network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for stem, count in (("train", 800), ("t10k", 50)):
+        labels = rng.integers(0, 2, count).astype(np.uint8)
+        images = (rng.integers(0, 90, (count, 28, 28)) + 120 * labels[:, None, None]).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
+            (tmp_path / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    arguments = [
+        "train", "--arch", "scnn5", "--dataset", "mnist", "--data-dir", str(tmp_path), "--width", "0.125",
+        "--epochs", "6", "--batch-size", "32", "--device", "cpu", "--threads", "1", "--json",
+        "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "reverb_fpga.host.cli", *arguments], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert result["accuracy"] > 90
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 6
