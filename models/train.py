@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ class TrainSettings:
     activity_penalty, density_target : float
         Weight of the penalty, and the density per layer above which it acts.
     qat_start : float
-        Share of the epochs after which activations are rounded (with ``options.act_bits``).
+        Share of the epochs after which activations are rounded (with ``options.act_bits``); the last one always does.
     init : str
         Checkpoint to start from ('' : random weights).
     limit : int
@@ -187,7 +187,8 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> None:
         settings, started = self.settings, time.perf_counter()
-        quantised = settings.options.act_bits is not None and epoch >= settings.qat_start * settings.epochs
+        start = min(settings.qat_start * settings.epochs, settings.epochs - 1)
+        quantised = settings.options.act_bits is not None and epoch >= start
         self.network.set_quantised(quantised)
         self.network.train()
         loss_sum, correct, seen = 0.0, 0, 0
@@ -199,7 +200,7 @@ class Trainer:
                 self.network.initialise_scales(pixels)
                 self.team.share(self.network)
                 self.network.train()
-                self.state = RunState(self.state.epoch, 0.0, True)  # earlier epochs did not round: not comparable
+                self.state = replace(self.state, quantised=True)
             loss, logits = self._step(epoch * self.steps + step, pixels, labels)
             loss_sum += loss * len(labels)
             correct += int((logits.argmax(1) == labels).sum())
@@ -264,8 +265,10 @@ class Trainer:
         return self.state.last_accuracy
 
     def _record(self, line: dict[str, object], result: Evaluation) -> None:
-        best = max(self.state.best, result.accuracy)
-        improved = result.accuracy > self.state.best
+        # a checkpoint is used with rounding: epochs before it began would mislead
+        counts = self.settings.options.act_bits is None or self.state.quantised
+        improved = counts and result.accuracy > self.state.best
+        best = result.accuracy if improved else self.state.best
         epoch = int(str(line["epoch"]))
         self.state = RunState(epoch, best, self.state.quantised, result.accuracy)
         if not self.team.leads:
