@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from reverb_fpga.compiler.program import InputTransform
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["SUFFIXES", "find_images", "fit", "read_image", "to_codes"]
+__all__ = ["SUFFIXES", "find_images", "fit", "looks_inverted", "read_image", "to_codes"]
 
 Pixels = NDArray[np.uint8]
 """(height, width, channels), 1 (grey) or 3 (RGB) channels, 0..255."""
@@ -137,6 +137,12 @@ def fit(pixels: Pixels, transform: InputTransform) -> Pixels:
     if image.size != (transform.width, transform.height):
         image = image.resize((transform.width, transform.height), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.uint8).reshape(wanted)
+
+
+def looks_inverted(pixels: Pixels) -> bool:
+    """Whether an image is dark on light: its border is brighter than half."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return bool(border.mean() > 127.5)
 
 
 def to_codes(images: Sequence[Pixels], transform: InputTransform, *, invert: bool = False) -> NDArray[np.uint8]:

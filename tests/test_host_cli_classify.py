@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -189,3 +190,63 @@ def test_neither_torch_nor_amaranth(fashion_rvb: Path) -> None:
 
 def test_programs_are_the_same_bytes_every_time(fashion_program: Program, fashion_rvb: Path, tmp_path: Path) -> None:
     assert rvb.save(fashion_program, tmp_path / "again.rvb").read_bytes() == fashion_rvb.read_bytes()
+
+
+def test_images_that_are_dark_on_light_are_pointed_out(run: Command, fashion_program: Program, tmp_path: Path) -> None:
+    transform = dataclasses.replace(fashion_program.input, invert=True)
+    model = rvb.save(dataclasses.replace(fashion_program, input=transform), tmp_path / "light.rvb")
+    np.save(tmp_path / "a.npy", np.full((40, 40), 250, dtype=np.uint8))
+    code, out, err = run("classify", tmp_path / "a.npy", "--model", model, "--json")
+    assert code == 0
+    assert "--invert" in err
+    assert err.count("\n") == 1
+    json.loads(out)
+    assert run("classify", tmp_path / "a.npy", "--model", model, "--json", "--invert")[2] == ""
+
+
+def test_info_lists_the_bundled_models(
+    run: Command, fashion_program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    rvb.save(dataclasses.replace(fashion_program, accuracy=91.5), tmp_path / "models" / "random.rvb")
+    monkeypatch.setattr(bundled, "ASSETS", tmp_path)
+    code, out, err = run("info", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    (model,) = facts["models"]
+    assert model == {
+        "name": "random",
+        "arch": "test",
+        "system": "reverb",
+        "dataset": "fashion-mnist",
+        "timesteps": 1,
+        "accuracy": pytest.approx(0.915),
+    }
+    assert {entry["name"] for entry in facts["configurations"]} >= {"tiny", "ulx3s-85f"}
+    assert all(entry["flow"] for entry in facts["boards"])
+    assert "bundled models" in run("info")[1]
+    _error(run("classify", "--model", "nonsense"), "random")
+
+
+def test_program_without_its_tool_or_file(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _error(run("program", "--board", "ulx3s-85f", tmp_path / "none.bit"), "none.bit")
+    _error(run("program", "--board", "nonsense", tmp_path / "none.bit"), "ulx3s-85f")
+    (tmp_path / "a.bit").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, err = run("program", "--board", "ulx3s-85f", tmp_path / "a.bit")
+    assert code == 3
+    assert "openFPGALoader is not installed" in err
+    tool = tmp_path / "openFPGALoader"
+    tool.write_text('#!/bin/sh\necho "$@"\nexit ${1#--boar}\n')
+    tool.chmod(0o755)
+    code, _, err = run("program", "--board", "ulx3s-85f", tmp_path / "a.bit")
+    assert code == 1
+    assert "openFPGALoader failed" in err
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    assert run("program", "--board", "ulx3s-85f", tmp_path / "a.bit", "--flash")[0] == 0
+
+
+def test_report_of_nothing(run: Command, tmp_path: Path) -> None:
+    _error(run("report", tmp_path), "no such report")

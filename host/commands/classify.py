@@ -73,8 +73,10 @@ def _classify(
     """Outcomes of all items, and the seconds that the backend took."""
     outcomes: list[Outcome] = []
     seconds = 0.0
+    odd = 0
     for start in range(0, len(items), backend.batch):
         batch = [item.load() for item in items[start : start + backend.batch]]
+        odd += sum(images.looks_inverted(pixels) for pixels in batch) if backend.program.input.invert else 0
         codes = images.to_codes(batch, backend.program.input, invert=invert)
         if backend.input_steps > 1:  # an image that stands still shows the same pixels at every step
             codes = np.repeat(codes[:, None], backend.input_steps, axis=1)
@@ -83,4 +85,8 @@ def _classify(
             outcomes.append(outcome)
             advance()
         seconds += time.perf_counter() - started
+    if odd > len(items) // 2 and not invert:
+        click.echo(
+            f"note: {odd} images are dark on light, the model was trained on light on dark: try --invert", err=True
+        )
     return outcomes, seconds

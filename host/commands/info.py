@@ -89,9 +89,15 @@ def _configuration(name: str) -> dict[str, Any]:
 
 
 def _models() -> list[dict[str, Any]]:
+    """What the bundled programs say of themselves; ``accuracy`` is the share of right answers, 0 to 1."""
     fields = ("name", "arch", "system", "dataset", "timesteps", "accuracy")
-    programs = [bundled.load_model(name) for name in bundled.bundled_models()]
-    return [{field: getattr(program, field) for field in fields} for program in programs]
+    models = []
+    for name in bundled.bundled_models():
+        program = bundled.load_model(name)
+        model = {field: getattr(program, field) for field in fields}
+        model["accuracy"] = None if program.accuracy is None else program.accuracy / 100  # a share, as in classify
+        models.append(model)
+    return models
 
 
 def _print(facts: dict[str, Any]) -> None:
