@@ -26,7 +26,7 @@ class RunState:
     epoch : int
         Finished epochs.
     best : float
-        Best held-out accuracy (percent) among epochs that count.
+        Best held-out accuracy (percent) among epochs that count; -1 before the first.
     quantised : bool
         Whether rounding has begun (the input scales are initialised).
     last_accuracy : float or None
@@ -34,7 +34,7 @@ class RunState:
     """
 
     epoch: int = 0
-    best: float = 0.0
+    best: float = -1.0
     quantised: bool = False
     last_accuracy: float | None = None
 
