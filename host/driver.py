@@ -97,6 +97,7 @@ class Device:
         self._session = Session(transport, self.timing)
         self._identity: Identity | None = None
         self._loaded: _Shape | None = None
+        self._halt_after: int | None = None  # of the device, where it is known
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +135,7 @@ class Device:
                 f"{self.transport.name} has configuration {identity.config_digest:016x}, wanted is {config_digest:016x}"
             )
         self._identity = identity
+        self._halt_after = None
         return identity
 
     # -- words ----------------------------------------------------------------------------------------------
@@ -142,8 +144,8 @@ class Device:
     def _words_per_frame(self) -> int:
         return max(1, min(self.identity.max_payload, contract.MAX_PAYLOAD) // WORD_BYTES)
 
-    def read(self, region: Region, offset: int, words: int) -> NDArray[np.uint32]:
-        """Words of one region, uint32 array (words,).
+    def read(self, region: Region, offset: int, count: int) -> NDArray[np.uint32]:
+        """Words of one region, uint32 array (count,).
 
         Raises
         ------
@@ -152,15 +154,15 @@ class Device:
         DeviceError
             If the device refuses (the core is running) or the line fails.
         """
-        _check_range(region, offset, words)
+        _check_range(region, offset, count)
         parts = [np.empty(0, np.uint32)]
-        for start in range(offset, offset + words, self._words_per_frame):
-            count = min(self._words_per_frame, offset + words - start)
-            body = struct.pack("<IH", contract.address(region, start), count)
-            status, data = self._session.request(LinkOp.READ, body, count * WORD_BYTES)
+        for start in range(offset, offset + count, self._words_per_frame):
+            words = min(self._words_per_frame, offset + count - start)
+            body = struct.pack("<IH", contract.address(region, start), words)
+            status, data = self._session.request(LinkOp.READ, body, words * WORD_BYTES)
             self._accepted(LinkOp.READ, status, f"{region.name} word {start}")
-            if len(data) != count * WORD_BYTES:
-                raise DeviceError(f"{self.transport.name} sent {len(data)} bytes for {count} words of {region.name}")
+            if len(data) != words * WORD_BYTES:
+                raise DeviceError(f"{self.transport.name} sent {len(data)} bytes for {words} words of {region.name}")
             parts.append(np.frombuffer(data, "<u4").astype(np.uint32))
         return np.concatenate(parts)
 
@@ -221,21 +223,44 @@ class Device:
 
     def reset(self) -> None:
         """Return the sequencer to IDLE from any state; loaded memories are kept."""
+        self._halt_after = None
         status, _ = self._session.request(LinkOp.RESET, b"")
         self._accepted(LinkOp.RESET, status, "the sequencer")
         self._wait({State.IDLE})
+        self._halt_after = contract.NO_HALT  # which a reset restores
 
-    def start(self) -> None:
-        """Run descriptor 0, up to state INPUT (or, with a fault, ERROR). The sequencer must be at rest."""
-        self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {"start": 1}, 1)[0])
+    def start(self, halt_after: int = contract.NO_HALT) -> None:
+        """Begin an image, up to state INPUT; an image that was given up in the middle is dropped.
 
-    def halt_after(self, descriptor: int | None) -> None:
-        """State HALTED after that descriptor has run, until :meth:`resume`; None (as after a reset): never."""
-        self.write_register(Csr.HALT_AFTER, contract.NO_HALT if descriptor is None else descriptor)
+        Parameters
+        ----------
+        halt_after : int
+            State HALTED after that descriptor, until :meth:`resume`.
+        """
+        if self.status().state not in _AT_REST:
+            self.reset()
+        self._go("start", halt_after)
 
-    def resume(self) -> None:
-        """Go on from HALTED."""
-        self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {"resume": 1}, 1)[0])
+    def resume(self, halt_after: int = contract.NO_HALT) -> None:
+        """Go on from HALTED, until the next halt."""
+        self._go("resume", halt_after)
+
+    def _go(self, bit: str, halt_after: int) -> None:
+        if halt_after != self._halt_after:
+            self._halt_after = None
+            self.write_register(Csr.HALT_AFTER, halt_after)
+            self._halt_after = halt_after
+        self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {bit: 1}, 1)[0])
+
+    def wait(self) -> None:
+        """Until the sequencer has halted or is done.
+
+        Raises
+        ------
+        DeviceError
+            If it stops with a fault, or is not there after ``Timing.run``.
+        """
+        self._wait({State.HALTED, State.DONE})
 
     def _wait(self, states: set[State]) -> Status:
         deadline = self.transport.clock() + self.timing.run
@@ -245,8 +270,6 @@ class Device:
                 return status
             if status.state is State.ERROR and State.IDLE not in states:
                 raise self._fault(status)
-            if status.state is State.HALTED:
-                raise DeviceError(f"{self.transport.name} has halted after descriptor {status.pc}, as it was told to")
             if self.transport.clock() > deadline:
                 wanted = " or ".join(sorted(state.name for state in states))
                 raise DeviceError(
@@ -314,13 +337,13 @@ class Device:
                 f"{data.size} codes of {data.dtype}; the program takes {self._loaded.input_bytes} of uint8"
             )
         self.start()
-        self._wait({State.INPUT})
-        self.send_input(data.tobytes())
+        self.feed(data.tobytes())
         self._wait({State.DONE})
         return Inference(self.logits(), self.read_register(Csr.CYCLES))
 
-    def send_input(self, data: bytes) -> None:
-        """Hand over the codes of one image; the sequencer must be in state INPUT."""
+    def feed(self, data: bytes) -> None:
+        """Hand over the codes of one image, as soon as the sequencer is in state INPUT."""
+        self._wait({State.INPUT})
         offset = 0
         while offset < len(data):
             part = data[offset : offset + min(self.identity.max_payload, contract.MAX_PAYLOAD)]

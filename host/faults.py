@@ -34,8 +34,10 @@ class FaultyTransport(Transport):
     ----------
     inner : Transport
     rate : float
-        Probability that something happens to a byte.
+        Probability that something happens to a byte on its way to the device.
     seed : int
+    host_rate : float, optional
+        The same on its way to the host; by default ``rate``.
 
     Attributes
     ----------
@@ -45,10 +47,10 @@ class FaultyTransport(Transport):
         Faults so far.
     """
 
-    def __init__(self, inner: Transport, rate: float, seed: int) -> None:
+    def __init__(self, inner: Transport, rate: float, seed: int, host_rate: float | None = None) -> None:
         self.inner = inner
         self.name = inner.name
-        self.rate = rate
+        self._rate = {Direction.TO_DEVICE: rate, Direction.TO_HOST: rate if host_rate is None else host_rate}
         self.enabled = True
         self.counts: Counter[tuple[Direction, Fault]] = Counter()
         self._rng = random.Random(seed)
@@ -78,7 +80,7 @@ class FaultyTransport(Transport):
             return data
         out = bytearray()
         for byte in data:
-            if self._rng.random() >= self.rate:
+            if self._rng.random() >= self._rate[direction]:
                 out.append(byte)
                 continue
             fault = self._rng.choice(list(Fault))

@@ -5,6 +5,7 @@ The host talks to :attr:`VirtualBoard.port` as to a serial port of a real board;
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import tty
@@ -12,11 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from amaranth.lib import wiring
-
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.top import Top
 
+from .remember import remembered
 from .verilate import Progress, build_executable
 
 __all__ = ["DIVISOR", "VirtualBoard"]
@@ -38,8 +38,6 @@ class VirtualBoard:
         Write a VCD waveform of everything there; the simulation is then many times slower.
     progress : callable, optional
         Told what is being built; the first build of a configuration takes minutes, then it comes from a cache.
-    top : component, optional
-        Ports as :class:`~reverb_fpga.hw.top.Top`; another top level in its place.
 
     Raises
     ------
@@ -54,13 +52,11 @@ class VirtualBoard:
         divisor: int = DIVISOR,
         trace: Path | None = None,
         progress: Progress | None = None,
-        top: wiring.Component | None = None,
     ) -> None:
         self.config = config
         self.divisor = divisor
         self.trace = trace
         self._progress = progress
-        self._top = top
         self._process: subprocess.Popen[bytes] | None = None
         self._terminal: int | None = None
         self._port = ""
@@ -76,9 +72,7 @@ class VirtualBoard:
         return self._process.pid if self._process is not None else None
 
     def __enter__(self) -> Self:
-        top = self._top if self._top is not None else Top(self.config, self.divisor)
-        name = f"board-{self.config.name}"
-        executable = build_executable(top, name, HARNESS, trace=self.trace is not None, progress=self._progress)
+        executable = self._build()
         master, self._terminal = os.openpty()
         try:
             tty.setraw(self._terminal)
@@ -90,6 +84,15 @@ class VirtualBoard:
         finally:
             os.close(master)
         return self
+
+    def _build(self) -> Path:
+        design = f"board {dataclasses.astuple(self.config)} {self.divisor} {self.trace is not None}"
+        return remembered(design, self._elaborate_and_build)
+
+    def _elaborate_and_build(self) -> Path:
+        top = Top(self.config, self.divisor)
+        name = f"board-{self.config.name}"
+        return build_executable(top, name, HARNESS, trace=self.trace is not None, progress=self._progress)
 
     def unplug(self) -> None:
         """Pull the cable: the simulation ends at once, and the port hangs up."""

@@ -128,9 +128,8 @@ class Shadow:
         """A short image: every byte is taken once, in order, or an error is reported."""
         image = self.rng.randbytes(self.rng.randrange(1, 40))
         self.device.write(Region.CSR, INPUT_LENGTH, [len(image)])
-        self.device.reset()
         self.device.start()
-        self.device.send_input(image)
+        self.device.feed(image)
         assert self.device.status().state is State.DONE
         assert self.device.read_register(Csr.INPUT_BYTES) == len(image)
         assert int(self.device.read(Region.CSR, INPUT_HASH, 1)[0]) == fnv1a(image)
