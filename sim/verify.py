@@ -41,10 +41,10 @@ class Target(Protocol):
     def resume(self, halt_after: int = NO_HALT) -> None:
         """Go on after a halt."""
 
-    def wait(self) -> None:
+    def wait(self) -> object:
         """Until it has halted or is done. Raises DeviceError if the sequencer reports a fault, or never gets there."""
 
-    def read(self, region: Region, offset: int, count: int) -> Sequence[int]:
+    def read(self, region: Region, offset: int, count: int) -> Sequence[int] | NDArray[np.uint32]:
         """Consecutive words of a region."""
 
 

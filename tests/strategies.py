@@ -30,6 +30,7 @@ class Profile(enum.Enum):
     SIGNED = "signed padded input"
     MULTIBIT = "multi-bit weights"
     EVERYTHING = "all of these"
+    BURST = "many channels that all fire at once"
 
 
 class Images(enum.Enum):
@@ -50,6 +51,7 @@ class Neurons(enum.Enum):
     SATURATING = "saturating"
     EXTREME = "extreme"
     SILENT = "silent"
+    DENSE = "all fire"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,13 @@ def _layers(profile: Profile) -> st.SearchStrategy[LayerSpec]:
     tiled = profile is Profile.TILED or everything
     multibit = profile is Profile.MULTIBIT or everything
     dynamic = profile is Profile.DYNAMIC or everything
+    if profile is Profile.BURST:
+        return st.builds(
+            LayerSpec, channels=st.integers(30, 40), kernel=st.just(1), stride=st.just(1), padding=st.just(0),
+            in_pool=st.just(1), out_pool=st.just(1), kind=st.just(WeightKind.BINARY), bits=st.just(1),
+            neurons=st.just(Neurons.DENSE), extreme_weights=st.just(False), threshold_positive=st.just(False),
+            tau_q=_LEAKS, code_max=_CODE_MAX,
+        )  # fmt: skip
     return st.builds(
         LayerSpec,
         channels=st.integers(9, 20) if tiled else st.integers(1, 12),
@@ -134,7 +143,8 @@ def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -
     tiled = profile is Profile.TILED or everything
     signed = profile is Profile.SIGNED or everything
     dynamic = profile is Profile.DYNAMIC or everything
-    side = st.integers(4, _MAX_SIDE) if tiled or signed else st.integers(1, _MAX_SIDE)
+    burst = profile is Profile.BURST
+    side = st.integers(4, _MAX_SIDE) if tiled or signed or burst else st.integers(1, _MAX_SIDE)
     return NetworkSpec(
         profile=profile,
         channels=draw(st.integers(1, 6)),
@@ -144,7 +154,7 @@ def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -
         static_input=not dynamic and draw(st.booleans()),
         signed_input=signed or draw(st.booleans()),
         images=draw(st.just(Images.MIXED) if dynamic or signed else st.sampled_from(Images)),
-        layers=tuple(draw(st.lists(_layers(profile), min_size=1, max_size=3))),
+        layers=tuple(draw(st.lists(_layers(profile), min_size=1, max_size=1 if burst else 3))),
         outputs=draw(st.integers(1, 12)),
         max_strip_rows=draw(st.integers(1, 2)) if tiled else draw(st.sampled_from([None, None, 1, 2, 3])),
         ring_rows=draw(st.sampled_from([None, 1, 2, 3, 4])),
@@ -270,6 +280,8 @@ def _neurons(rng: np.random.Generator, spec: LayerSpec, layer: IntLayer, z: NDAr
         limits = np.array([-(1 << 23), (1 << 23) - 1, 0])
         bias, threshold = rng.choice(limits, channels), rng.choice(limits, channels)
         gain, r_shift = rng.choice(np.array([0, 1, 65535]), channels), int(rng.choice([0, 1, 8, 20, 63]))
+    elif spec.neurons is Neurons.DENSE:
+        bias, threshold = np.full(channels, layer.code_max * 256.0), np.zeros(channels)
     elif spec.neurons is Neurons.SILENT:
         threshold = np.full(channels, (1 << 23) - 1)
     limit = (1 << 23) - 1

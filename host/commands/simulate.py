@@ -1,0 +1,114 @@
+"""``reverb-fpga simulate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.contract import NO_HALT, Counter
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.sim.golden import GoldenModel
+
+from .. import bundled, progress
+from ..backends import config_of
+from ..inputs import Selection
+from .verify import input_codes, simulated_core
+
+__all__ = ["command"]
+
+_EXAMPLES = """\b
+Examples:
+  reverb-fpga simulate model.rvb photo.png                     counters of every descriptor
+  reverb-fpga simulate model.rvb -o wave.vcd --first 3 --last 3
+"""
+
+
+@click.command(name="simulate", epilog=_EXAMPLES)
+@click.argument("model", required=False, metavar="[FILE.rvb|NAME]")
+@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Waveform to write (VCD).")
+@click.option("--first", type=click.IntRange(1), default=1, show_default=True, help="Record from this descriptor on.")
+@click.option("--last", type=click.IntRange(1), help="Stop after this descriptor. Default: run to the end.")
+@click.option(
+    "--random", "seed", type=click.IntRange(0), metavar="SEED", help="Random input codes instead of an image."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else there.")
+@click.option("--no-progress", is_flag=True, help="No progress display on standard error.")
+def command(
+    model: str | None, image: Path | None, output: Path | None, first: int, last: int | None, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Run one image through the simulated gateware; print its counters, and record a waveform with -o.
+
+    A waveform of a whole image is large: choose descriptors with --first and --last.
+    """
+    program = bundled.load_model(model)
+    layers = program.n_descriptors - 2
+    if not first <= (last or layers) <= layers:
+        raise InputError(f"--first {first} --last {last or layers}: the schedule has descriptors 1 to {layers}")
+    if output is not None and not output.resolve().parent.is_dir():
+        raise InputError(f"{output}: its directory does not exist")
+    selection = Selection(paths=(image,) if image else (), limit=1)
+    source, codes = input_codes(program, selection, options["seed"])
+    data = GoldenModel(program, config_of(program)).input_bytes(codes)[0].tobytes()
+    with (
+        progress.bar("starting", 1, enabled=not options["no_progress"]) as advance,
+        simulated_core(config_of(program), lambda what: advance(0, what), output) as core,
+    ):
+        if output is not None:
+            core.trace(None)  # not the loading of the program
+        advance(0, "loading the program")
+        core.load(program)
+        core.start(halt_after=first - 1)
+        core.feed(data)
+        core.wait()
+        if output is not None:
+            core.trace(output)
+        advance(0, "simulating")
+        core.resume(NO_HALT if last is None else last)
+        core.wait()
+        counters = {index: core.counters(index) for index in range(1, (last or layers) + 1)}
+        logits = core.logits().tolist() if last is None else None
+        cycles = core.cycles
+    result = {
+        "model": program.name,
+        "input": source,
+        "cycles": cycles,
+        "logits": logits,
+        "waveform": None if output is None else str(output),
+        "descriptors": [
+            {"descriptor": index, "layer": _layer(program, index)} | {c.name.lower(): v for c, v in found.items()}
+            for index, found in counters.items()
+        ],
+    }
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _print(result)
+
+
+def _layer(program: Program, descriptor: int) -> str:
+    return program.layers[program.descriptor(descriptor)[1]["layer"]].name
+
+
+def _print(result: dict[str, Any]) -> None:
+    console = Console()
+    names = [counter.name.lower() for counter in Counter]
+    table = Table("descriptor", "layer", box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in result["descriptors"]:
+        table.add_row(str(row["descriptor"]), row["layer"], *(f"{row[name]:,}" for name in names))
+    console.print(f"{result['model']}, {result['input']}", highlight=False)
+    console.print(table)
+    console.print(f"{result['cycles']:,} cycles", highlight=False)
+    if result["logits"] is not None:
+        console.print(f"logits: {' '.join(map(str, result['logits']))}", highlight=False)
+    if result["waveform"] is not None:
+        console.print(f"waveform: {result['waveform']}", highlight=False)

@@ -1,0 +1,253 @@
+"""Random programs: direct evaluation, golden model, gateware and cycle model agree; and what they cover."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from strategies import Case, NetworkSpec, Profile, build, meta_of, specs
+
+from reverb_fpga.compiler import reference
+from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.intnet import IntLayer, WeightKind
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.config import Config, preset
+from reverb_fpga.hw.contract import SLOT_FIELDS, Counter, Opcode
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.sim.cycles import CycleModel, StripCycles
+from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.rtl_core import RtlCore
+from reverb_fpga.sim.verify import Verifier
+
+TINY = preset("tiny")
+# Four slots of eight lanes in two banks: the only small shape whose neuron lanes outrun the emitter.
+BURSTY = dataclasses.replace(TINY, name="bursty", lanes_per_cluster=16, neuron_lanes=8, layer_groups=16)
+# Examples of each profile, so that 200 programs run, at least 50 of them with everything at once.
+EXAMPLES = {
+    Profile.ANY: 60,
+    Profile.DYNAMIC: 25,
+    Profile.TILED: 25,
+    Profile.SIGNED: 25,
+    Profile.MULTIBIT: 25,
+    Profile.EVERYTHING: 60,
+}
+BURSTS = 24
+_QUOTA = 10  # programs that must hit each mode
+_LARGE_QUOTA = 50  # programs that must have each of the features of Profile.EVERYTHING
+
+
+def examples(number: int) -> settings:
+    """The same examples in every run; no shrinking, for the first failure is readable."""
+    return settings(
+        max_examples=number, derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+def compiled(case: Case, config: Config) -> Program:
+    """The case's program; the example is dropped if the overlay cannot hold it."""
+    try:
+        return lower(case.network, config, meta_of(case.network), case.hints)
+    except InputError as error:
+        assume("too large" not in str(error))
+        raise
+
+
+@dataclasses.dataclass
+class Coverage:
+    """In how many programs each thing occurred."""
+
+    programs: int = 0
+    hits: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    def add(self, features: set[str]) -> None:
+        self.programs += 1
+        self.hits.update(features)
+
+    def table(self) -> str:
+        lines = [f"{self.programs} programs"]
+        return "\n".join(lines + [f"  {name:<44}{number:>5}" for name, number in sorted(self.hits.items())])
+
+
+def require(name: str, condition: bool | np.bool_, features: set[str]) -> None:
+    if condition:
+        features.add(name)
+
+
+def schedule_features(program: Program) -> set[str]:
+    """Opcodes, modes and flags of the descriptors and of the slot program."""
+    found: set[str] = set()
+    for index in range(program.n_descriptors):
+        opcode, fields = program.descriptor(index)
+        found.add(f"opcode {opcode.name}")
+        if opcode is not Opcode.LAYER:
+            continue
+        for flag in ("spiking", "static_input", "pad_record"):
+            found.add(f"{flag} = {fields[flag]}")
+        window = fields["n_pool_y"] * fields["n_tap_y"] + fields["rows"]
+        wraps = fields["src_row0"] + window * max(1, fields["src_row_tap"]) >= fields["src_ring"]
+        require("source ring wraps", bool(wraps and fields["src_row0"]), found)
+        require("target ring wraps", fields["dst_row0"] > 0 or fields["rows"] > 1, found)
+        require("pooled gather", fields["n_pool_y"] > 1, found)
+        require("pooled input", fields["n_pool_y"] > 1 and fields["y_tap"] > 1, found)
+        require("pooled current", fields["n_pool_y"] > 1 and fields["y_tap"] == 1, found)
+        require("stride", fields["y_step"] > 1 and fields["n_pool_y"] == 1, found)
+        require("several passes", fields["n_passes"] > 1, found)
+        require("static input in several passes", bool(fields["static_input"] and fields["n_passes"] > 1), found)
+        require("rounding shift 0", fields["r_shift"] == 0, found)
+        require("no leak", bool(fields["spiking"] and fields["tau_q"] == 256), found)
+        require("leaks everything", fields["tau_q"] == 0, found)
+        require("leaks in part", 0 < fields["tau_q"] < 256, found)
+    for word in program.slot:
+        entry = contract.unpack(SLOT_FIELDS, [int(word)])
+        if not entry["valid"]:
+            found.add("slot unused")
+            continue
+        for flag in ("negate", "subtract_s", "first", "final"):
+            found.add(f"slot {flag} = {entry[flag]}")
+        require("slot shift 0", entry["shift"] == 0, found)
+        require("slot shift >= 4", entry["shift"] >= 4, found)
+        require("slot group > 0", entry["group"] > 0, found)
+    return found
+
+
+def network_features(case: Case, program: Program) -> set[str]:
+    """What the network, its parameters and its input are like."""
+    network, found = case.network, set()
+    hidden = network.layers[:-1]
+    expected = reference.evaluate(network, case.codes)
+    currents = [z for z, layer in zip(expected.currents, hidden, strict=False) if layer.threshold.max() > 0]
+    changing = any((z[:, 1:] != z[:, :-1]).any() for z in currents)
+    require("T >= 2, threshold > 0, changing currents", network.timesteps >= 2 and changing, found)
+    require("several strips", any(len(info.strips) > 1 for info in program.layers), found)
+    passes = [fields["n_passes"] for _, fields in layer_descriptors(program)]
+    strips = {info.name for info in program.layers if len(info.strips) > 1}
+    require("several tiles and strips", max(passes) > 1 and bool(strips), found)
+    first = network.layers[0]
+    require("signed padded input", first.padding > 0 and bool(network.input.pad_codes.any()), found)
+    require("multi-bit weights", any(layer.kind is WeightKind.MULTIBIT for layer in network.layers), found)
+    for layer in network.layers:
+        found.add(f"weights {layer.kind.value}")
+    require("all-zero input", not case.codes.any(), found)
+    require("all-maximum input", case.codes.min() == 255, found)
+    for layer, z, codes in zip(hidden, expected.currents, expected.codes, strict=False):
+        found |= layer_features(layer, z, codes)
+    return found
+
+
+def layer_features(layer: IntLayer, z: np.ndarray, codes: np.ndarray) -> set[str]:
+    found: set[str] = set()
+    limit = 1 << 23
+    half = (1 << layer.r_shift) >> 1
+    q = (z * layer.gain + half) >> layer.r_shift
+    require("current saturates", (np.abs(q) > limit).any(), found)
+    require("bias saturates", (np.abs(np.clip(q, -limit, limit - 1) + layer.bias) > limit).any(), found)
+    require("zero gain", (layer.gain == 0).any(), found)
+    require("negative threshold", (layer.threshold < 0).any(), found)
+    require("extreme weights", np.isin(layer.weight, [layer.weight.min(), layer.weight.max()]).all(), found)
+    require("code saturates", (codes == layer.code_max).any(), found)
+    require("layer silent", not codes.any(), found)
+    require("every neuron fires", codes.all(), found)
+    return found
+
+
+def layer_descriptors(program: Program) -> Iterator[tuple[int, dict[str, int]]]:
+    for index in range(1, program.n_descriptors - 1):
+        yield index, program.descriptor(index)[1]
+
+
+def compare_cycles(core: RtlCore, predicted: list[StripCycles]) -> set[str]:
+    """The cycle model against the counters of the image that ran last; the stall causes that occurred."""
+    found: set[str] = set()
+    for strip in predicted:
+        counters = core.counters(strip.index)
+        assert strip.events == counters[Counter.EVENTS]
+        assert strip.passes == counters[Counter.PASSES]
+        assert strip.cycles == pytest.approx(counters[Counter.CYCLES], rel=0.02, abs=4)
+        assert strip.beats == pytest.approx(counters[Counter.BEATS], rel=0.02, abs=4)
+        for cause in (Counter.STALL_TABLE, Counter.STALL_DRAIN, Counter.STALL_STEAL, Counter.STALL_EMIT):
+            require(f"stall {cause.name}", counters[cause] > 0, found)
+    return found
+
+
+def check_on_gateware(spec: NetworkSpec, core: RtlCore, coverage: Coverage) -> None:
+    case = build(spec)
+    program = compiled(case, core.config)
+    expected = reference.evaluate(case.network, case.codes)
+    verifier = Verifier(program, core.config, core)
+    np.testing.assert_array_equal(verifier.model.run(case.codes), expected.logits)
+    result = verifier.run(case.codes)
+    assert result.difference is None, str(result.difference)
+    predicted = CycleModel(program, core.config).strips(case.codes[-1:])[0]
+    stalls = compare_cycles(core, predicted)
+    coverage.add(schedule_features(program) | network_features(case, program) | stalls)
+
+
+def sweep(core: RtlCore, plan: dict[Profile, int]) -> Coverage:
+    coverage = Coverage()
+    for profile, number in plan.items():
+
+        @examples(number)
+        @given(specs(profile))
+        def check(spec: NetworkSpec) -> None:
+            check_on_gateware(spec, core, coverage)
+
+        check()
+    return coverage
+
+
+@pytest.fixture(scope="module")
+def tiny_core() -> Iterator[RtlCore]:
+    with RtlCore(TINY) as core:
+        yield core
+
+
+def test_some_programs_on_the_gateware(tiny_core: RtlCore) -> None:
+    """A few of each kind, in seconds."""
+    coverage = sweep(tiny_core, dict.fromkeys(EXAMPLES, 2))
+    assert coverage.programs >= 2 * len(EXAMPLES)
+
+
+@pytest.mark.slow
+def test_200_programs_on_the_gateware(tiny_core: RtlCore) -> None:
+    coverage = sweep(tiny_core, EXAMPLES)
+    with RtlCore(BURSTY) as core:
+        bursts = sweep(core, {Profile.BURST: BURSTS})
+    coverage.hits.update(bursts.hits)
+    coverage.programs += bursts.programs
+    print(coverage.table())
+    assert coverage.programs >= 200
+    for name in Profile.DYNAMIC, Profile.TILED, Profile.SIGNED, Profile.MULTIBIT:
+        key = {Profile.TILED: "several tiles and strips"}.get(name, name.value)
+        assert coverage.hits[key] >= _LARGE_QUOTA, key
+    expected = {
+        *(f"opcode {opcode.name}" for opcode in Opcode),
+        *(f"{flag} = {value}" for flag in ("spiking", "static_input", "pad_record") for value in (0, 1)),
+        *(f"slot {flag} = {value}" for flag in ("negate", "subtract_s", "first", "final") for value in (0, 1)),
+        *(f"stall {cause}" for cause in ("STALL_TABLE", "STALL_DRAIN", "STALL_STEAL", "STALL_EMIT")),
+        *(f"weights {kind.value}" for kind in WeightKind),
+    }
+    missed = {name: coverage.hits[name] for name in expected | set(coverage.hits) if coverage.hits[name] < _QUOTA}
+    assert not missed, f"hit fewer than {_QUOTA} times: {missed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", EXAMPLES)
+def test_500_programs_of_each_kind_equal_reference(profile: Profile) -> None:
+    @examples(500)
+    @given(specs(profile))
+    def check(spec: NetworkSpec) -> None:
+        case = build(spec)
+        program = compiled(case, TINY)
+        expected = reference.evaluate(case.network, case.codes)
+        layers, logits = GoldenModel(program, TINY).run_layers(case.codes)
+        for info, codes, found in zip(program.layers, expected.codes, layers, strict=True):
+            np.testing.assert_array_equal(found, codes, err_msg=info.name)
+        np.testing.assert_array_equal(logits, expected.logits)
+
+    check()
