@@ -183,10 +183,9 @@ def bombard(bench: LinkBench, faults: int, seed: int) -> tuple[Shadow, FaultyTra
 
 def report(shadow: Shadow, line: FaultyTransport) -> None:
     print(f"\n{fault_table(line)}")
-    requests = shadow.outcomes.total()
-    print(
-        f"{line.faults} faults in {requests} operations: {dict(shadow.outcomes)}, wrong: 0, longest {shadow.longest:.2f} s"
-    )
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in shadow.outcomes.items())
+    print(f"{line.faults} faults in {shadow.outcomes.total()} operations: {outcomes}, 0 wrong")
+    print(f"longest operation {shadow.longest * CLOCK_HZ:.0f} clocks")
 
 
 def test_faults_end_in_the_right_answer_or_a_reported_error(bench: LinkBench) -> None:
