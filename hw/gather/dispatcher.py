@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import COUNT_BITS
-from reverb_fpga.hw.signatures import layer_layout
+from reverb_fpga.hw.signatures import CAPTURED_PASSES, layer_layout
 
 from .queue import BankQueue
 from .shapes import event_address, row_addr_width, source_layout
@@ -32,7 +32,7 @@ class Dispatcher(wiring.Component):
     steal : In(banks)
         The second port of a bank is taken in this cycle.
     release : In(1)
-        Pulse: one more pass may end. There is one such credit to begin with.
+        Pulse: one more pass may end. There are CAPTURED_PASSES such credits to begin with.
     done : Out(1)
         Level: the last pass of the last position has been issued; low from ``start``.
     beat, first, last : Out(1)
@@ -105,7 +105,8 @@ class Dispatcher(wiring.Component):
         ready, strip_last = Signal(2), Signal(2)  # per half of the table
         active, half = Signal(), Signal()
         busy = Signal()
-        credit = Signal(init=1)
+        credits, credit = Signal(range(CAPTURED_PASSES + 1), init=CAPTURED_PASSES), Signal(init=1)
+        credits_next = Signal(range(CAPTURED_PASSES + 1))
         last_pass = Signal()
         passes_left = Signal(_PASS_BITS)
         ends, ends_table = Signal(), Signal()
@@ -121,7 +122,8 @@ class Dispatcher(wiring.Component):
             self.stall_drain.eq(active & finishing & ~credit),
             self.stall_table.eq(busy & ~active),
         ]
-        m.d.sync += credit.eq((credit & ~ends) | self.release)
+        m.d.comb += credits_next.eq(credits - ends + self.release)
+        m.d.sync += [credits.eq(credits_next), credit.eq(credits_next != 0)]
 
         self._mark_tables(m, ready, strip_last, fill_half)
         with m.If(ends_table):

@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["LOOPS", "LoopCounters", "Step", "stepped_value"]
+__all__ = ["LOOPS", "LoopCounters", "Step", "stepped", "stepped_value"]
 
 LOOPS = ("oy", "ox", "t", "py", "px", "ky", "kx")
 """Outermost first."""
@@ -79,7 +79,8 @@ class Step:
     wrapped: Value | None = None
 
 
-def _add(value: Signal, step: Step) -> Value:
+def stepped(value: Signal, step: Step) -> Value:
+    """``value`` after one step. Modulo a ring, value and step must both be below it."""
     if step.wrapped is None:
         return value + step.amount
     reduced = value + step.wrapped  # signed
@@ -101,7 +102,11 @@ def stepped_value(m: Module, name: str, counters: LoopCounters, initial: Value, 
             restart = restart | flag
         following = Signal.like(register, name=f"{name}_{step.loop}_next")
         m.d.comb += following.eq(
-            Mux(counters.start | restart, outer_next, Mux(counters.advance[step.loop], _add(register, step), register))
+            Mux(
+                counters.start | restart,
+                outer_next,
+                Mux(counters.advance[step.loop], stepped(register, step), register),
+            )
         )
         with m.If(counters.start | counters.step):
             m.d.sync += register.eq(following)
