@@ -166,7 +166,8 @@ def meta_of(network: IntNetwork) -> ProgramMeta:
     """A description that says nothing."""
     source = network.input
     outputs = network.layers[-1].weight.shape[0]
-    transform = InputTransform(source.channels, source.height, source.width, (1.0,), (0.0,))
+    channels = source.channels
+    transform = InputTransform(channels, source.height, source.width, (1.0,) * channels, (0.0,) * channels)
     labels = tuple(str(i) for i in range(outputs))
     return ProgramMeta("random", "random", "random", "none", None, labels, transform, 1.0)
 

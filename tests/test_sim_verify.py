@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from strategies import meta_of
+from targets import ModelTarget
 
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import preset
-from reverb_fpga.hw.contract import NO_HALT, Region
+from reverb_fpga.hw.contract import Region
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.verify import Verifier
 
 TINY = preset("tiny")
-Spoil = Callable[[Region, int, int], int]
-
-
-class ModelTarget:
-    """Hardware's manners over the golden model's memory images; ``spoil`` may change what is read."""
-
-    def __init__(self, spoil: Spoil | None = None) -> None:
-        self._spoil = spoil
-        self._halt = NO_HALT
-
-    def load(self, program: Program) -> None:
-        self._model = GoldenModel(program, TINY)
-
-    def start(self, halt_after: int = NO_HALT) -> None:
-        self._halt = halt_after
-
-    def resume(self, halt_after: int = NO_HALT) -> None:
-        self._halt = halt_after
-
-    def feed(self, data: bytes) -> None:
-        image = self._model.program.input
-        shape = (image.height, image.width, self._model.input_steps, image.channels)
-        records = np.frombuffer(data, dtype=np.uint8).reshape(shape)
-        self._codes = records.transpose(2, 0, 1, 3)[None]
-
-    def wait(self) -> None:
-        self._image = self._model.memory_image(self._codes, self._halt)
-
-    def read(self, region: Region, offset: int, count: int) -> Sequence[int]:
-        if region is Region.MEMBRANE:
-            words = self._model.run(self._codes)[0]
-        else:
-            words = (self._image.counts if region is Region.COUNT else self._image.events)[0].ravel()
-        found = [int(word) & 0xFFFFFFFF for word in words[offset : offset + count]]
-        if self._spoil is None:
-            return found
-        return [self._spoil(region, offset + number, word) for number, word in enumerate(found)]
 
 
 def _case() -> tuple[Program, NDArray[np.uint8]]:
@@ -74,7 +36,7 @@ def _case() -> tuple[Program, NDArray[np.uint8]]:
 
 def test_equal() -> None:
     program, codes = _case()
-    result = Verifier(program, TINY, ModelTarget()).run(codes)
+    result = Verifier(program, TINY, ModelTarget(TINY)).run(codes)
     assert result.difference is None
     assert (result.images, result.descriptors, result.logits) == (2, 2 * (program.n_descriptors - 2), 6)
     layers, _ = GoldenModel(program, TINY).run_layers(codes)
@@ -84,7 +46,7 @@ def test_equal() -> None:
 def test_progress_tells_every_descriptor() -> None:
     program, codes = _case()
     told: list[tuple[int, int]] = []
-    Verifier(program, TINY, ModelTarget()).run(codes, lambda image, index: told.append((image, index)))
+    Verifier(program, TINY, ModelTarget(TINY)).run(codes, lambda image, index: told.append((image, index)))
     assert told == [(image, index) for image in range(2) for index in range(1, program.n_descriptors - 1)]
 
 
@@ -103,7 +65,7 @@ def test_wrong_value_is_located() -> None:
     def spoil(region: Region, offset: int, word: int) -> int:
         return word - 1 if region is Region.ACT and offset == wrong else word
 
-    found = Verifier(program, TINY, ModelTarget(spoil)).run(codes).difference
+    found = Verifier(program, TINY, ModelTarget(TINY, spoil)).run(codes).difference
     assert found is not None
     assert (found.image, found.layer, found.descriptor) == (0, "conv", descriptor)
     assert found.place == "row 3, column 2, step 1, channel 4"
@@ -116,14 +78,14 @@ def test_wrong_count_and_wrong_logit() -> None:
     def fewer(region: Region, _offset: int, word: int) -> int:
         return max(0, word - 1) if region is Region.COUNT else word
 
-    found = Verifier(program, TINY, ModelTarget(fewer)).run(codes).difference
+    found = Verifier(program, TINY, ModelTarget(TINY, fewer)).run(codes).difference
     assert found is not None
     assert found.got == "0"
 
     def other(region: Region, offset: int, word: int) -> int:
         return word ^ 1 if region is Region.MEMBRANE and offset == 2 else word
 
-    found = Verifier(program, TINY, ModelTarget(other)).run(codes).difference
+    found = Verifier(program, TINY, ModelTarget(TINY, other)).run(codes).difference
     assert found is not None
     assert found.place == "logit 2"
     assert "\n" not in str(found)
