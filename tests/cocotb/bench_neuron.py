@@ -1,0 +1,214 @@
+"""Neuron unit, its emitter and accumulator alone, and the input encoder, against the models of their unit tests."""
+
+from __future__ import annotations
+
+import cocotb
+from cocotb.handle import HierarchyObject
+from test_hw_emitter import Entry, entries
+from test_hw_emitter import expected as emitter_expected
+from test_hw_encoder import expected as encoder_expected
+from test_hw_neuron import Job, random_job
+from test_hw_neuron import expected as unit_expected
+
+from reverb_fpga.hw import contract
+from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS
+from reverb_fpga.hw.neuron import SlotAccumulator
+from reverb_fpga.hw.neuron.accumulator import FACTOR_BITS, Z_DEPTH
+from reverb_fpga.sim.bench.buses import LeafInitiator
+from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields
+from reverb_fpga.sim.bench.pauses import independent, mixed
+from reverb_fpga.sim.bench.records import RecordMonitor
+from reverb_fpga.sim.bench.streams import StreamSource
+
+
+def masked(value: int, width: int) -> int:
+    return value & ((1 << width) - 1)
+
+
+# -- input encoder ------------------------------------------------------------------------------------------
+
+
+@cocotb.test()
+async def input_encoder(dut: HierarchyObject) -> None:
+    bench = Bench(dut, "encoder")
+    rng, config = bench.rng, bench.config
+    source = StreamSource(bench, "bytes", mixed(rng))
+    await bench.start(50_000, ["start", "program"])
+    monitor = RecordMonitor(bench, config)
+    total = 0
+    for channels, records in ((1, 1), (1, 40), (3, 9), (4, 25), (17, 6), (2, 1), (8, 8)):
+        fields = {
+            "opcode": contract.Opcode.PROGRAM, "version": contract.CONTRACT_VERSION, "in_channels": channels,
+            "in_records": records, "in_act_base": rng.randint(0, 1000), "in_cnt_base": rng.randint(0, 900),
+            "in_slots": -(-channels // config.banks),
+        }  # fmt: skip
+        density = rng.choice([0.0, 0.5, 1.0])
+        data = [rng.randint(1, 255) if rng.random() < density else 0 for _ in range(channels * records)]
+        bench.set(program=pack_fields(PROGRAM_FIELDS, fields))
+        await bench.tick()
+        await bench.pulse("start")
+        await source.send(data)
+        await bench.until("done")
+        assert bench.get("n_bytes") == len(data)
+        assert (monitor.act, monitor.counts) == encoder_expected(config, fields, data)
+        assert not monitor.overwritten
+        monitor.clear()
+        total += len(data)
+    bench.record(encoder_bytes=total)
+
+
+# -- slot accumulator ---------------------------------------------------------------------------------------
+
+
+@cocotb.test()
+async def slot_accumulator(dut: HierarchyObject) -> None:
+    """Operations back to back, each on the z that the one before it left."""
+    bench = Bench(dut, "accumulator")
+    rng, config = bench.rng, bench.config
+    await bench.start(50_000, ["op", "p", "load", "factor", "s"])
+    slot_bits = max(1, (config.slots - 1).bit_length())
+    widths = {"slot": slot_bits, "group": 4, "shift": 4, "negate": 1, "subtract_s": 1, "first": 1, "enable": 1}
+    sums = [rng.getrandbits(12) for _ in range(config.slots)]
+    bench.set(p=pack(sums, config.acc_width))
+    await bench.pulse("load")
+    await bench.tick(SlotAccumulator.load_to_op)
+    bench.set(p=rng.getrandbits(config.acc_width * config.slots))
+    z = [0] * Z_DEPTH
+    plan: list[tuple[int, int, int, int | None]] = []  # operation, factor, S, expected z
+    for number in range(600):
+        op = {
+            "slot": rng.randrange(config.slots), "group": number % Z_DEPTH if number < Z_DEPTH else rng.randrange(4),
+            "shift": rng.randint(0, 6), "negate": rng.randint(0, 1), "subtract_s": rng.randint(0, 1),
+            "first": int(number < Z_DEPTH or rng.random() < 0.2), "enable": int(number < Z_DEPTH or rng.random() < 0.9),
+        }  # fmt: skip
+        s = rng.getrandbits(14) if op["subtract_s"] else 0
+        if op["enable"]:
+            z[op["group"]] = SlotAccumulator.model(config, z[op["group"]], sums[op["slot"]], s, op)
+        word, at = 0, 0
+        for name, width in widths.items():
+            word |= op[name] << at
+            at += width
+        plan.append((word, (-1 if op["negate"] else 1) << op["shift"], s, z[op["group"]]))
+    for cycle in range(len(plan) + SlotAccumulator.delay):
+        bench.set(op=plan[cycle][0] if cycle < len(plan) else 0)
+        if 0 <= cycle - SlotAccumulator.factor_at < len(plan):
+            bench.set(factor=masked(plan[cycle - SlotAccumulator.factor_at][1], FACTOR_BITS))
+        if 0 <= cycle - SlotAccumulator.s_at < len(plan):
+            bench.set(s=plan[cycle - SlotAccumulator.s_at][2])
+        await bench.tick()
+        if cycle >= SlotAccumulator.delay:
+            expected = plan[cycle - SlotAccumulator.delay][3]
+            assert bench.get("z") == masked(expected, config.z_width), f"operation {cycle - SlotAccumulator.delay}"
+    bench.record(accumulator_operations=len(plan))
+
+
+# -- emitter ------------------------------------------------------------------------------------------------
+
+
+@cocotb.test()
+async def emitter(dut: HierarchyObject) -> None:
+    bench = Bench(dut, "emitter")
+    rng, config = bench.rng, bench.config
+    await bench.start(50_000, ["layer", "start", "issued", "entry_valid", "entry"])
+    monitor = RecordMonitor(bench, config)
+    total = held_back = 0
+    for density in (0.0, 0.3, 1.0, 1.0, 0.6):
+        timesteps, cols, rows = rng.randint(1, 4), rng.randint(1, 3), rng.randint(1, 3)
+        per_row = timesteps * cols
+        layer = {
+            "opcode": contract.Opcode.LAYER, "static_input": rng.randint(0, 1), "timesteps": timesteps,
+            "rows": rows, "cols": cols, "dst_ring": rows * per_row, "dst_row0": rng.randrange(rows) * per_row,
+            "dst_row_stride": per_row, "dst_slots": 4 * config.channels_per_bank_group,
+            "dst_act_base": rng.randint(0, 99), "dst_cnt_base": rng.randint(0, 99),
+        }  # fmt: skip
+        work = entries(rng, config, layer, density)
+        bench.set(layer=pack_fields(LAYER_FIELDS, layer))
+        await bench.tick()
+        await bench.pulse("start")
+        held_back += await emit(bench, work, rng.randint(2, 20))
+        assert (monitor.act, monitor.counts) == emitter_expected(config, layer, work)
+        assert not monitor.overwritten
+        monitor.clear()
+        total += len(work)
+    assert held_back
+    bench.record(emitter_entries=total)
+
+
+async def emit(bench: Bench, work: list[Entry], latency: int) -> int:
+    """As the sequencer: decide on `room`, announce one cycle later, deliver ``latency`` cycles later; cycles held."""
+    lanes = bench.config.neuron_lanes
+    pipe: list[Entry | None] = [None] * latency
+    left, held_back, room = list(work), 0, 0
+    while True:
+        bench.set(issued=int(pipe[-1] is not None))
+        held_back += bool(left) and not room
+        pipe.append(left.pop(0) if left and room else None)
+        entry = pipe.pop(0)
+        bench.set(entry_valid=int(entry is not None))
+        if entry is not None:
+            fields = entry.group | entry.t << 10 | entry.end << 15
+            bench.set(entry=pack(entry.codes, EVENT_VALUE_BITS) | fields << (EVENT_VALUE_BITS * lanes))
+        await bench.tick()
+        room = bench.get("room")
+        if not left and not any(pipe) and entry is None and not bench.get("busy"):
+            await bench.tick(2)
+            return held_back
+
+
+# -- neuron unit --------------------------------------------------------------------------------------------
+
+
+@cocotb.test()
+async def neuron_unit(dut: HierarchyObject) -> None:
+    bench = Bench(dut, "unit")
+    rng, config = bench.rng, bench.config
+    slots, params, membranes = (LeafInitiator(bench, f"{name}_bus") for name in ("slot", "param", "membrane"))
+    await bench.start(200_000, ["layer", "start", "captured_strobe", "captured_p", "captured_s"])
+    monitor = RecordMonitor(bench, config)
+    jobs = [random_job(rng, config, style) for style in ("small", "extreme", "zero", "small")]
+    captures = 0
+    for job in jobs:
+        await load(bench, job, slots, params)
+        await bench.pulse("start")
+        await capture(bench, job)
+        await bench.until("done")
+        want = unit_expected(job)
+        assert monitor.counts == want.counts, job.layer
+        assert monitor.act == want.act, job.layer
+        for (group, lane), membrane in want.membranes.items():
+            word = await membranes.read(group * config.neuron_lanes + lane)
+            assert word == masked(membrane, 32), (job.layer, group, lane)
+        monitor.clear()
+        captures += len(job.captures)
+    bench.record(neuron_captures=captures, neuron_strips=len(jobs))
+
+
+async def load(bench: Bench, job: Job, slots: LeafInitiator, params: LeafInitiator) -> None:
+    bench.set(layer=pack_fields(LAYER_FIELDS, job.layer))
+    words = [contract.pack(SLOT_FIELDS, entry, 1)[0] for entry in job.slots]
+    await slots.write(job.layer["slot_base"], words)
+    at = bench.rng.randrange(len(words))
+    assert await slots.read(job.layer["slot_base"] + at) == words[at]
+    for (group, lane), (gain, bias, threshold) in job.params.items():
+        values = {
+            "gain": gain, "bias_low": masked(bias, 16), "bias_high": masked(bias >> 16, 8), "threshold": threshold,
+        }  # fmt: skip
+        for number, word in enumerate(contract.pack(PARAM_FIELDS, values, contract.PARAM_WORDS)):
+            offset = ((job.layer["param_base"] + group) * 2 + number) * job.config.neuron_lanes + lane
+            await params.write(offset, [word])
+            if lane == 1:
+                assert await params.read(offset) == word
+
+
+async def capture(bench: Bench, job: Job) -> None:
+    """Captured sums as the lane array delivers them: held until released, then garbage until the next."""
+    rng, config = bench.rng, job.config
+    pauses = independent(rng, rng.choice([0.0, 0.5, 0.95]))
+    for sums, total in job.captures:
+        while next(pauses):
+            bench.set(captured_p=rng.getrandbits(config.acc_width * config.lanes), captured_strobe=0)
+            await bench.tick()
+        bench.set(captured_p=pack(sums, config.acc_width), captured_s=total, captured_strobe=1)
+        await bench.tick()
+        bench.set(captured_strobe=0)
+        await bench.until("captured_release")

@@ -1,0 +1,42 @@
+"""The whole overlay through its UART's pins, bit by bit, with the host's own driver: every layer of every image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cocotb
+import numpy as np
+from cocotb.handle import HierarchyObject
+from pin_transport import TIMING, PinTransport
+
+from reverb_fpga.compiler import rvb
+from reverb_fpga.host.driver import Device
+from reverb_fpga.sim.bench.environment import Bench
+from reverb_fpga.sim.verify import Verification, Verifier
+
+
+@cocotb.test()
+async def every_layer(dut: HierarchyObject) -> None:
+    """Parameters: ``program``, ``codes`` (files); ``divisor``; ``limit``."""
+    bench = Bench(dut)
+    bench.set(rx=1)
+    await bench.start(bench.parameters["limit"])
+    transport = PinTransport(bench, bench.parameters["divisor"])
+    program = rvb.load(Path(bench.parameters["program"]))
+    codes = np.load(bench.parameters["codes"])
+
+    def verify() -> Verification:
+        device = Device(transport, TIMING)
+        device.connect(bench.config.digest)
+        result = Verifier(program, bench.config, device).run(codes)
+        golden = Verifier(program, bench.config, device).model.run(codes[:1])[0]
+        order = np.ascontiguousarray(codes[0].transpose(1, 2, 0, 3))
+        assert device.infer(order).logits.tolist() == golden.tolist()  # once without a halt
+        return result
+
+    result = await cocotb.bridge(verify)()
+    assert result.difference is None, str(result.difference)
+    bench.record(
+        images=result.images, descriptors=result.descriptors, events=result.events, logits=result.logits,
+        bytes_sent=transport.sent, bytes_received=transport.received,
+    )  # fmt: skip
