@@ -11,6 +11,7 @@ from . import contract
 from .config import Config
 
 __all__ = [
+    "CAPTURED_PASSES",
     "ActWrite",
     "Beat",
     "Captured",
@@ -158,6 +159,10 @@ class Beat(wiring.Signature):
         )
 
 
+CAPTURED_PASSES = 8
+"""Passes that may end before the neuron unit has drained the first of them; it pulses ``release`` for each."""
+
+
 class Captured(wiring.Signature):
     """Result of one pass, from the lane array to the neuron unit.
 
@@ -168,7 +173,7 @@ class Captured(wiring.Signature):
     p : Out(ArrayLayout(acc_width, lanes))
     s : Out(acc_width)
     release : In(1)
-        Pulse of the consumer: P and S have been read for the last time; the next pass may be captured.
+        Pulse of the consumer: one more pass may be captured. It queues CAPTURED_PASSES of them.
     """
 
     def __init__(self, config: Config) -> None:

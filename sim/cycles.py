@@ -1,6 +1,6 @@
 """Cycle model: how long the gateware takes, from the golden model's event counts.
 
-It follows the gateware's own timing (walker, two tables, dispatcher, one capture register, slots, emitter), pass by
+It follows the gateware's own timing (walker, two tables, dispatcher, queue of passes, slots, emitter), pass by
 pass instead of cycle by cycle.
 """
 
@@ -18,7 +18,8 @@ from reverb_fpga.hw.lanes.cluster import lane_delay
 from reverb_fpga.hw.memory import DualReadMemory
 from reverb_fpga.hw.neuron.accumulator import SlotAccumulator
 from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
-from reverb_fpga.hw.neuron.lane import WAYS, NeuronPair
+from reverb_fpga.hw.neuron.lane import NeuronPair
+from reverb_fpga.hw.signatures import CAPTURED_PASSES
 
 from .golden import DescriptorStats, GoldenModel
 from .golden.schedule import Strip
@@ -28,7 +29,7 @@ __all__ = ["CycleModel", "StripCycles"]
 _WALK_TO_READY = 4 + DualReadMemory.delay  # from a table's last source to its ready flag
 _OP_TO_ACTIVE = SlotAccumulator.delay + NeuronPair.delay + 5  # from a slot's issue to its entry in the emitter
 _ACTIVE_TO_STEAL = 5  # from an event in the emitter to the second port that it takes
-_RELEASE = WAYS + 1  # from the copy of P and S to the credit for the next pass
+_RELEASE = 2  # from the issue of a pass's last slot to the credit for another one
 _ROOM = FIFO_DEPTH - 3
 _SETTLE = 6  # from the last event in the emitter to `done`
 _DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4 + 2  # from the last slot to `done`
@@ -152,13 +153,12 @@ class _StripModel:
         self._program = _slot_program(strip, config)
         self._emitter = _Emitter(config.banks)
         self._next_slot = 3  # when the next slot could be issued
-        self._copy_free = 0  # when the copy of P and S can be replaced
         self._lead = -NeuronPair.recurrence
         self._stalls = {"table": 0, "drain": 0, "emit": 0}
 
     def run(self) -> StripCycles:
-        credit = 0
         ended = 0
+        drained: list[int] = []
         beats = ideal = 0
         begun: list[int] = []
         freed: list[int] = []
@@ -172,11 +172,11 @@ class _StripModel:
                     self._stalls["table"] += first - ended - 1
                 length, least = self._length(events, first)
                 last = first + length - 1
-                ended = max(last, credit)
+                ended = max(last, drained[-CAPTURED_PASSES] + _RELEASE) if len(drained) >= CAPTURED_PASSES else last
                 length += self._split(events, first, length, ended)
                 self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
-                credit = self._drain(number, index, ended + self._gather_delay) + _RELEASE
+                drained.append(self._drain(number, index, ended + self._gather_delay))
             freed.append(ended)
         done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
@@ -224,14 +224,14 @@ class _StripModel:
         return 0
 
     def _drain(self, number: int, index: int, captured: int) -> int:
-        """Slots of one pass, whose P and S are captured in a cycle; the cycle in which the neuron unit copies them."""
+        """Slots of one pass, whose P and S are captured in a cycle; when the last that reads them is issued."""
         position, step = (number, 0) if self._static else divmod(number, self._steps)
-        copied = max(captured, self._copy_free)
+        drained = 0
         for repeat in range(self._steps if self._static else 1):
             t = repeat if self._static else step
             cycle = max(self._next_slot, self._lead + NeuronPair.recurrence)
             if repeat == 0:
-                cycle = max(cycle, copied + 1)
+                cycle = max(cycle, captured + 1)
             for slot, (final, group) in enumerate(self._program[index]):
                 marker = index == self._passes - 1 and slot == self._slots - 1
                 if self._spiking and (final or marker):
@@ -246,8 +246,8 @@ class _StripModel:
                 cycle += 2 if final else 1
             self._next_slot = cycle
             if repeat == 0:
-                self._copy_free = issued + 1
-        return copied
+                drained = issued
+        return drained
 
 
 def _slot_program(strip: Strip, config: Config) -> list[list[tuple[bool, int]]]:

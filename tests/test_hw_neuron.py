@@ -16,6 +16,7 @@ from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
+from reverb_fpga.hw.signatures import CAPTURED_PASSES
 
 TIMEOUT = 40_000
 
@@ -253,19 +254,26 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
     ctx.set(dut.start, 1)
     await ctx.tick()
     ctx.set(dut.start, 0)
-    free, scramble, gap, left, cycles, stalls = True, True, rng.randint(0, max_gap), len(job.captures), 0, 0
+    credits, scramble, gap, left, cycles, stalls = (
+        CAPTURED_PASSES,
+        True,
+        rng.randint(0, max_gap),
+        len(job.captures),
+        0,
+        0,
+    )
     while not ctx.get(dut.done):
         ctx.set(dut.captured.strobe, 0)
-        if free and left and gap == 0:
+        if credits and left and gap == 0:
             p, s = next(captures)
             for lane, value in enumerate(p):
                 ctx.set(dut.captured.p[lane], value)
             ctx.set(dut.captured.s, s)
             ctx.set(dut.captured.strobe, 1)
-            free, left, gap = False, left - 1, rng.randint(0, max_gap)
-        elif free:
+            credits, left, gap, scramble = credits - 1, left - 1, rng.randint(0, max_gap), True
+        else:
             gap = max(0, gap - 1)
-            if scramble:
+            if scramble:  # nothing may depend on P after the strobe
                 for lane in range(config.lanes):
                     ctx.set(dut.captured.p[lane], rng.getrandbits(config.acc_width))
                 ctx.set(dut.captured.s, rng.getrandbits(config.acc_width))
@@ -281,15 +289,13 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
             assert address not in out.counts
             out.counts[address] = [ctx.get(dut.count_write.count[bank]) for bank in range(config.banks)]
         if ctx.get(dut.captured.release):
-            assert not free
-            free = True
-            scramble = True  # the lane array may capture the next pass from the next cycle on
+            credits += 1
         stalls += ctx.get(dut.stall_emit)
         await ctx.tick()
         cycles += 1
         assert cycles < TIMEOUT, "the unit hangs"
     assert left == 0
-    assert free
+    assert credits == CAPTURED_PASSES
     for group, lane in job.params:
         word = await _read(ctx, dut.membrane_bus, group * config.neuron_lanes + lane)
         out.membranes[group, lane] = word - (1 << 32) if word >> 31 else word

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
+from ..signatures import CAPTURED_PASSES
 from .fixed import DISTRIBUTED, delayed, limits, split_multiply
 
 __all__ = ["FACTOR_BITS", "Z_DEPTH", "SlotAccumulator", "accumulate_layout", "operands"]
@@ -25,10 +26,11 @@ FACTOR_BITS = (1 << _SHIFT_BITS) + 1
 def accumulate_layout(config: Config) -> data.StructLayout:
     """What one cycle of the accumulators does, for all lanes alike.
 
-    ``slot`` selects P; ``enable`` is 0 where nothing is added (repeats of a static input only read z).
+    ``queued`` and ``slot`` select P; ``enable`` is 0 where nothing is added (repeats of a static input only read z).
     """
     return data.StructLayout(
         {
+            "queued": range(CAPTURED_PASSES),
             "slot": range(config.slots) if config.slots > 1 else 1,
             "group": range(Z_DEPTH),
             "shift": _SHIFT_BITS,
@@ -40,14 +42,29 @@ def accumulate_layout(config: Config) -> data.StructLayout:
     )
 
 
-def operands(m: Module, op: data.View, load: Value, s: Value) -> tuple[Value, Value]:
-    """``factor`` and ``s`` of :class:`SlotAccumulator`, for ``op`` and ``load`` that go to the lanes in this cycle."""
+def _queue(m: Module, name: str, strobe: Value, tail: Value, queued: Value, value: Value) -> Value:
+    """Values at a strobe, kept at place ``tail`` of CAPTURED_PASSES; the one at place ``queued``.
+
+    Everything is registered first, in each user of its own, so that the wide nets from the lane array end here.
+    """
+    late_strobe, late_tail, late_value = (
+        delayed(m, signal, 1, f"{name}_{what}")
+        for what, signal in (("strobe", strobe), ("tail", tail), ("value", value))
+    )
+    m.submodules[f"{name}_queue"] = store = memory.Memory(
+        shape=len(value), depth=CAPTURED_PASSES, init=[], attrs=DISTRIBUTED
+    )
+    write, read = store.write_port(), store.read_port(domain="comb")
+    m.d.comb += [write.addr.eq(late_tail), write.data.eq(late_value), write.en.eq(late_strobe), read.addr.eq(queued)]
+    return read.data
+
+
+def operands(m: Module, op: data.View, strobe: Value, tail: Value, s: Value) -> tuple[Value, Value]:
+    """``factor`` and ``s`` of :class:`SlotAccumulator`, when ``op``, ``strobe`` and ``tail`` go to the lanes now."""
     power, factor, masked = Signal(FACTOR_BITS - 1), Signal(signed(FACTOR_BITS)), Signal(s.shape())
-    held = Signal(s.shape())
     m.d.sync += power.eq(Const(1) << op.shift)
     m.d.sync += factor.eq(Mux(delayed(m, op.negate, 1, "negate"), -power, power))
-    with m.If(delayed(m, load, 1, "load")):  # S in the same cycle as P
-        m.d.sync += held.eq(s)
+    held = _queue(m, "s", strobe, tail, delayed(m, op.queued, 1, "queued"), s)
     m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))
     return factor, delayed(m, masked, SlotAccumulator.s_at - 2, "masked_s")
 
@@ -65,8 +82,11 @@ class SlotAccumulator(wiring.Component):
         Every cycle; with ``enable`` = 0, z is only read.
     p : In(ArrayLayout(acc_width, slots))
         P of this lane in each slot.
-    load : In(1)
-        Copy P; it is read in the next cycle, and operations of ``load_to_op`` cycles later see the copy.
+    strobe : In(1)
+        P is that of a new pass, which is queued. It may come every cycle; operations of ``strobe_to_op`` cycles later
+        see the pass.
+    tail : In(range(CAPTURED_PASSES))
+        Its place in the queue.
     factor : In(signed(FACTOR_BITS))
         ``+-2^shift``, in cycle ``factor_at``.
     s : In(acc_width)
@@ -75,7 +95,7 @@ class SlotAccumulator(wiring.Component):
         The new z of the group, in cycle ``delay``.
     """
 
-    load_to_op = 1
+    strobe_to_op = 1
     factor_at = 2
     s_at = 4
     delay = 6
@@ -86,7 +106,8 @@ class SlotAccumulator(wiring.Component):
             {
                 "op": In(accumulate_layout(config)),
                 "p": In(data.ArrayLayout(config.acc_width, config.slots)),
-                "load": In(1),
+                "strobe": In(1),
+                "tail": In(range(CAPTURED_PASSES)),
                 "factor": In(signed(FACTOR_BITS)),
                 "s": In(config.acc_width),
                 "z": Out(signed(config.z_width)),
@@ -115,12 +136,8 @@ class SlotAccumulator(wiring.Component):
         m.d.sync += op.eq(self.op)
 
         picked = Signal(self.config.acc_width)
-        held = Signal(self.p.shape())
-        load = Signal()
-        m.d.sync += load.eq(self.load)
-        with m.If(load):
-            m.d.sync += held.eq(self.p)
-        choices = Array([held[slot] for slot in range(self.config.slots)])
+        held = _queue(m, "p", self.strobe, self.tail, op.queued, self.p.as_value())
+        choices = Array(held.word_select(slot, self.config.acc_width) for slot in range(self.config.slots))
         m.d.sync += picked.eq(choices[op.slot] if self.config.slots > 1 else choices[0])  # cycle 2
         shifted = split_multiply(m, Cat(picked, 0).as_signed(), self.factor, "shifted")  # cycle 4
         enable_early = delayed(m, op.enable, 3, "enable")

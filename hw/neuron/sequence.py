@@ -8,9 +8,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from ..config import Config
-from ..signatures import LocalBus, layer_layout, slot_layout
+from ..signatures import CAPTURED_PASSES, LocalBus, layer_layout, slot_layout
 from .accumulator import accumulate_layout
-from .fixed import delayed
 from .lane import WAYS, NeuronPair
 
 __all__ = ["SlotSequencer", "operation_layout"]
@@ -116,11 +115,10 @@ class SlotSequencer(wiring.Component):
     layer, start : In
     strobe : In(1)
         P and S of a pass have been captured.
-    load : Out(1)
-        Pulse: the accumulators are to copy P and S.
+    tail : Out(range(CAPTURED_PASSES))
+        Place in the queue of the next pass to be captured.
     release : Out(1)
-        Pulse, in the cycle in which P and S are read for the last time: they are copied as soon as the copy of the
-        pass before is used up, so that the lane array hardly ever waits.
+        Pulse: a queued pass has been read for the last time, or will have been before another one can be captured.
     room : In(1)
         The emitter takes three more entries.
     op, op_valid : Out
@@ -140,7 +138,7 @@ class SlotSequencer(wiring.Component):
                 "layer": In(layer_layout()),
                 "start": In(1),
                 "strobe": In(1),
-                "load": Out(1),
+                "tail": Out(range(CAPTURED_PASSES)),
                 "release": Out(1),
                 "room": In(1),
                 "op": Out(operation_layout(config)),
@@ -201,7 +199,11 @@ class SlotSequencer(wiring.Component):
 
     def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> None:
         config = self.config
-        pending, held, second, emits = Signal(), Signal(), Signal(), Signal()
+        second, emits = Signal(), Signal()
+        waiting, queued = (
+            Signal(range(CAPTURED_PASSES + 1)),
+            Signal(range(CAPTURED_PASSES)),
+        )  # passes captured; the oldest of them
         gap = Signal(range(NeuronPair.recurrence))
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
@@ -209,7 +211,7 @@ class SlotSequencer(wiring.Component):
             final.eq(entry.valid & entry.final),
             fresh.eq(entry.valid & tag.fresh),
             emits.eq(self.layer.spiking & (final | tag.end)),
-            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | held) & (~tag.lead | (gap == 0))),
+            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | (waiting != 0)) & (~tag.lead | (gap == 0))),
             go.eq(ready & (self.room | ~emits)),
             self.stall_emit.eq(ready & emits & ~self.room),
             advance.eq(~valid | second | (go & ~final)),
@@ -220,22 +222,22 @@ class SlotSequencer(wiring.Component):
         with m.Elif((gap != 0) & ~self.stall_emit):  # a stall between two slots must not eat up the distance
             m.d.sync += gap.eq(gap - 1)
 
-        # a copy is read one cycle after load, in the odd lanes two
-        m.d.comb += self.load.eq((pending | self.strobe) & ~held)
-        m.d.sync += self.release.eq(delayed(m, self.load, WAYS - 1, "load"))
-        with m.If(self.start | self.load):
-            m.d.sync += pending.eq(0)
-        with m.Elif(self.strobe):
-            m.d.sync += pending.eq(1)
-        with m.If(self.load):
-            m.d.sync += held.eq(1)
-        with m.Elif(self.start | (go & tag.tail & tag.fresh)):
-            m.d.sync += held.eq(0)
+        used_up = go & tag.tail & tag.fresh
+        m.d.sync += self.release.eq(used_up)
+        with m.If(self.start):
+            m.d.sync += [waiting.eq(0), queued.eq(0), self.tail.eq(0)]
+        with m.Else():
+            m.d.sync += [
+                waiting.eq(waiting + self.strobe - used_up),
+                queued.eq(queued + used_up),
+                self.tail.eq(self.tail + self.strobe),
+            ]
 
         op = self.op
         param = (self.layer.param_base + entry.group)[: bits_for(config.param_groups - 1)]
         m.d.sync += [
             self.op_valid.eq(go),
+            op.accumulate.queued.eq(queued),
             op.accumulate.slot.eq(tag.slot),
             op.accumulate.group.eq(entry.group),
             op.accumulate.shift.eq(entry.shift),

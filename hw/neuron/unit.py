@@ -95,11 +95,11 @@ class NeuronUnit(wiring.Component):
             emitter.start.eq(self.start),
             emitter.issued.eq(sequencer.op.emit),
         ]
-        self._lanes(m, sequencer.op, sequencer.load, emitter)
+        self._lanes(m, sequencer.op, sequencer.tail, emitter)
         self._done(m, sequencer.busy, emitter.busy)
         return m
 
-    def _lanes(self, m: Module, op: data.View, load: Value, emitter: Emitter) -> None:
+    def _lanes(self, m: Module, op: data.View, tail: Value, emitter: Emitter) -> None:
         config = self.config
         z_at, read_at, write_at = SlotAccumulator.delay, NeuronPair.read_at, NeuronPair.write_at
         group = op.group[: bits_for(config.layer_groups - 1)]
@@ -111,7 +111,7 @@ class NeuronUnit(wiring.Component):
         lane_bits = exact_log2(config.neuron_lanes)
         r_addr = Mux(host.r_en, Cat(host.addr[0], host.addr[lane_bits:]), read[2:])
 
-        zs = self._accumulators(m, op.accumulate, load)
+        zs = self._accumulators(m, op.accumulate, tail)
         words = self._params(m, op.param)
         codes, membranes = [], []
         for index in range(config.neuron_lanes // WAYS):
@@ -136,11 +136,10 @@ class NeuronUnit(wiring.Component):
         m.d.comb += host.r_data.eq(_select(membranes, host_pair))
         self._enter(m, op, codes, emitter)
 
-    def _accumulators(self, m: Module, op: data.View, load: Value) -> list[Value]:
+    def _accumulators(self, m: Module, op: data.View, tail: Value) -> list[Value]:
         """z of every lane, of the odd ones one cycle later."""
         config = self.config
-        factor, s = operands(m, op, load, self.captured.s)
-        loads = [load, delayed(m, load, 1, "load")]
+        factor, s = operands(m, op, self.captured.strobe, tail, self.captured.s)
         ops = [op, delayed(m, op, 1, "op")]
         factors = [factor, delayed(m, factor, 1, "factor")]
         subtracted = [s, delayed(m, s, 1, "s")]
@@ -149,7 +148,8 @@ class NeuronUnit(wiring.Component):
             m.submodules[f"accumulator_{index}"] = accumulator = SlotAccumulator(config)
             m.d.comb += [
                 accumulator.op.as_value().eq(ops[index % WAYS]),
-                accumulator.load.eq(loads[index % WAYS]),
+                accumulator.strobe.eq(self.captured.strobe),
+                accumulator.tail.eq(tail),
                 accumulator.factor.eq(factors[index % WAYS]),
                 accumulator.s.eq(subtracted[index % WAYS]),
             ]
