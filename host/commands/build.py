@@ -11,7 +11,6 @@ import click
 from rich.progress import Progress
 
 from reverb_fpga.hw.boards.logs import BuildPhase
-from reverb_fpga.hw.boards.report import BuildReport
 from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, board, uart_divisor
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing
@@ -57,9 +56,14 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     if not target.builds_here:
         _export(target, core, clock, output)
         return
+    from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
+
+    chosen = BuildOptions(clock_mhz=clock, divisor=divisor, baud=baud, seed=options["seed"], tries=options["tries"])
+    cache = None if options["no_cache"] else _cache_directory()
     with progress.status_line(enabled=not no_progress) as line:
         show = _Show(line, quiet=no_progress)
-        print_report(_build(target, config, core, output, show, clock=clock, divisor=divisor, baud=baud, **options))
+        report = build_bitstream(Design(target, config, core), chosen, output, show, cache)
+    print_report(report)
     click.echo(f"bitstream: {output / 'top.bit'}")
 
 
@@ -95,16 +99,6 @@ def _core(target: Board, config: Config, divisor: int) -> Any:
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[hw]'") from None
     return Top(config, divisor, "ecp5" if target.flow is Flow.TRELLIS else "generic")
-
-
-def _build(
-    target: Board, config: Config, core: Any, output: Path, show: _Show, *, clock: float, divisor: int, baud: int,
-    seed: int, tries: int, no_cache: bool,
-) -> BuildReport:  # fmt: skip
-    from reverb_fpga.hw.boards.flow import BuildOptions, build_bitstream
-
-    options = BuildOptions(clock_mhz=clock, divisor=divisor, baud=baud, seed=seed, tries=tries)
-    return build_bitstream(target, config, core, options, output, show, None if no_cache else _cache_directory())
 
 
 def _export(target: Board, core: Any, clock: float, output: Path) -> None:

@@ -25,7 +25,7 @@ from .report import REPORT_NAME, BuildReport, read_report, write_report
 from .table import Board
 from .wrapper import BoardTop, platform_for
 
-__all__ = ["BuildOptions", "build_bitstream"]
+__all__ = ["BuildOptions", "Design", "build_bitstream"]
 
 Progress = Callable[[BuildPhase], None]
 
@@ -62,6 +62,22 @@ class BuildOptions:
     synth: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Design:
+    """What to build.
+
+    Parameters
+    ----------
+    board : Board
+    config : Config
+    core : component, see :class:`~reverb_fpga.hw.boards.wrapper.BoardTop`
+    """
+
+    board: Board
+    config: Config
+    core: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class _Plan:
     board: Board
@@ -84,16 +100,14 @@ class _Plan:
 
 
 def build_bitstream(
-    board: Board, config: Config, core: Any, options: BuildOptions, output: Path, progress: Progress,
-    cache: Path | None = None,
-) -> BuildReport:  # fmt: skip
+    design: Design, options: BuildOptions, output: Path, progress: Progress, cache: Path | None = None
+) -> BuildReport:
     """Make ``output/top.bit``, ``top.config`` and ``report.json``.
 
     All or nothing: when it fails, ``output`` holds the tools' logs and no product.
 
     Parameters
     ----------
-    core : component, see :class:`~reverb_fpga.hw.boards.wrapper.BoardTop`
     progress : called with every step the tools report
     cache : directory of earlier builds by digest, or None for no cache
 
@@ -106,7 +120,7 @@ def build_bitstream(
     """
     versions = tools.require_tools()
     progress(BuildPhase("elaborating the gateware"))
-    plan = _plan(board, config, core, options, versions)
+    plan = _plan(design, options, versions)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -126,16 +140,16 @@ def build_bitstream(
     return report
 
 
-def _plan(board: Board, config: Config, core: Any, options: BuildOptions, versions: dict[str, str]) -> _Plan:
-    platform = platform_for(board)
+def _plan(design: Design, options: BuildOptions, versions: dict[str, str]) -> _Plan:
+    platform = platform_for(design.board)
     plan = platform.build(
-        BoardTop(board, core, options.clock_mhz),
+        BoardTop(design.board, design.core, options.clock_mhz),
         do_build=False,
         script_after_read=_KEEP + SYNTHESIS_SCRIPT,
         synth_opts=list(options.synth),
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
-    return _Plan(board, config, options, platform, dict(plan.files), versions)
+    return _Plan(design.board, design.config, options, platform, dict(plan.files), versions)
 
 
 @contextmanager
