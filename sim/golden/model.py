@@ -19,7 +19,7 @@ from .trace import DescriptorStats, MemoryImage, count_events, memory_image
 
 __all__ = ["GoldenModel"]
 
-_WORKING_BYTES = 48 << 20
+_WORKING_BYTES = 4 << 20  # of one strip and some images: what a processor's cache holds
 _MAX_BATCH = 256
 
 Codes = NDArray[np.uint8]
@@ -58,10 +58,8 @@ class GoldenModel:
 
     @property
     def batch(self) -> int:
-        """Images that are computed side by side, so that working memory stays bounded."""
-        largest = max(gather.bytes_per_image for gather in self._gathers)
-        largest += self.config.act_words * self.config.banks
-        return max(1, min(_MAX_BATCH, _WORKING_BYTES // largest))
+        """Images that are computed side by side, so that memory stays bounded."""
+        return _MAX_BATCH
 
     def run(self, codes: Codes) -> Logits:
         """Logits (N, n_outputs) of input codes (N, T_in, H, W, C), or (N, H, W, C) where T_in is 1.
@@ -154,12 +152,20 @@ class GoldenModel:
             if until is not None and strip.index > until:
                 break
             before = memory.copy() if observe else memory
-            outputs, membrane = neuron.update(strip, config, gather.currents(memory))
-            if strip.fields["spiking"]:
-                self._store(strip, memory, outputs)
+            membrane = np.concatenate(list(self._run_strip(strip, gather, memory)))
             if observe:
                 observe(strip, before, memory)
         return memory, membrane[:, : self.schedule.n_outputs]
+
+    def _run_strip(self, strip: Strip, gather: Gather, memory: Codes) -> Iterator[Logits]:
+        """Compute a strip some images at a time; their membranes."""
+        step = max(1, _WORKING_BYTES // gather.bytes_per_image)
+        for start in range(0, len(memory), step):
+            part = memory[start : start + step]
+            outputs, membrane = neuron.update(strip, self.config, gather.currents(part))
+            if strip.fields["spiking"]:
+                self._store(strip, part, outputs)
+            yield membrane
 
     def _target(self, strip: Strip, memory: Codes) -> Codes:
         """The target's ring as records: (N, ring, slots * banks). A copy where the slice is not contiguous."""
