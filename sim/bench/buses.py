@@ -132,9 +132,12 @@ class HostBusMemory:
         names = ("valid", "ready", "write", "addr", "w_data", "r_valid", "r_data")
         valid, ready, write, addr, w_data, r_valid, r_data = (bench.port(f"{self._prefix}_{name}") for name in names)
         r_valid.value = 0
+        requested = RisingEdge(valid)
         while True:
             open_ = not self.dead and not next(self._pauses)
             ready.value = int(open_)
+            if not int(valid.value):
+                await requested  # ready, or not, before there is a request; and no work for Python in every cycle
             await bench.tick()
             if not (open_ and int(valid.value)):
                 continue
@@ -143,8 +146,9 @@ class HostBusMemory:
             if int(write.value):
                 self.words[address] = int(w_data.value)
                 self.writes.append((address, self.words[address]))
+                await bench.tick()
                 continue
-            await bench.tick(bench.rng.randrange(6))
+            await bench.tick(1 + bench.rng.randrange(5))
             r_valid.value, r_data.value = 1, self.words.get(address, 0)
             await bench.tick()
             r_valid.value, r_data.value = 0, bench.rng.getrandbits(32)

@@ -8,6 +8,7 @@ from test_hw_gather import SPARE, Pass, random_layer, random_memory
 
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS
 from reverb_fpga.hw.gather import GatherMemory, gather_events
+from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields, unpack
 
@@ -45,7 +46,7 @@ class Surroundings:
             inside = not self.bench.get("beat_last")
             self._events(current)
             if not inside:
-                assert not self._due, "a last beat came before the pass before was released"
+                assert len(self._due) < CAPTURED_PASSES, "a last beat came without a release"
                 self.passes.append(current)
                 current = [[] for _ in range(self.config.banks)]
                 self._due.append(self._cycle + 1 + self.bench.rng.randint(0, self.drain))

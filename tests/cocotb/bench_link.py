@@ -120,7 +120,7 @@ async def takes_input_once(dut: HierarchyObject) -> None:
     cocotb.start_soon(encoder())
     assert await host.ask(LinkOp.INPUT, b"\0\0\0\0x") == (LinkStatus.NOT_READY, b"")
     bench.set(state=State.INPUT)
-    image = rng.randbytes(300)
+    image = rng.randbytes(150)
     while len(taken) < len(image):
         part = image[len(taken) : len(taken) + rng.randint(1, 60)]
         body = struct.pack("<I", len(taken)) + part

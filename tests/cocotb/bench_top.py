@@ -28,10 +28,11 @@ async def every_layer(dut: HierarchyObject) -> None:
     def verify() -> Verification:
         device = Device(transport, TIMING)
         device.connect(bench.config.digest)
-        result = Verifier(program, bench.config, device).run(codes)
-        golden = Verifier(program, bench.config, device).model.run(codes[:1])[0]
-        order = np.ascontiguousarray(codes[0].transpose(1, 2, 0, 3))
-        assert device.infer(order).logits.tolist() == golden.tolist()  # once without a halt
+        verifier = Verifier(program, bench.config, device)
+        result = verifier.run(codes)
+        model = verifier.model
+        inference = device.infer(model.input_bytes(codes[:1])[0])  # once without a halt
+        assert inference.logits.tolist() == model.run(codes[:1])[0].tolist()
         return result
 
     result = await cocotb.bridge(verify)()
