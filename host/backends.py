@@ -16,13 +16,12 @@ from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.sim.golden import GoldenModel
 
 from .driver import Device
-from .session import Timing
+from .session import SIMULATED, Timing
 from .transport import DEFAULT_BAUD, SerialTransport, Transport
 
 __all__ = ["BACKENDS", "Backend", "BackendOptions", "Outcome", "config_of", "open_backend"]
 
 BACKENDS = ("golden", "rtl", "serial")
-_SIMULATED = Timing(response=20.0, per_byte=5e-3, tries=3, run=7200.0)  # a simulated clock is a thousand times slower
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,4 +175,4 @@ def _virtual_port(config: Config, options: BackendOptions) -> Iterator[tuple[Tra
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
     options.report("building the simulated gateware (minutes the first time)")
     with VirtualBoard(config, progress=options.report) as board:
-        yield SerialTransport(board.port), _SIMULATED
+        yield SerialTransport(board.port), SIMULATED

@@ -42,7 +42,7 @@ class Timing:
     run: float = 30.0
 
 
-SIMULATED = Timing(response=5.0, per_byte=0.02, run=900.0)
+SIMULATED = Timing(response=20.0, per_byte=0.02, tries=4, run=7200.0)
 """For gateware in simulation on a busy machine: slower than a board by a factor of a thousand."""
 
 

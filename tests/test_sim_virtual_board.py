@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -147,6 +149,26 @@ def test_a_cable_pulled_in_the_middle_of_an_image_is_one_error() -> None:
         assert "lost the connection" in str(error.value)
         assert "\n" not in str(error.value)
         assert time.monotonic() - begin < 10
+
+
+def test_the_simulation_ends_with_its_parent(board: VirtualBoard) -> None:
+    """Even if that is killed without a chance to clean up."""
+    script = (
+        "import time\nfrom reverb_fpga.hw.config import preset\n"
+        "from reverb_fpga.sim.virtual_board import VirtualBoard\n"
+        "with VirtualBoard(preset('tiny')) as board:\n    print(board.pid, flush=True)\n    time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc") / parent.stdout.readline().decode().strip()
+        assert child.name.isdigit()
+        assert child.exists()
+        parent.kill()
+    for _ in range(100):
+        if not child.exists() or "State:\tZ" in (child / "status").read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the simulation outlived its parent")
 
 
 @pytest.mark.slow
