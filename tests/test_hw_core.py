@@ -605,6 +605,20 @@ def test_only_csr_and_counters_are_open_while_running() -> None:
     simulate(bench)
 
 
+def test_a_read_right_after_start_does_not_disturb_the_fetch() -> None:
+    async def bench(host: Host) -> None:
+        await host.load(make_sections())
+        for word in (0, 9, 40):
+            await host.write(Region.CSR, Csr.CONTROL, contract.pack(CONTROL_FIELDS, {"start": 1}, 1))
+            for _ in range(3):
+                assert await host.read(Region.DESC, word) == 0
+            await host.until(State.INPUT)
+            await host.feed()
+            await host.until(State.DONE)
+
+    simulate(bench)
+
+
 def test_host_reads_during_the_hash_do_not_disturb_it() -> None:
     async def bench(host: Host) -> None:
         await host.load(make_sections())

@@ -27,7 +27,7 @@ def _is_one_of(region: Value, regions: tuple[Region, ...]) -> Value:
 
 
 class BusDecoder(wiring.Component):
-    """Two initiators, one request at a time, one leaf per region; a read takes five cycles.
+    """Two initiators, one request at a time, one leaf per region; a read takes six cycles.
 
     A read of a region that does not exist, or that is closed, returns 0; such a write is dropped.
 
@@ -63,7 +63,7 @@ class BusDecoder(wiring.Component):
         region = Signal(4)
         w_data = Signal(32)
         for_check, prefer_check = Signal(), Signal()
-        read, write = Signal(), Signal()
+        read, write, answers = Signal(), Signal(), Signal()
         allowed = Signal()
 
         take_host, take_check, idle = Signal(), Signal(), Signal()
@@ -91,18 +91,22 @@ class BusDecoder(wiring.Component):
                     m.d.sync += [prefer_check.eq(take_host), read.eq(~is_write), write.eq(is_write)]
                     m.next = "ISSUE"
             with m.State("ISSUE"):
-                m.next = "WAIT"
-                with m.If(write):
+                m.d.sync += answers.eq(read)
+                m.next = "ACCESS"
+                # A write to CSR may change `locked`, on which the next request depends: it takes as long as a read.
+                with m.If(write & (region != Region.CSR)):
                     m.next = "IDLE"
+            with m.State("ACCESS"):
+                m.next = "WAIT"
             with m.State("WAIT"):
                 m.next = "CAPTURE"
             with m.State("CAPTURE"):
                 m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.comb += [self.host.r_valid.eq(~for_check), self.check.r_valid.eq(for_check)]
+                m.d.comb += [self.host.r_valid.eq(answers & ~for_check), self.check.r_valid.eq(answers & for_check)]
                 m.next = "IDLE"
 
-        m.d.comb += self.touched.eq(write & allowed & _is_one_of(region, _PROGRAM))
+        m.d.sync += self.touched.eq(write & allowed & _is_one_of(region, _PROGRAM))
         answer = Signal(32)
         m.d.sync += answer.eq(self._leaves(m, address, region, w_data, read & allowed, write & allowed))
         m.d.comb += [self.host.r_data.eq(answer), self.check.r_data.eq(answer)]
@@ -115,13 +119,11 @@ class BusDecoder(wiring.Component):
             leaf = getattr(self, leaf_name(one))
             here = Signal(name=f"here_{leaf_name(one)}")
             was_read = Signal(2, name=f"was_read_{leaf_name(one)}")
-            m.d.comb += [
-                here.eq(region == one),
-                leaf.addr.eq(address),
-                leaf.w_data.eq(w_data),
+            m.d.comb += [here.eq(region == one), leaf.addr.eq(address), leaf.w_data.eq(w_data)]
+            m.d.sync += [
                 leaf.w_en.eq(write & here if one not in _READ_ONLY else 0),
                 leaf.r_en.eq(read & here),
+                was_read.eq(Cat(leaf.r_en, was_read)),
             ]
-            m.d.sync += was_read.eq(Cat(leaf.r_en, was_read))
             result = result | Mux(was_read[1], leaf.r_data, 0)
         return result

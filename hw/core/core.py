@@ -31,7 +31,7 @@ class Core(wiring.Component):
     Members
     -------
     bus : In(HostBus())
-        A request is taken within 40 cycles, a read answered five cycles later, in every state.
+        A request is taken within 40 cycles, a read answered six cycles later, in every state.
     input : In(byte stream)
         Input codes; taken in state INPUT only.
     state : Out(4)
