@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,7 +71,7 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        load, load_half = Signal(), Signal()
+        update, load, load_half, begin = Signal(), Signal(), Signal(), Signal()
         finishing, stolen = Signal(self.config.banks), Signal(self.config.banks)
         fill_half = Signal()
         with m.If(self.valid & self.source.last):
@@ -91,17 +91,25 @@ class Dispatcher(wiring.Component):
                 queue.odd.eq(table.odd),
                 queue.load.eq(load),
                 queue.load_half.eq(load_half),
+                queue.begin.eq(begin),
                 queue.issue.eq(self.beat),
+                queue.update.eq(update),
                 queue.steal.eq(self.steal[bank]),
                 finishing[bank].eq(queue.finishing),
                 stolen[bank].eq(queue.stolen),
                 self.event[bank].eq(queue.event),
             ]
-        self._control(m, load, load_half, fill_half, finishing.all())
+        active, half, last_pass = self._control(m, begin, fill_half, finishing.all())
+        m.d.comb += [
+            update.eq(~active | self.beat),
+            load.eq(~active | finishing.all()),
+            load_half.eq(half ^ (active & last_pass)),
+        ]
         m.d.comb += self.stall_steal.eq(self.beat & stolen.any())
         return m
 
-    def _control(self, m: Module, load: Signal, load_half: Signal, fill_half: Signal, finishing: Signal) -> None:
+    def _control(self, m: Module, begin: Signal, fill_half: Signal, finishing: Value) -> tuple[Signal, Signal, Signal]:
+        """Passes, tables and credits. Returns: a replay is under way; its half; it is the last of its table."""
         ready, strip_last = Signal(2), Signal(2)  # per half of the table
         active, half = Signal(), Signal()
         busy = Signal()
@@ -116,8 +124,7 @@ class Dispatcher(wiring.Component):
             ends.eq(active & finishing & credit),
             ends_table.eq(ends & last_pass),
             self.table_free.eq(ends_table),
-            load_half.eq(half ^ (active & last_pass)),
-            load.eq(Mux(active, ends & (~last_pass | ready.bit_select(~half, 1)), ready.bit_select(half, 1))),
+            begin.eq(Mux(active, ends & (~last_pass | ready.bit_select(~half, 1)), ready.bit_select(half, 1))),
             self.done.eq(~busy & ~self.start),
             self.stall_drain.eq(active & finishing & ~credit),
             self.stall_table.eq(busy & ~active),
@@ -134,7 +141,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += busy.eq(1)
 
         new_table = ~active | last_pass
-        with m.If(load):
+        with m.If(begin):
             m.d.sync += [active.eq(1), self.first.eq(1)]
             with m.If(new_table):
                 m.d.sync += [
@@ -152,6 +159,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += active.eq(0)
         with m.Elif(self.beat):
             m.d.sync += self.first.eq(0)
+        return active, half, last_pass
 
     def _mark_tables(self, m: Module, ready: Signal, strip_last: Signal, fill_half: Signal) -> None:
         """A half is ready two cycles after its last source, when the tables of all banks have stored it."""

@@ -27,10 +27,15 @@ class BankQueue(wiring.Component):
     even_addr, odd_addr : Out
     even, odd : In
         See :class:`BankTable`.
-    load, load_half : In(1)
-        Begin a replay of this half of the table; ``load_half`` is valid whenever the current replay could end.
     issue : In(1)
-        Issue what there is. May come together with ``load``: the last issue of the replay before.
+        Issue what there is.
+    update : In(1)
+        ``issue``, or there is no replay.
+    load, load_half : In(1)
+        With ``update``: load the first entries of this half of the table, after what is issued in this cycle.
+        ``load_half`` is valid whenever the current replay could end.
+    begin : In(1)
+        The load is good, a replay begins. Until then, loading continues.
     steal : In(1)
         Port 1 is not available in this cycle.
     empty : Out(1)
@@ -55,7 +60,9 @@ class BankQueue(wiring.Component):
                 "odd": In(entry_layout(config)),
                 "load": In(1),
                 "load_half": In(1),
+                "begin": In(1),
                 "issue": In(1),
+                "update": In(1),
                 "steal": In(1),
                 "empty": Out(1),
                 "finishing": Out(1),
@@ -68,34 +75,39 @@ class BankQueue(wiring.Component):
         m = Module()
         self.third = Signal(entry_layout(self.config))
         self.fourth = Signal(entry_layout(self.config))
-        take_two, take_one = self._events_left(m)
-        drop_two, drop_one = self._heads(m, take_two, take_one)
+        take_two = self._events_left(m)
+        drop_two, drop_one = self._heads(m, take_two)
         self._read_ahead(m, drop_two, drop_one)
         return m
 
-    def _events_left(self, m: Module) -> tuple[Signal, Signal]:
-        """Counts down the events of the replay; says how many go in this cycle."""
+    # Everything below is chosen as if there were an issue; only the clock enable `update` knows whether there is one.
+    # That takes the decision of all banks, the end of the longest path, out of the multiplexers.
+
+    def _events_left(self, m: Module) -> Signal:
+        """Counts down the events of the replay. Says whether two go, else one goes or, when empty, none."""
         left = Signal(left_width(self.config))
         is_left = Signal(3, init=1)  # left == 0, 1, 2, registered: everything else waits for this
-        take_two, take_one = Signal(), Signal()
+        take_two = Signal()
         m.d.comb += [
-            take_two.eq(self.issue & ~is_left[0] & ~is_left[1] & ~self.steal),
-            take_one.eq(self.issue & ~is_left[0] & (is_left[1] | self.steal)),
+            take_two.eq(~is_left[0] & ~is_left[1] & ~self.steal),
             self.empty.eq(is_left[0]),
             self.finishing.eq(is_left[0] | is_left[1] | (is_left[2] & ~self.steal)),
             self.stolen.eq(~is_left[0] & ~is_left[1] & self.steal),
+            self.event[0].valid.eq(self.issue & ~is_left[0]),
+            self.event[1].valid.eq(self.issue & take_two),
         ]
         events = Signal.like(left)
         m.d.comb += events.eq(Mux(self.load_half, self.size[1].events, self.size[0].events))
-        with m.If(self.load):
-            m.d.sync += [left.eq(events), is_left.eq(Cat(events == k for k in range(3)))]
-        with m.Elif(take_two):
-            m.d.sync += [left.eq(left - 2), is_left.eq(Cat(left == k + 2 for k in range(3)))]
-        with m.Elif(take_one):
-            m.d.sync += [left.eq(left - 1), is_left.eq(Cat(left == k + 1 for k in range(3)))]
-        return take_two, take_one
+        with m.If(self.update):
+            with m.If(self.load):
+                m.d.sync += [left.eq(events), is_left.eq(Cat(events == k for k in range(3)))]
+            with m.Elif(take_two):
+                m.d.sync += [left.eq(left - 2), is_left.eq(Cat(left == k + 2 for k in range(3)))]
+            with m.Elif(~is_left[0]):
+                m.d.sync += [left.eq(left - 1), is_left.eq(Cat(left == k + 1 for k in range(3)))]
+        return take_two
 
-    def _heads(self, m: Module, take_two: Signal, take_one: Signal) -> tuple[Signal, Signal]:
+    def _heads(self, m: Module, take_two: Signal) -> tuple[Signal, Signal]:
         """The two entries at the head, and the event ports. Says how many entries are used up in this cycle."""
         first, second = Signal(entry_layout(self.config)), Signal(entry_layout(self.config))
         first_has_one, second_has_one = Signal(), Signal()
@@ -104,29 +116,24 @@ class BankQueue(wiring.Component):
             first_has_one.eq(first.rest == 0),
             second_has_one.eq(second.rest == 0),
             drop_two.eq(take_two & first_has_one & second_has_one),
-            drop_one.eq(
-                (take_one & first_has_one)
-                | (take_two & (first.rest == 1))
-                | (take_two & first_has_one & ~second_has_one)
-            ),
-            self.event[0].valid.eq(take_one | take_two),
+            drop_one.eq(~drop_two & (first_has_one | (take_two & (first.rest == 1)))),
             self.event[0].addr.eq(first.addr),
             self.event[0].tap.eq(first.tap),
-            self.event[1].valid.eq(take_two),
             self.event[1].addr.eq(Mux(first_has_one, second.addr, first.addr + 1)),
             self.event[1].tap.eq(Mux(first_has_one, second.tap, first.tap)),
         ]
-        with m.If(self.load | drop_two):
-            m.d.sync += [first.eq(self.third), second.eq(self.fourth)]
-        with m.Elif(drop_one):
-            m.d.sync += [first.eq(second), second.eq(self.third)]
-            with m.If(take_two & first_has_one):
-                m.d.sync += [first.addr.eq(second.addr + 1), first.rest.eq(second.rest - 1)]
-        with m.Elif(take_one | take_two):
-            m.d.sync += [
-                first.addr.eq(first.addr + Mux(take_two, 2, 1)),
-                first.rest.eq(first.rest - Mux(take_two, 2, 1)),
-            ]
+        with m.If(self.update):
+            with m.If(self.load | drop_two):
+                m.d.sync += [first.eq(self.third), second.eq(self.fourth)]
+            with m.Elif(drop_one):
+                m.d.sync += [first.eq(second), second.eq(self.third)]
+                with m.If(take_two & first_has_one):
+                    m.d.sync += [first.addr.eq(second.addr + 1), first.rest.eq(second.rest - 1)]
+            with m.Else():
+                m.d.sync += [
+                    first.addr.eq(first.addr + Mux(take_two, 2, 1)),
+                    first.rest.eq(first.rest - Mux(take_two, 2, 1)),
+                ]
         return drop_two, drop_one
 
     def _read_ahead(self, m: Module, drop_two: Signal, drop_one: Signal) -> None:
@@ -151,21 +158,22 @@ class BankQueue(wiring.Component):
             self.third.eq(Mux(swap, self.odd, self.even)),
             self.fourth.eq(Mux(swap, self.even, self.odd)),
         ]
-        with m.If(self.load):
-            m.d.sync += [
-                beyond.eq(entries - 2),
-                exhausted.eq(entries <= 2),
-                half.eq(self.load_half),
-                odd_next.eq(0),
-                even.eq(1),
-                odd.eq(1),
-            ]
-        with m.Elif(drop_two):
-            m.d.sync += [beyond.eq(beyond - 2), exhausted.eq(exhausted | (beyond <= 2))]
-            m.d.sync += [even.eq(even + 1), odd.eq(odd + 1)]
-        with m.Elif(drop_one):
-            m.d.sync += [beyond.eq(beyond - 1), exhausted.eq(exhausted | (beyond == 1)), odd_next.eq(~odd_next)]
-            with m.If(odd_next):
-                m.d.sync += odd.eq(odd + 1)
-            with m.Else():
-                m.d.sync += even.eq(even + 1)
+        with m.If(self.update):
+            with m.If(self.load):
+                m.d.sync += [
+                    beyond.eq(entries - 2),
+                    exhausted.eq(~self.begin | (entries <= 2)),
+                    half.eq(self.load_half),
+                    odd_next.eq(0),
+                    even.eq(1),
+                    odd.eq(1),
+                ]
+            with m.Elif(drop_two):
+                m.d.sync += [beyond.eq(beyond - 2), exhausted.eq(exhausted | (beyond <= 2))]
+                m.d.sync += [even.eq(even + 1), odd.eq(odd + 1)]
+            with m.Elif(drop_one):
+                m.d.sync += [beyond.eq(beyond - 1), exhausted.eq(exhausted | (beyond == 1)), odd_next.eq(~odd_next)]
+                with m.If(odd_next):
+                    m.d.sync += odd.eq(odd + 1)
+                with m.Else():
+                    m.d.sync += even.eq(even + 1)
