@@ -9,10 +9,11 @@ from test_hw_gather import SPARE, Pass, random_layer, random_memory
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS
 from reverb_fpga.hw.gather import GatherMemory, gather_events
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
+from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields, unpack
 
-STRIPS = ((0.0, 0.0, 0), (0.05, 0.4, 0), (0.3, 0.3, 12), (0.6, 0.0, 30), (1.0, 1.0, 3))
+STRIPS = ((0.0, 0.0, 0), (0.05, 0.4, 0), (0.3, 0.3, 12), (0.6, 0.0, 30), (1.0, 1.0, 3), (0.8, 0.2, 60), (1.0, 0.1, 25))
 """(density, chance of a write per bank and cycle, longest time to a release)"""
 
 
@@ -112,7 +113,7 @@ async def strips(dut: HierarchyObject) -> None:
         await bench.pulse("start")
         await bench.tick()
         await bench.until("done")
-        await bench.tick(drain + 12)
+        await bench.tick(CAPTURED_PASSES * (drain + 2) + 12)
         assert around.passes == expected
         events += sum(len(bank) for one in expected for bank in one)
     assert all(around.stalls.values()), around.stalls
