@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -73,11 +73,14 @@ class BankQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self.third = Signal(entry_layout(self.config))
-        self.fourth = Signal(entry_layout(self.config))
+        third, fourth = Signal(entry_layout(self.config)), Signal(entry_layout(self.config))
         take_two = self._events_left(m)
-        drop_two, drop_one = self._heads(m, take_two)
-        self._read_ahead(m, drop_two, drop_one)
+        drop_two, drop_one = self._heads(m, take_two, third, fourth)
+        swap = self._read_ahead(m, drop_two, drop_one)
+        m.d.comb += [
+            third.eq(Mux(swap, self.odd, self.even)),
+            fourth.eq(Mux(swap, self.even, self.odd)),
+        ]
         return m
 
     # Everything below is chosen as if there were an issue; only the clock enable `update` knows whether there is one.
@@ -107,7 +110,7 @@ class BankQueue(wiring.Component):
                 m.d.sync += [left.eq(left - 1), is_left.eq(Cat(left == k + 1 for k in range(3)))]
         return take_two
 
-    def _heads(self, m: Module, take_two: Signal) -> tuple[Signal, Signal]:
+    def _heads(self, m: Module, take_two: Signal, third: data.View, fourth: data.View) -> tuple[Signal, Signal]:
         """The two entries at the head, and the event ports. Says how many entries are used up in this cycle."""
         first, second = Signal(entry_layout(self.config)), Signal(entry_layout(self.config))
         first_has_one, second_has_one = Signal(), Signal()
@@ -124,9 +127,9 @@ class BankQueue(wiring.Component):
         ]
         with m.If(self.update):
             with m.If(self.load | drop_two):
-                m.d.sync += [first.eq(self.third), second.eq(self.fourth)]
+                m.d.sync += [first.eq(third), second.eq(fourth)]
             with m.Elif(drop_one):
-                m.d.sync += [first.eq(second), second.eq(self.third)]
+                m.d.sync += [first.eq(second), second.eq(third)]
                 with m.If(take_two & first_has_one):
                     m.d.sync += [first.addr.eq(second.addr + 1), first.rest.eq(second.rest - 1)]
             with m.Else():
@@ -136,10 +139,11 @@ class BankQueue(wiring.Component):
                 ]
         return drop_two, drop_one
 
-    def _read_ahead(self, m: Module, drop_two: Signal, drop_one: Signal) -> None:
+    def _read_ahead(self, m: Module, drop_two: Signal, drop_one: Signal) -> Value:
         """Addresses of the third and fourth entry; of the first two of the next replay, once there is no third.
 
-        A replay that ends in this cycle has no third entry, so that the next one can begin in the next cycle.
+        A replay that ends in this cycle has no third entry, so that the next one can begin in the next cycle. Says
+        whether the odd memory holds the earlier of the two.
         """
         config = self.config
         beyond = Signal(bits_for(config.table_entries))  # entries behind the two in the registers
@@ -152,11 +156,6 @@ class BankQueue(wiring.Component):
             entries.eq(Mux(self.load_half, self.size[1].entries, self.size[0].entries)),
             self.even_addr.eq(Mux(exhausted, Cat(Const(0, pointer), self.load_half), Cat(even, half))),
             self.odd_addr.eq(Mux(exhausted, Cat(Const(0, pointer), self.load_half), Cat(odd, half))),
-        ]
-        swap = ~exhausted & odd_next
-        m.d.comb += [
-            self.third.eq(Mux(swap, self.odd, self.even)),
-            self.fourth.eq(Mux(swap, self.even, self.odd)),
         ]
         with m.If(self.update):
             with m.If(self.load):
@@ -177,3 +176,4 @@ class BankQueue(wiring.Component):
                     m.d.sync += odd.eq(odd + 1)
                 with m.Else():
                     m.d.sync += even.eq(even + 1)
+        return ~exhausted & odd_next
