@@ -133,7 +133,7 @@ class Bench:
         port.value = 0
 
     def record(self, **figures: float | str) -> None:
-        """Report figures to the side of pytest; cycles and processor seconds of all tests of the module are summed up."""
+        """Report figures to the side of pytest; cycles and processor seconds add up over tests."""
         path = Path(FIGURES)
         known = json.loads(path.read_text()) if path.exists() else {"cycles": 0, "seconds": 0.0}
         known["cycles"] += self.cycles

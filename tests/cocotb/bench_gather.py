@@ -9,7 +9,6 @@ from test_hw_gather import SPARE, Pass, random_layer, random_memory
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS
 from reverb_fpga.hw.gather import GatherMemory, gather_events
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
-from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields, unpack
 

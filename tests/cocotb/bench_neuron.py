@@ -13,7 +13,8 @@ from test_hw_neuron import expected as unit_expected
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS
 from reverb_fpga.hw.neuron import SlotAccumulator
-from reverb_fpga.hw.neuron.accumulator import FACTOR_BITS, Z_DEPTH
+from reverb_fpga.hw.neuron.accumulator import FACTOR_BITS, Z_DEPTH, accumulate_layout
+from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields
 from reverb_fpga.sim.bench.pauses import independent, mixed
@@ -65,30 +66,28 @@ async def slot_accumulator(dut: HierarchyObject) -> None:
     """Operations back to back, each on the z that the one before it left."""
     bench = Bench(dut, "accumulator")
     rng, config = bench.rng, bench.config
-    await bench.start(50_000, ["op", "p", "load", "factor", "s"])
-    slot_bits = max(1, (config.slots - 1).bit_length())
-    widths = {"slot": slot_bits, "group": 4, "shift": 4, "negate": 1, "subtract_s": 1, "first": 1, "enable": 1}
-    sums = [rng.getrandbits(12) for _ in range(config.slots)]
-    bench.set(p=pack(sums, config.acc_width))
-    await bench.pulse("load")
-    await bench.tick(SlotAccumulator.load_to_op)
-    bench.set(p=rng.getrandbits(config.acc_width * config.slots))
+    await bench.start(50_000, ["op", "p", "strobe", "tail", "factor", "s"])
+    layout = accumulate_layout(config)
+    passes = [[rng.getrandbits(12) for _ in range(config.slots)] for _ in range(CAPTURED_PASSES)]
+    for place in rng.sample(range(CAPTURED_PASSES), CAPTURED_PASSES):
+        bench.set(p=pack(passes[place], config.acc_width), tail=place, strobe=1)
+        await bench.tick()
+    bench.set(p=rng.getrandbits(config.acc_width * config.slots), strobe=0)
+    await bench.tick(SlotAccumulator.strobe_to_op)
     z = [0] * Z_DEPTH
-    plan: list[tuple[int, int, int, int | None]] = []  # operation, factor, S, expected z
+    plan: list[tuple[int, int, int, int]] = []  # operation, factor, S, expected z
     for number in range(600):
+        begins = number < Z_DEPTH
         op = {
-            "slot": rng.randrange(config.slots), "group": number % Z_DEPTH if number < Z_DEPTH else rng.randrange(4),
-            "shift": rng.randint(0, 6), "negate": rng.randint(0, 1), "subtract_s": rng.randint(0, 1),
-            "first": int(number < Z_DEPTH or rng.random() < 0.2), "enable": int(number < Z_DEPTH or rng.random() < 0.9),
+            "queued": rng.randrange(CAPTURED_PASSES), "slot": rng.randrange(config.slots),
+            "group": number if begins else rng.randrange(4), "shift": rng.randint(0, 6), "negate": rng.randint(0, 1),
+            "subtract_s": rng.randint(0, 1), "first": int(begins or rng.random() < 0.2),
+            "enable": int(begins or rng.random() < 0.9),
         }  # fmt: skip
         s = rng.getrandbits(14) if op["subtract_s"] else 0
         if op["enable"]:
-            z[op["group"]] = SlotAccumulator.model(config, z[op["group"]], sums[op["slot"]], s, op)
-        word, at = 0, 0
-        for name, width in widths.items():
-            word |= op[name] << at
-            at += width
-        plan.append((word, (-1 if op["negate"] else 1) << op["shift"], s, z[op["group"]]))
+            z[op["group"]] = SlotAccumulator.model(config, z[op["group"]], passes[op["queued"]][op["slot"]], s, op)
+        plan.append((layout.const(op).as_bits(), (-1 if op["negate"] else 1) << op["shift"], s, z[op["group"]]))
     for cycle in range(len(plan) + SlotAccumulator.delay):
         bench.set(op=plan[cycle][0] if cycle < len(plan) else 0)
         if 0 <= cycle - SlotAccumulator.factor_at < len(plan):
@@ -201,14 +200,17 @@ async def load(bench: Bench, job: Job, slots: LeafInitiator, params: LeafInitiat
 
 
 async def capture(bench: Bench, job: Job) -> None:
-    """Captured sums as the lane array delivers them: held until released, then garbage until the next."""
+    """Captured sums as the lane array delivers them, as many as may be queued; garbage in between."""
     rng, config = bench.rng, job.config
     pauses = independent(rng, rng.choice([0.0, 0.5, 0.95]))
-    for sums, total in job.captures:
-        while next(pauses):
-            bench.set(captured_p=rng.getrandbits(config.acc_width * config.lanes), captured_strobe=0)
-            await bench.tick()
-        bench.set(captured_p=pack(sums, config.acc_width), captured_s=total, captured_strobe=1)
+    left, credits = list(job.captures), CAPTURED_PASSES
+    while left or credits < CAPTURED_PASSES:
+        strobe = bool(left) and credits > 0 and not next(pauses)
+        credits -= strobe
+        garbage = [rng.getrandbits(config.acc_width) for _ in range(config.lanes)]
+        sums, total = left.pop(0) if strobe else (garbage, rng.getrandbits(config.acc_width))
+        bench.set(captured_p=pack(sums, config.acc_width), captured_s=total, captured_strobe=int(strobe))
         await bench.tick()
-        bench.set(captured_strobe=0)
-        await bench.until("captured_release")
+        credits += bench.get("captured_release")
+        assert credits <= CAPTURED_PASSES
+    bench.set(captured_strobe=0)
