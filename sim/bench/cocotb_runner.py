@@ -15,7 +15,7 @@ __all__ = ["PortsRunner"]
 runner.MAX_PARALLEL_BUILD_JOBS = verilate.BUILD_JOBS
 
 
-class PortsRunner(runner.Verilator):  # type: ignore[misc]
+class PortsRunner(runner.Verilator):
     """Does not make every signal public (a control file says which are), which makes models many times faster.
 
     Parameters
