@@ -6,7 +6,7 @@ The verifier is blocking code; it runs in a thread of ``cocotb.bridge`` and come
 
 from __future__ import annotations
 
-import cocotb
+from cocotb.task import resume
 from cocotb.triggers import ValueChange
 
 from reverb_fpga.compiler.program import Program
@@ -39,11 +39,11 @@ class CoreTarget:
         self._bench = bench
         self._source = source
         self._state = bench.port("state")
-        self._write = cocotb.resume(bus.write)
-        self._read = cocotb.resume(bus.read)
-        self._send = cocotb.resume(source.send)
-        self._tick = cocotb.resume(bench.tick)
-        self._settle = cocotb.resume(self._until_settled)
+        self._write = resume(bus.write)
+        self._read = resume(bus.read)
+        self._send = resume(source.send)
+        self._tick = resume(bench.tick)
+        self._settle = resume(self._until_settled)
 
     def load(self, program: Program) -> None:
         """Write all sections."""

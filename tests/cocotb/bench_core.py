@@ -7,6 +7,7 @@ from pathlib import Path
 import cocotb
 import numpy as np
 from cocotb.handle import HierarchyObject
+from cocotb.task import bridge
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.hw.contract import Csr
@@ -37,7 +38,7 @@ async def every_layer(dut: HierarchyObject) -> None:
             assert target.csr(Csr.INPUT_BYTES) == np.load(codes_file)[0].size  # noqa: B023
             return result
 
-        result = await cocotb.bridge(verify)()
+        result = await bridge(verify)()
         assert result.difference is None, str(result.difference)
         for name in totals:
             totals[name] += getattr(result, name)

@@ -7,6 +7,7 @@ from pathlib import Path
 import cocotb
 import numpy as np
 from cocotb.handle import HierarchyObject
+from cocotb.task import bridge
 from pin_transport import TIMING, PinTransport
 
 from reverb_fpga.compiler import rvb
@@ -35,7 +36,7 @@ async def every_layer(dut: HierarchyObject) -> None:
         assert inference.logits.tolist() == model.run(codes[:1])[0].tolist()
         return result
 
-    result = await cocotb.bridge(verify)()
+    result = await bridge(verify)()
     assert result.difference is None, str(result.difference)
     bench.record(
         images=result.images, descriptors=result.descriptors, events=result.events, logits=result.logits,

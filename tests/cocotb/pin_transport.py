@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import cocotb
 from cocotb.simtime import get_sim_time
+from cocotb.task import resume
 from cocotb.triggers import Event, First, Timer
 
 from reverb_fpga.host.session import Timing
@@ -40,11 +40,11 @@ class PinTransport(Transport):
 
     def write(self, data: bytes) -> None:
         self.sent += len(data)
-        cocotb.resume(self._sender.send)(data)
+        resume(self._sender.send)(data)
 
     def read(self, timeout: float) -> bytes:
         if timeout > 0 and not self._arrived.is_set():
-            cocotb.resume(self._wait)(timeout)
+            resume(self._wait)(timeout)
         data = bytes(self._pending)
         self._pending.clear()
         self._arrived.clear()
