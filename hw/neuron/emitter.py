@@ -46,6 +46,8 @@ class Emitter(wiring.Component):
         Three more entries may be issued.
     busy : Out(1)
         Something that arrived has not been written yet.
+    outstanding, level : Out(range(FIFO_DEPTH + 1))
+        Entries issued and not taken from the queue; entries in the queue.
     act_write, count_write : Out
     """
 
@@ -60,6 +62,8 @@ class Emitter(wiring.Component):
                 "entry": In(entry_layout(config)),
                 "room": Out(1),
                 "busy": Out(1),
+                "outstanding": Out(range(FIFO_DEPTH + 1)),
+                "level": Out(range(FIFO_DEPTH + 1)),
                 "act_write": Out(ActWrite(config)),
                 "count_write": Out(CountWrite(config)),
             }
@@ -72,7 +76,8 @@ class Emitter(wiring.Component):
         head = data.View(layout, queue.r_data)
         m.d.comb += [queue.w_en.eq(self.entry_valid), queue.w_data.eq(self.entry)]
 
-        outstanding = Signal(range(FIFO_DEPTH + 1))
+        outstanding = self.outstanding
+        m.d.comb += self.level.eq(queue.level)
         m.d.sync += outstanding.eq(outstanding + self.issued - (queue.r_en & queue.r_rdy))
         m.d.sync += self.room.eq(outstanding < FIFO_DEPTH - _MARGIN)
 
