@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -19,6 +21,47 @@ PATIENCE = 4095  # clocks to wait for the core: hundreds of times what it needs
 HEADER_BYTES = 8  # opcode, sequence number, address, words of a READ
 BODY = 6  # where the payload of WRITE and INPUT begins
 CONTROL_RESET = contract.pack(contract.CONTROL_FIELDS, {"reset": 1}, 1)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """Registers of the request in hand."""
+
+    header: Signal
+    offset: Signal  # of the word in hand; wraps within its region
+    at: Signal  # byte of the frame being read
+    word: Signal
+    byte: Signal  # counts bytes of whatever is being moved
+    status: Signal
+    nak_due: Signal  # a damaged frame has not been answered yet
+    nak: Signal  # the response in hand answers no held frame
+    expired: Signal  # the core has had its time
+
+    @property
+    def opcode(self) -> Value:
+        return self.header[0:8]
+
+    @property
+    def sequence(self) -> Value:
+        return self.header[8:16]
+
+    @property
+    def address(self) -> Value:
+        """Also the nonce of HELLO and the offset of INPUT."""
+        return self.header[16:48]
+
+    @property
+    def region(self) -> Value:
+        return self.address[contract.OFFSET_BITS : contract.ADDRESS_BITS]
+
+    @property
+    def words(self) -> Value:
+        return self.header[48:64]
+
+    def answer(self, m: Module, code: LinkStatus) -> None:
+        """Go and respond with ``code``; in a state of the FSM."""
+        m.d.sync += self.status.eq(code)
+        m.next = "RESPOND"
 
 
 class CommandProcessor(wiring.Component):
@@ -79,210 +122,219 @@ class CommandProcessor(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        header = Signal(8 * HEADER_BYTES)
-        opcode, sequence = header[0:8], header[8:16]
-        address = header[16:48]
-        words = header[48:64]
-        offset = Signal(contract.OFFSET_BITS)  # of the word in hand; wraps within its region
-        region = header[16 + contract.OFFSET_BITS : 16 + contract.ADDRESS_BITS]
-        at = Signal(BUFFER_BITS)
-        word = Signal(32)
-        byte = Signal(range(max(HEADER_BYTES, 32) + 1))
-        status = Signal(8)
-        aside = Signal()
-        nak_due = Signal()
-        nak = Signal()  # the response in hand answers no held frame
-        waited = Signal(range(self.patience + 1))
-        waiting = Signal()
-        expired = waiting & (waited == self.patience)
-
-        session = Signal()
-        last = Signal(8)
-
-        m.d.comb += [self.rx_addr.eq(at), self.bus.addr.eq(Cat(offset, region)), self.tx_aside.eq(aside)]
-        with m.If(self.rx_bad):
-            m.d.sync += nak_due.eq(1)
+        waiting, waited = Signal(), Signal(range(self.patience + 1))
+        request = _Request(
+            header=Signal(8 * HEADER_BYTES, name="header"),
+            offset=Signal(contract.OFFSET_BITS, name="offset"),
+            at=Signal(BUFFER_BITS, name="at"),
+            word=Signal(32, name="word"),
+            byte=Signal(range(33), name="byte"),
+            status=Signal(8, name="status"),
+            nak_due=Signal(name="nak_due"),
+            nak=Signal(name="nak"),
+            expired=Signal(name="expired"),
+        )
+        m.d.comb += [
+            self.rx_addr.eq(request.at),
+            self.bus.addr.eq(Cat(request.offset, request.region)),
+            request.expired.eq(waiting & (waited == self.patience)),
+        ]
         m.d.sync += waited.eq(0)
         with m.If(waiting):
             m.d.sync += waited.eq(waited + 1)
 
-        def answer(code: LinkStatus) -> None:
-            m.d.sync += status.eq(code)
-            m.next = "RESPOND"
-
-        def send(value: Value | int) -> Value:
-            """Drive one response byte; true in the cycle in which it is taken."""
-            m.d.comb += [self.tx_payload.valid.eq(1), self.tx_payload.payload.eq(value)]
-            return self.tx_payload.ready
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [at.eq(0), byte.eq(0)]
-                with m.If(~self.tx_busy):
-                    with m.If(nak_due):
-                        m.d.sync += [nak_due.eq(0), nak.eq(1), aside.eq(1), header[0:16].eq(contract.NAK)]
-                        answer(LinkStatus.BAD_FRAME)
-                    with m.Elif(self.rx_valid):
-                        m.next = "HEADER"
-
-            with m.State("HEADER"):  # byte k arrives one cycle after its address
-                m.d.sync += [at.eq(at + 1), byte.eq(byte + 1), header.eq(Cat(header[8:], self.rx_data))]
-                with m.If(byte == HEADER_BYTES):
-                    m.d.sync += [at.eq(BODY), byte.eq(0)]
-                    m.next = "DECIDE"
-
-            with m.State("DECIDE"):
-                m.d.sync += [nak.eq(0), aside.eq(0), offset.eq(address), byte.eq(0)]
-                with m.If((opcode == LinkOp.HELLO) & (self.rx_length == 6)):
-                    m.d.sync += [session.eq(1), last.eq(sequence)]
-                    answer(LinkStatus.OK)
-                with m.Elif(~session | ((sequence != last) & (sequence != (last + 1)[:8]))):
-                    m.d.sync += aside.eq(1)
-                    answer(LinkStatus.BAD_SEQUENCE)
-                with m.Elif(sequence == last):
-                    m.d.comb += [self.tx_repeat.eq(1), self.rx_release.eq(1)]
-                    m.next = "IDLE"
-                with m.Else():
-                    m.d.sync += last.eq(sequence)
-                    m.next = "EXECUTE"
-
-            with m.State("EXECUTE"):
-                payload = self.rx_length - BODY
-                out_of_reach = address[contract.ADDRESS_BITS :] != 0
-                open_region = (region == Region.CSR) | (region == Region.COUNTER)
-                running = (self.state == State.CHECK) | (self.state == State.INPUT) | (self.state == State.RUN)
-                with m.Switch(opcode):
-                    with m.Case(LinkOp.READ):
-                        with m.If((self.rx_length != 8) | (words == 0) | (words > contract.MAX_PAYLOAD // 4)):
-                            answer(LinkStatus.BAD_LENGTH)
-                        with m.Elif(out_of_reach):
-                            answer(LinkStatus.BAD_OFFSET)
-                        with m.Elif(running & ~open_region):
-                            answer(LinkStatus.BUSY)
-                        with m.Else():
-                            answer(LinkStatus.OK)
-                    with m.Case(LinkOp.WRITE):
-                        with m.If((self.rx_length <= BODY) | (payload[0:2] != 0)):
-                            answer(LinkStatus.BAD_LENGTH)
-                        with m.Elif(out_of_reach):
-                            answer(LinkStatus.BAD_OFFSET)
-                        with m.Elif(running & ~open_region):
-                            answer(LinkStatus.BUSY)
-                        with m.Else():
-                            m.next = "WRITE-FETCH"
-                    with m.Case(LinkOp.INPUT):
-                        with m.If(self.rx_length <= BODY):
-                            answer(LinkStatus.BAD_LENGTH)
-                        with m.Elif(self.state != State.INPUT):
-                            answer(LinkStatus.NOT_READY)
-                        with m.Elif(address != self.input_bytes):
-                            answer(LinkStatus.BAD_OFFSET)
-                        with m.Else():
-                            m.next = "INPUT-FETCH"
-                    with m.Case(LinkOp.RESET):
-                        with m.If(self.rx_length != 2):
-                            answer(LinkStatus.BAD_LENGTH)
-                        with m.Else():
-                            m.next = "RESET"
-                    with m.Case(LinkOp.HELLO):
-                        answer(LinkStatus.BAD_LENGTH)
-                    with m.Default():
-                        answer(LinkStatus.BAD_OPCODE)
-
-            with m.State("WRITE-FETCH"):
-                m.d.sync += [byte.eq(byte + 1), word.eq(Cat(word[8:], self.rx_data))]
-                with m.If(byte == 4):
-                    m.d.sync += byte.eq(0)
-                    m.next = "WRITE"
-                with m.Else():
-                    m.d.sync += at.eq(at + 1)
-            with m.State("WRITE"):
-                m.d.comb += [
-                    waiting.eq(1),
-                    self.bus.valid.eq(1),
-                    self.bus.write.eq(1),
-                    self.bus.w_data.eq(word),
-                ]
-                with m.If(self.bus.ready):
-                    m.d.sync += offset.eq(offset + 1)
-                    m.next = "WRITE-FETCH"
-                    with m.If(at == self.rx_length):
-                        answer(LinkStatus.OK)
-                with m.Elif(expired):
-                    answer(LinkStatus.CORE_TIMEOUT)
-
-            with m.State("INPUT-FETCH"):
-                m.next = "INPUT"
-            with m.State("INPUT"):
-                m.d.comb += [waiting.eq(1), self.input.valid.eq(1), self.input.payload.eq(self.rx_data)]
-                with m.If(self.input.ready):
-                    m.d.sync += at.eq(at + 1)
-                    m.next = "INPUT-FETCH"
-                    with m.If(at + 1 == self.rx_length):
-                        answer(LinkStatus.OK)
-                with m.Elif(expired | (self.state != State.INPUT)):
-                    answer(LinkStatus.NOT_READY)
-
-            with m.State("RESET"):
-                m.d.comb += [
-                    waiting.eq(1),
-                    self.bus.valid.eq(1),
-                    self.bus.write.eq(1),
-                    self.bus.addr.eq(contract.address(Region.CSR, contract.Csr.CONTROL)),
-                    self.bus.w_data.eq(CONTROL_RESET),
-                ]
-                with m.If(self.bus.ready):
-                    answer(LinkStatus.OK)
-                with m.Elif(expired):
-                    answer(LinkStatus.CORE_TIMEOUT)
-
-            with m.State("RESPOND"):
-                m.d.comb += self.tx_start.eq(1)
-                m.d.sync += byte.eq(0)
-                m.next = "HEAD"
-            with m.State("HEAD"):
-                head = Array([opcode | contract.RESPONSE_BIT, sequence, status])
-                with m.If(send(head[byte[0:2]])):
-                    m.d.sync += byte.eq(byte + 1)
-                    with m.If(byte == 2):
-                        m.d.sync += byte.eq(0)
-                        m.next = "FINISH"
-                        with m.If(status == LinkStatus.OK), m.Switch(opcode):
-                            with m.Case(LinkOp.HELLO):
-                                m.next = "HELLO"
-                            with m.Case(LinkOp.READ):
-                                m.next = "READ"
-
-            with m.State("HELLO"):
-                identity = self._identity()
-                body = Array([*(address.word_select(i, 8) for i in range(4)), *(Const(b, 8) for b in identity)])
-                with m.If(send(body[byte])):
-                    m.d.sync += byte.eq(byte + 1)
-                    with m.If(byte == len(body) - 1):
-                        m.next = "FINISH"
-
-            with m.State("READ"):
-                m.d.comb += [waiting.eq(1), self.bus.valid.eq(1)]
-                with m.If(self.bus.ready):
-                    m.next = "READ-WAIT"
-                with m.Elif(expired):
-                    answer(LinkStatus.CORE_TIMEOUT)  # begins the response anew
-            with m.State("READ-WAIT"):
-                m.d.comb += waiting.eq(1)
-                m.d.sync += [word.eq(self.bus.r_data), byte.eq(0)]
-                with m.If(self.bus.r_valid):
-                    m.next = "READ-SEND"
-                with m.Elif(expired):
-                    answer(LinkStatus.CORE_TIMEOUT)
-            with m.State("READ-SEND"), m.If(send(word[0:8])):
-                m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1)]
-                with m.If(byte == 3):
-                    m.d.sync += [offset.eq(offset + 1), words.eq(words - 1)]
-                    m.next = "READ"
-                    with m.If(words == 1):
-                        m.next = "FINISH"
-
-            with m.State("FINISH"):
-                m.d.comb += [self.tx_finish.eq(1), self.rx_release.eq(~nak)]
-                m.next = "IDLE"
+        with m.FSM() as fsm:
+            self._receive(m, request)
+            self._check(m, request)
+            self._write(m, request)
+            self._take_input(m, request)
+            self._reset(m, request)
+            self._respond(m, request)
+            self._identify(m, request)
+            self._read(m, request)
+            waits = ("WRITE", "INPUT", "RESET", "READ", "READ-WAIT")
+            m.d.comb += waiting.eq(Cat(fsm.ongoing(state) for state in waits).any())
+        with m.If(self.rx_bad):  # after the FSM's own, so that none is lost
+            m.d.sync += request.nak_due.eq(1)
         return m
+
+    def _receive(self, m: Module, request: _Request) -> None:
+        """Wait for a frame, read its header, and sort out what is not to be executed: repeats and strangers."""
+        session, last = Signal(), Signal(8)
+        aside = Signal()
+        m.d.comb += self.tx_aside.eq(aside)
+
+        with m.State("IDLE"):
+            m.d.sync += [request.at.eq(0), request.byte.eq(0)]
+            with m.If(~self.tx_busy):
+                with m.If(request.nak_due):
+                    m.d.sync += [request.nak_due.eq(0), request.nak.eq(1), aside.eq(1)]
+                    m.d.sync += request.header[0:16].eq(contract.NAK)
+                    request.answer(m, LinkStatus.BAD_FRAME)
+                with m.Elif(self.rx_valid):
+                    m.next = "HEADER"
+        with m.State("HEADER"):  # byte k arrives one cycle after its address
+            m.d.sync += [
+                request.at.eq(request.at + 1),
+                request.byte.eq(request.byte + 1),
+                request.header.eq(Cat(request.header[8:], self.rx_data)),
+            ]
+            with m.If(request.byte == HEADER_BYTES):
+                m.d.sync += request.at.eq(BODY)
+                m.next = "DECIDE"
+        with m.State("DECIDE"):
+            m.d.sync += [request.nak.eq(0), aside.eq(0), request.offset.eq(request.address), request.byte.eq(0)]
+            with m.If((request.opcode == LinkOp.HELLO) & (self.rx_length == BODY)):
+                m.d.sync += [session.eq(1), last.eq(request.sequence)]
+                request.answer(m, LinkStatus.OK)
+            with m.Elif(~session | ((request.sequence != last) & (request.sequence != (last + 1)[:8]))):
+                m.d.sync += aside.eq(1)
+                request.answer(m, LinkStatus.BAD_SEQUENCE)
+            with m.Elif(request.sequence == last):
+                m.d.comb += [self.tx_repeat.eq(1), self.rx_release.eq(1)]
+                m.next = "IDLE"
+            with m.Else():
+                m.d.sync += last.eq(request.sequence)
+                m.next = "EXECUTE"
+
+    def _check(self, m: Module, request: _Request) -> None:
+        """Refuse what has the wrong length, place or time; begin the rest."""
+        payload = self.rx_length - BODY
+        running = (self.state == State.CHECK) | (self.state == State.INPUT) | (self.state == State.RUN)
+        guarded = (request.region != Region.CSR) & (request.region != Region.COUNTER)
+        read_length = (self.rx_length == 8) & (request.words != 0) & (request.words <= contract.MAX_PAYLOAD // 4)
+        write_length = (self.rx_length > BODY) & (payload[0:2] == 0)
+        begin = {LinkOp.READ: "RESPOND", LinkOp.WRITE: "WRITE-FETCH"}
+
+        with m.State("EXECUTE"), m.Switch(request.opcode):
+            for opcode, length in ((LinkOp.READ, read_length), (LinkOp.WRITE, write_length)):
+                with m.Case(opcode):
+                    with m.If(~length):
+                        request.answer(m, LinkStatus.BAD_LENGTH)
+                    with m.Elif(request.address[contract.ADDRESS_BITS :] != 0):
+                        request.answer(m, LinkStatus.BAD_OFFSET)
+                    with m.Elif(running & guarded):
+                        request.answer(m, LinkStatus.BUSY)
+                    with m.Else():
+                        m.d.sync += request.status.eq(LinkStatus.OK)
+                        m.next = begin[opcode]
+            with m.Case(LinkOp.INPUT):
+                with m.If(self.rx_length <= BODY):
+                    request.answer(m, LinkStatus.BAD_LENGTH)
+                with m.Elif(self.state != State.INPUT):
+                    request.answer(m, LinkStatus.NOT_READY)
+                with m.Elif(request.address != self.input_bytes):
+                    request.answer(m, LinkStatus.BAD_OFFSET)
+                with m.Else():
+                    m.next = "INPUT-FETCH"
+            with m.Case(LinkOp.RESET):
+                m.next = "RESET"
+                with m.If(self.rx_length != 2):
+                    request.answer(m, LinkStatus.BAD_LENGTH)
+            with m.Case(LinkOp.HELLO):
+                request.answer(m, LinkStatus.BAD_LENGTH)
+            with m.Default():
+                request.answer(m, LinkStatus.BAD_OPCODE)
+
+    def _write(self, m: Module, request: _Request) -> None:
+        at, byte, word = request.at, request.byte, request.word
+        with m.State("WRITE-FETCH"):
+            m.d.sync += [byte.eq(byte + 1), word.eq(Cat(word[8:], self.rx_data))]
+            with m.If(byte == 4):
+                m.d.sync += byte.eq(0)
+                m.next = "WRITE"
+            with m.Else():
+                m.d.sync += at.eq(at + 1)
+        with m.State("WRITE"):
+            m.d.comb += [self.bus.valid.eq(1), self.bus.write.eq(1), self.bus.w_data.eq(word)]
+            with m.If(self.bus.ready):
+                m.d.sync += request.offset.eq(request.offset + 1)
+                m.next = "WRITE-FETCH"
+                with m.If(at == self.rx_length):
+                    request.answer(m, LinkStatus.OK)
+            with m.Elif(request.expired):
+                request.answer(m, LinkStatus.CORE_TIMEOUT)
+
+    def _take_input(self, m: Module, request: _Request) -> None:
+        with m.State("INPUT-FETCH"):
+            m.next = "INPUT"
+        with m.State("INPUT"):
+            m.d.comb += [self.input.valid.eq(1), self.input.payload.eq(self.rx_data)]
+            with m.If(self.input.ready):
+                m.d.sync += request.at.eq(request.at + 1)
+                m.next = "INPUT-FETCH"
+                with m.If(request.at + 1 == self.rx_length):
+                    request.answer(m, LinkStatus.OK)
+            with m.Elif(request.expired | (self.state != State.INPUT)):
+                request.answer(m, LinkStatus.NOT_READY)
+
+    def _reset(self, m: Module, request: _Request) -> None:
+        with m.State("RESET"):
+            m.d.comb += [
+                self.bus.valid.eq(1),
+                self.bus.write.eq(1),
+                self.bus.addr.eq(contract.address(Region.CSR, contract.Csr.CONTROL)),
+                self.bus.w_data.eq(CONTROL_RESET),
+            ]
+            with m.If(self.bus.ready):
+                request.answer(m, LinkStatus.OK)
+            with m.Elif(request.expired):
+                request.answer(m, LinkStatus.CORE_TIMEOUT)
+
+    def _send(self, m: Module, value: Value) -> Value:
+        """Drive one response byte; true in the cycle in which it is taken."""
+        m.d.comb += [self.tx_payload.valid.eq(1), self.tx_payload.payload.eq(value)]
+        return self.tx_payload.ready
+
+    def _respond(self, m: Module, request: _Request) -> None:
+        """Opcode, sequence number, status; then the body, of the requests that have one; then the end."""
+        byte = request.byte
+        head = Array([request.opcode | contract.RESPONSE_BIT, request.sequence, request.status])
+        with m.State("RESPOND"):
+            m.d.comb += self.tx_start.eq(1)
+            m.d.sync += byte.eq(0)
+            m.next = "HEAD"
+        with m.State("HEAD"), m.If(self._send(m, head[byte[0:2]])):
+            m.d.sync += byte.eq(byte + 1)
+            with m.If(byte == len(head) - 1):
+                m.d.sync += byte.eq(0)
+                m.next = "FINISH"
+                with m.If(request.status == LinkStatus.OK), m.Switch(request.opcode):
+                    with m.Case(LinkOp.HELLO):
+                        m.next = "HELLO"
+                    with m.Case(LinkOp.READ):
+                        m.next = "READ"
+        with m.State("FINISH"):
+            m.d.comb += [self.tx_finish.eq(1), self.rx_release.eq(~request.nak)]
+            m.next = "IDLE"
+
+    def _identify(self, m: Module, request: _Request) -> None:
+        nonce = [request.address.word_select(i, 8) for i in range(4)]
+        body = Array([*nonce, *(Const(byte, 8) for byte in self._identity())])
+        with m.State("HELLO"), m.If(self._send(m, body[request.byte])):
+            m.d.sync += request.byte.eq(request.byte + 1)
+            with m.If(request.byte == len(body) - 1):
+                m.next = "FINISH"
+
+    def _read(self, m: Module, request: _Request) -> None:
+        """Word by word into the response; a core that does not answer makes it begin anew, with its own status."""
+        byte, word, words = request.byte, request.word, request.words
+        with m.State("READ"):
+            m.d.comb += self.bus.valid.eq(1)
+            with m.If(self.bus.ready):
+                m.next = "READ-WAIT"
+            with m.Elif(request.expired):
+                request.answer(m, LinkStatus.CORE_TIMEOUT)
+        with m.State("READ-WAIT"):
+            m.d.sync += [word.eq(self.bus.r_data), byte.eq(0)]
+            with m.If(self.bus.r_valid):
+                m.next = "READ-SEND"
+            with m.Elif(request.expired):
+                request.answer(m, LinkStatus.CORE_TIMEOUT)
+        with m.State("READ-SEND"), m.If(self._send(m, word[0:8])):
+            m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1)]
+            with m.If(byte == 3):
+                m.d.sync += [request.offset.eq(request.offset + 1), words.eq(words - 1)]
+                m.next = "READ"
+                with m.If(words == 1):
+                    m.next = "FINISH"
