@@ -100,7 +100,7 @@ def _layer(program: Program, descriptor: int) -> str:
 def _print(result: dict[str, Any]) -> None:
     console = Console()
     names = [counter.name.lower() for counter in Counter]
-    table = Table("descriptor", "layer", box=None, pad_edge=False, header_style="bold")
+    table = Table("#", "layer", box=None, pad_edge=False, header_style="bold")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for row in result["descriptors"]:
