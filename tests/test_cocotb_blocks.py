@@ -42,7 +42,6 @@ def test_link_blocks() -> None:
         }
     )
     outcome = run_bench(blocks, "link-blocks", BENCHES / "bench_link_blocks.py")
-    print(outcome)
     assert outcome.tests == 6
     assert outcome.figures["frames_received"] >= 20
 
@@ -50,7 +49,6 @@ def test_link_blocks() -> None:
 def test_link() -> None:
     parameters = {"divisor": DIVISOR, **CONFIG}
     outcome = run_bench(Link(TINY, DIVISOR, patience=200), "link", BENCHES / "bench_link.py", parameters)
-    print(outcome)
     assert outcome.tests == 3
     assert outcome.figures["link_requests"] == 60
 
@@ -59,7 +57,6 @@ def test_lanes() -> None:
     cluster = Cluster(TINY.ports, TINY.lanes_per_cluster, TINY.acc_width)
     blocks = SideBySide({"array": LaneArray(TINY), "cluster": cluster})
     outcome = run_bench(blocks, "lanes-tiny", BENCHES / "bench_lanes.py", CONFIG)
-    print(outcome)
     assert outcome.tests == 2
     assert outcome.figures["lane_passes"] == 80
 
@@ -74,7 +71,6 @@ def test_neuron() -> None:
         }
     )
     outcome = run_bench(blocks, "neuron-tiny", BENCHES / "bench_neuron.py", CONFIG)
-    print(outcome)
     assert outcome.tests == 4
     assert outcome.figures["neuron_captures"] > 10
 
@@ -83,5 +79,4 @@ def test_gather() -> None:
     config = small("tiny", act_words=600, count_words=128, weight_rows=256)
     parameters = {"config": dataclasses.asdict(config)}
     outcome = run_bench(Gather(config), "gather-tiny", BENCHES / "bench_gather.py", parameters)
-    print(outcome)
-    assert outcome.figures["gather_events"] > 500
+    assert outcome.figures["gather_events"] > 1000

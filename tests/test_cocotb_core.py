@@ -50,7 +50,6 @@ def test_core(tmp_path: Path) -> None:
     cases = [store(tmp_path, f"random{seed}", *random_case(seed, SMALL, 3)) for seed in (0, 1, 3, 5)]
     parameters = {"cases": cases, "limit": 2_000_000, "pauses": True, **CONFIG}
     outcome = run_bench(Core(TINY), "core-tiny", BENCHES / "bench_core.py", parameters)
-    print(outcome)
     assert outcome.figures["images"] == 3 * len(cases)
     assert outcome.figures["descriptors"] > 10
     assert outcome.figures["events"] > 100
@@ -62,7 +61,6 @@ def test_top_through_its_pins(tmp_path: Path) -> None:
     program, codes = store(tmp_path, "random", *random_case(3, options, IMAGES))
     parameters = {"program": program, "codes": codes, "divisor": DIVISOR, "limit": 20_000_000, **CONFIG}
     outcome = run_bench(Top(TINY, DIVISOR), "top-tiny", BENCHES / "bench_top.py", parameters)
-    print(outcome)
     assert outcome.figures["images"] == IMAGES
     assert outcome.figures["descriptors"] >= 2 * IMAGES
     assert outcome.figures["events"] > 100
@@ -81,7 +79,6 @@ def test_bundled_model(tmp_path: Path) -> None:
     outcome = run_bench(
         Core(config), f"core-{config.name}", BENCHES / "bench_core.py", parameters, options=Options(fast=True)
     )
-    print(outcome)
     assert outcome.figures["images"] == IMAGES
     assert outcome.figures["logits"] == IMAGES * len(program.labels)
     assert outcome.figures["events"] > 100 * IMAGES
