@@ -254,3 +254,28 @@ def test_current_that_overflows_names_the_layer() -> None:
     moved = changed(moved, 0, {"config_low": narrow_sum.digest & 0xFFFFFFFF, "config_high": narrow_sum.digest >> 32})
     with pytest.raises(InputError, match=r"layer conv: S = .* does not fit"):
         GoldenModel(moved, narrow_sum).run(np.full((1, 2, 4, 4, 2), 255, dtype=np.uint8))
+
+
+def test_mutated_programs_run_or_are_refused() -> None:
+    """Any field of any descriptor set to anything: a result or one clear line, never a crash."""
+    case = _small()
+    program = compiled(case)
+    rng = np.random.default_rng(11)
+    messages = []
+    for _ in range(300):
+        index = int(rng.integers(0, program.n_descriptors - 1))
+        fields = contract.DESCRIPTOR_FIELDS[program.descriptor(index)[0]]
+        field = fields[int(rng.integers(1, len(fields)))]
+        low, high = contract.field_range(field)
+        if field.name in ("gap", "crc32"):
+            continue
+        value = int(rng.choice([low, high, 0, 1, int(rng.integers(low, high + 1)), int(rng.integers(0, 8))]))
+        try:
+            odd = changed(program, index, {field.name: value})
+            if index == 0:
+                odd = changed(odd, 0, {"crc32": sections_crc32(odd.sections())})
+            assert GoldenModel(odd, TINY).run(case.codes).shape[0] == len(case.codes)
+        except InputError as error:
+            messages.append(str(error))
+    assert len(messages) > 100
+    assert not any("\n" in message for message in messages)
