@@ -106,7 +106,7 @@ def beats_per_gather(work: LayerWork, shape: Shape) -> NDArray[np.int64]:
     """Beats of one pass of every gather: the fullest bank decides, two ports share its queue."""
     banks = bank_of(work.events.shape[1], shape)
     per_bank = np.stack([work.events[:, banks == b].sum(axis=1) for b in range(shape.banks)])
-    return np.maximum(1, -(-per_bank // shape.ports_per_bank).max(axis=0))
+    return np.maximum(1, (-(-per_bank // shape.ports_per_bank)).max(axis=0))
 
 
 def layer_cycles(work: LayerWork, shape: Shape) -> LayerCycles:

@@ -1,0 +1,57 @@
+"""Float and golden accuracy of a checkpoint on its whole test split, by one command.
+
+python benchmarks/accuracy.py runs/fmnist/best.safetensors --data-dir data
+python benchmarks/accuracy.py runs/cnv/best.safetensors --data-dir data --limit 1000 -o out/accuracy.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+
+from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
+from reverb_fpga.host.images import to_codes
+from reverb_fpga.hw.config import preset
+from reverb_fpga.models.checkpoint import load_checkpoint
+from reverb_fpga.models.data import ImageSet, load_split
+from reverb_fpga.models.train import evaluate
+from reverb_fpga.sim.golden import GoldenModel
+
+
+@click.command(help=__doc__)
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--data-dir", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--target", default="ulx3s-85f", show_default=True, help="Configuration to compile for.")
+@click.option("--limit", default=0, show_default=True, help="Use only so many test images (0: all).")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON, too.")
+def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | None) -> None:
+    """Entry point."""
+    network = load_checkpoint(checkpoint)
+    test = load_split(network.spec.dataset, data_dir, "test")
+    count = limit or len(test.labels)
+    test = ImageSet(test.images[:count], test.labels[:count], test.classes)
+    trained = evaluate(network, test)
+    program = compile_checkpoint(checkpoint, preset(target), CompileOptions(name=checkpoint.stem)).program
+    golden = GoldenModel(program, preset(target)).run(to_codes(list(test.images), program.input))
+    figures = {
+        "checkpoint": str(checkpoint),
+        "images": count,
+        "timesteps": program.timesteps,
+        "density": round(trained.density, 4),
+        "float_accuracy": trained.accuracy,
+        "golden_accuracy": round(100 * float(np.mean(golden.argmax(axis=1) == test.labels)), 3),
+    }
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(figures, indent=1) + "\n")
+    click.echo(
+        f"{count} test images: float {figures['float_accuracy']} %, golden model {figures['golden_accuracy']} % "
+        f"(T = {program.timesteps}, density {figures['density']})"
+    )
+
+
+if __name__ == "__main__":
+    main()
