@@ -229,7 +229,9 @@ class _StripModel:
         drained = 0
         for repeat in range(self._steps if self._static else 1):
             t = repeat if self._static else step
-            cycle = max(self._next_slot, self._lead + NeuronPair.recurrence)
+            cycle = self._next_slot
+            if index == 0 or repeat:
+                cycle = max(cycle, self._lead + NeuronPair.recurrence)
             if repeat == 0:
                 cycle = max(cycle, captured + 1)
             for slot, (final, group) in enumerate(self._program[index]):

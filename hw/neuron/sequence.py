@@ -74,6 +74,11 @@ class _Cursor:
         """Last slot of the last pass of a step."""
         return self.slot_last & self._pass_last
 
+    @property
+    def revisit(self) -> Value:
+        """First slot of a run over slots whose groups the run before may have visited: another step begins."""
+        return (self.slot == 0) & ((self._pass == 0) | ~self.fresh)
+
     def restart(self, m: Module) -> None:
         """Statements of ``start``."""
         m.d.sync += [
@@ -108,7 +113,7 @@ class SlotSequencer(wiring.Component):
     """Walks a strip, reads the slot program ahead and issues one operation per cycle at most.
 
     A slot is issued in one cycle, or in two if it is final. Three things hold it back: the pass has not been captured,
-    the previous run over the slots began less than the membrane's recurrence ago, the emitter has no room.
+    the run before over the same groups began less than the membrane's recurrence ago, the emitter has no room.
 
     Members
     -------
@@ -155,13 +160,16 @@ class SlotSequencer(wiring.Component):
         advance = Signal()
         entry = self._fetch(m, cursor, advance)
 
-        tags = data.StructLayout({"slot": cursor.slot.shape(), "t": 5, "lead": 1, "fresh": 1, "tail": 1, "end": 1})
+        tags = data.StructLayout(
+            {"slot": cursor.slot.shape(), "t": 5, "lead": 1, "revisit": 1, "fresh": 1, "tail": 1, "end": 1}
+        )
         tag0, tag1, tag2 = (Signal(tags, name=f"tag{n}") for n in range(3))
         valid1, valid2 = Signal(), Signal()
         m.d.comb += [
             tag0.slot.eq(cursor.slot),
             tag0.t.eq(cursor.t),
             tag0.lead.eq(cursor.slot == 0),
+            tag0.revisit.eq(cursor.revisit),
             tag0.fresh.eq(cursor.fresh),
             tag0.tail.eq(cursor.slot_last),
             tag0.end.eq(cursor.end),
@@ -211,7 +219,7 @@ class SlotSequencer(wiring.Component):
             final.eq(entry.valid & entry.final),
             fresh.eq(entry.valid & tag.fresh),
             emits.eq(self.layer.spiking & (final | tag.end)),
-            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | (waiting != 0)) & (~tag.lead | (gap == 0))),
+            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | (waiting != 0)) & (~tag.revisit | (gap == 0))),
             go.eq(ready & (self.room | ~emits)),
             self.stall_emit.eq(ready & emits & ~self.room),
             advance.eq(~valid | second | (go & ~final)),
