@@ -230,7 +230,7 @@ class _StripModel:
         for repeat in range(self._steps if self._static else 1):
             t = repeat if self._static else step
             cycle = self._next_slot
-            if index == 0 or repeat:
+            if t and (self._static or (index == 0 and self._passes * self._slots < NeuronPair.recurrence)):
                 cycle = max(cycle, self._lead + NeuronPair.recurrence)
             if repeat == 0:
                 cycle = max(cycle, captured + 1)

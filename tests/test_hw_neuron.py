@@ -423,3 +423,21 @@ def test_one_neuron_lane_is_refused() -> None:
             NeuronUnit(config)
         del refusal
         gc.collect()
+
+
+@pytest.mark.parametrize("static", [0, 1])
+@pytest.mark.parametrize("name", ["four", "one"])
+def test_membranes_are_read_after_they_were_written(name: str, static: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group, step after step as fast as it goes; a distance one shorter reads the membrane of two steps ago."""
+    config = CONFIGS[name]
+    job = steady_job(config, False, 1)
+    job.layer |= {
+        "timesteps": 4, "static_input": static, "spiking": 0, "tau_q": 256, "dst_ring": 8, "dst_row_stride": 8
+    }  # fmt: skip
+    job.slots[1:] = [{"valid": 0}] * (config.slots - 1)
+    job.params = {(0, lane): (0, 1000 + lane, 0) for lane in range(config.neuron_lanes)}
+    job.captures = job.captures * (1 if static else 4)
+    for shorter in (0, 1):
+        monkeypatch.setattr(NeuronPair, "recurrence", NeuronPair.recurrence - shorter)
+        (trace,) = simulate([job], random.Random(0), 0)
+        assert (trace.outcome.membranes == expected(job).membranes) == (not shorter)

@@ -55,7 +55,8 @@ class _Cursor:
         for name in ("timesteps", "n_passes", "cols", "rows"):
             limits[name] = Signal(layer[name].shape(), name=f"last_{name}")
             m.d.sync += limits[name].eq(layer[name] - 1)
-        self._static = Signal()
+        self._static, self._few = Signal(), Signal()
+        m.d.sync += self._few.eq(layer.n_passes < -(-NeuronPair.recurrence // config.slots))
         m.d.sync += self._static.eq(layer.static_input)
         self.slot_last = self.slot == config.slots - 1
         self._t_last = self.t == limits["timesteps"]
@@ -76,8 +77,12 @@ class _Cursor:
 
     @property
     def revisit(self) -> Value:
-        """First slot of a run over slots whose groups the run before may have visited: another step begins."""
-        return (self.slot == 0) & ((self._pass == 0) | ~self.fresh)
+        """A run over slots begins that may read membranes too soon after they were read for the step before.
+
+        The first step reads none. A repeat visits the groups of the run before; otherwise, all other slots of the layer
+        come in between, one cycle each at least.
+        """
+        return (self.slot == 0) & (self.t != 0) & (self._static | (self._few & (self._pass == 0)))
 
     def restart(self, m: Module) -> None:
         """Statements of ``start``."""
