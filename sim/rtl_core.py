@@ -24,6 +24,7 @@ from reverb_fpga.hw.contract import CONTROL_FIELDS, COUNTERS, NO_HALT, Counter, 
 from reverb_fpga.hw.core import Core
 from reverb_fpga.hw.errors import DeviceError, InputError
 
+from .remember import remembered
 from .verilate import Progress, build_executable
 
 __all__ = ["HARNESS", "RtlCore", "build_core"]
@@ -37,8 +38,12 @@ _BLOCK_WORDS = 4096
 
 def build_core(config: Config, *, trace: bool = False, progress: Progress | None = None) -> Path:
     """Executable of the core of ``config``; see :func:`~reverb_fpga.sim.verilate.build_executable` for errors."""
-    suffix = "-trace" if trace else ""
-    return build_executable(Core(config), f"core-{config.name}{suffix}", HARNESS, trace=trace, progress=progress)
+    name = f"core-{config.name}{'-trace' if trace else ''}"
+
+    def build() -> Path:
+        return build_executable(Core(config), name, HARNESS, trace=trace, progress=progress)
+
+    return remembered(f"{name} {config!r}", build)
 
 
 class RtlCore:
@@ -60,7 +65,7 @@ class RtlCore:
         self.n_outputs = 0
         executable = build_core(config, trace=waveform is not None, progress=progress)
         # Standard error goes to a file: nobody reads it while the child runs, and a pipe could fill up.
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._child = subprocess.Popen(
             [executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
         )

@@ -404,7 +404,7 @@ def test_fetch_finds_every_reserved_bit() -> None:
             opcode = Opcode(words[0] & 0xFF)
             for bit in rng.choice(range(8, 1024), 60, replace=False):
                 changed = list(words)
-                changed[bit // 32] ^= 1 << (bit % 32)
+                changed[bit // 32] ^= 1 << int(bit % 32)
                 fault = await fetch(pc, changed)
                 try:
                     contract.unpack(contract.DESCRIPTOR_FIELDS[opcode], changed)

@@ -24,6 +24,8 @@
 #include <string>
 #include <vector>
 
+#include <unistd.h>
+
 #include "Vtop.h"
 #include "verilated.h"
 #if VM_TRACE
@@ -31,6 +33,8 @@
 #endif
 
 namespace {
+
+FILE* answers = nullptr;  // the real stdout; Verilator's own messages, such as a failed assertion, go to stderr
 
 constexpr uint64_t kBusPatience = 10000;  // cycles; the core answers within 50
 constexpr int kWriteCycles = 4;            // from taking a write of CONTROL to the state it leads to
@@ -50,14 +54,14 @@ std::vector<uint8_t> get_bytes(size_t n) {
 
 template <typename T>
 void put(T value) {
-    std::fwrite(&value, sizeof value, 1, stdout);
+    std::fwrite(&value, sizeof value, 1, answers);
 }
 
 [[noreturn]] void fail(const std::string& message) {
     put<char>('E');
     put<uint32_t>(uint32_t(message.size()));
-    std::fwrite(message.data(), 1, message.size(), stdout);
-    std::fflush(stdout);
+    std::fwrite(message.data(), 1, message.size(), answers);
+    std::fflush(answers);
     std::exit(1);
 }
 
@@ -192,7 +196,7 @@ void obey(Core& core, char command) {
             std::vector<uint32_t> words(n);
             for (uint32_t i = 0; i < n; i++) words[i] = core.read(address + i);
             put<char>('K');
-            std::fwrite(words.data(), sizeof(uint32_t), n, stdout);
+            std::fwrite(words.data(), sizeof(uint32_t), n, answers);
             break;
         }
         case 'I': {
@@ -240,12 +244,14 @@ void obey(Core& core, char command) {
         default:
             fail("unknown command");
     }
-    std::fflush(stdout);
+    std::fflush(answers);
 }
 
 }  // namespace
 
 int main() {
+    answers = fdopen(dup(STDOUT_FILENO), "wb");
+    dup2(STDERR_FILENO, STDOUT_FILENO);
     Core core;
     while (true) obey(core, get<char>());
 }
