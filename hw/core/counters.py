@@ -17,7 +17,7 @@ BITS = 32
 
 
 class Activity(data.StructLayout):
-    """What the data path did in one cycle: ``events`` is a number, the others are flags named as in :class:`Counter`."""
+    """What the data path did in a cycle: ``events`` is a number, the others are flags named as in :class:`Counter`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class Counters(wiring.Component):
     clear : In(1)
         Pulse.
     run : In(1)
-        Level; its cycles are ``Counter.CYCLES``. ``activity`` is counted in the cycles after ``clear`` whether it is 1 or not.
+        Level; its cycles are ``Counter.CYCLES``. ``activity`` counts after ``clear`` either way.
     store : In(1)
         Pulse, at least three cycles after the last activity.
     descriptor : In(16)

@@ -25,7 +25,7 @@ SECTIONS = {
 
 
 class SectionHash(wiring.Component):
-    """Reads every section, one word in about six cycles, and takes the CRC-32 over little-endian words, as ``zlib`` does.
+    """Reads every section, a word in about six cycles, and takes the CRC-32 over little-endian words, as ``zlib`` does.
 
     Members
     -------

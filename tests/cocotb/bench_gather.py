@@ -12,7 +12,15 @@ from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields, unpack
 
-STRIPS = ((0.0, 0.0, 0), (0.05, 0.4, 0), (0.3, 0.3, 12), (0.6, 0.0, 400), (1.0, 1.0, 3), (0.8, 0.2, 60), (1.0, 0.1, 250))
+STRIPS = (
+    (0.0, 0.0, 0),
+    (0.05, 0.4, 0),
+    (0.3, 0.3, 12),
+    (0.6, 0.0, 400),
+    (1.0, 1.0, 3),
+    (0.8, 0.2, 60),
+    (1.0, 0.1, 250),
+)
 """(density, chance of a write per bank and cycle, longest time to a release)"""
 
 
