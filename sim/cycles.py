@@ -173,7 +173,7 @@ class _StripModel:
                 length, least = self._length(events, first)
                 last = first + length - 1
                 ended = max(last, drained[-CAPTURED_PASSES] + _RELEASE) if len(drained) >= CAPTURED_PASSES else last
-                length += self._split(events, first, length, ended)
+                length, ended = self._split(events, first, length, ended)
                 self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
                 drained.append(self._drain(number, index, ended + self._gather_delay))
@@ -212,16 +212,21 @@ class _StripModel:
             longest = max(longest, cycles)
         return longest, least
 
-    def _split(self, events: list[int], first: int, length: int, ended: int) -> int:
-        """1 if a write, while the last beat waits for credit, takes a port from it and so splits it in two."""
-        waiting = ended - (first + length - 1)
-        if not waiting:
-            return 0
+    def _split(self, events: list[int], first: int, length: int, ended: int) -> tuple[int, int]:
+        """Beats and end of a pass whose last beat waits for credit until ``ended``.
+
+        A write that takes a port from the waiting beat splits it in two; in cycle ``ended`` it also delays the end.
+        """
+        last = first + length - 1
+        if ended == last:
+            return length, ended
+        split = False
         for bank, number in enumerate(events):
             left = number - 2 * (length - 1) + self._emitter.steals(bank, first, length - 1)
-            if left == 2 and self._emitter.steals(bank, first + length, waiting - 1):
-                return 1
-        return 0
+            if left == 2 and self._emitter.steals(bank, last + 1, ended - last - 1):
+                return length + 1, ended
+            split = split or (left == 2 and self._emitter.steals(bank, ended, 1) > 0)
+        return length + split, ended + split
 
     def _drain(self, number: int, index: int, captured: int) -> int:
         """Slots of one pass, whose P and S are captured in a cycle; when the last that reads them is issued."""
