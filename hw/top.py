@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,6 +27,8 @@ class Top(wiring.Component):
 
     Members
     -------
+    reset : In(1)
+        As the reset of the clock domain, which may have none; see :class:`~reverb_fpga.hw.core.Core`.
     rx, tx : In(1), Out(1)
         UART, 8N1, idle 1. ``rx`` may be asynchronous.
     state : Out(4)
@@ -44,13 +46,15 @@ class Top(wiring.Component):
         self.platform: Platform = platform
         self._link = Link(config, divisor)
         self._core = Core(config, platform)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "state": Out(4)})
+        super().__init__({"reset": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "state": Out(4)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.link = link = self._link
+        link = self._link
+        m.submodules.link = ResetInserter(self.reset)(link)
         m.submodules.core = core = self._core
         m.d.comb += [
+            core.reset.eq(self.reset),
             link.rx.eq(self.rx),
             self.tx.eq(link.tx),
             link.state.eq(core.state),

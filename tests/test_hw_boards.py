@@ -26,7 +26,7 @@ class Echo(wiring.Component):
     """The smallest core: sends back what it hears."""
 
     def __init__(self, stages: int = 2) -> None:
-        super().__init__({"rx": In(1), "tx": Out(1, init=1), "state": Out(4)})
+        super().__init__({"reset": In(1), "rx": In(1), "tx": Out(1, init=1), "state": Out(4)})
         self._stages = stages
 
     def elaborate(self, platform: object) -> Module:

@@ -6,8 +6,9 @@ import dataclasses
 
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.cdc import AsyncFFSynchronizer
 
+from reverb_fpga.hw.core.resets import distribute
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["Ecp5Clock", "PllSettings", "solve_pll"]
@@ -63,7 +64,7 @@ def solve_pll(input_mhz: float, clock_mhz: float) -> PllSettings:
 
 
 class Ecp5Clock(Elaboratable):
-    """Drives domain ``sync``, which its parent defines, from the board's crystal.
+    """Drives domain ``sync``, which its parent defines without a reset, from the board's crystal.
 
     Parameters
     ----------
@@ -73,11 +74,14 @@ class Ecp5Clock(Elaboratable):
     ----------
     locked : Signal
         Raw lock of the PLL, asynchronous.
+    reset : Signal
+        1 until the PLL has locked and whenever it has not; falls synchronously to ``sync``. On the global network.
     """
 
     def __init__(self, settings: PllSettings) -> None:
         self.settings = settings
         self.locked = Signal()
+        self.reset = Signal()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -115,5 +119,7 @@ class Ecp5Clock(Elaboratable):
             o_CLKOP=ClockSignal("sync"),
             o_LOCK=self.locked,
         )
-        m.submodules.reset = ResetSynchronizer(~self.locked, domain="sync")
+        released = Signal(init=1)
+        m.submodules.release = AsyncFFSynchronizer(~self.locked, released)
+        m.d.comb += self.reset.eq(distribute(m, "reset", released, "ecp5"))
         return m

@@ -28,7 +28,9 @@ class BoardTop(Elaboratable):
     Parameters
     ----------
     board : Board
-    core : component with ``rx`` in, ``tx`` out, and ``state``, up to four bits of status for the LEDs, out
+    core : component
+        ``rx`` and ``reset`` in, ``tx`` out, and ``state``, four bits of status for the LEDs, out. On ECP5 its domain
+        has no reset: ``reset`` is the only one, and it need only reach what must not run before the PLL has locked.
     clock_mhz : float
         Of domain ``sync``; made by the PLL on ECP5, the crystal itself elsewhere.
     """
@@ -42,9 +44,10 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         if self.pll is not None:
-            m.domains.sync = ClockDomain("sync")
+            m.domains.sync = ClockDomain("sync", reset_less=True)
             m.submodules.clock = clock = Ecp5Clock(self.pll)
             locked = clock.locked
+            m.d.comb += self.core.reset.eq(clock.reset)
         else:
             locked = Signal(init=1)
         m.submodules.core = self.core

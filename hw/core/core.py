@@ -14,6 +14,7 @@ from ..lanes.masked import Platform
 from ..neuron import InputEncoder, NeuronUnit
 from ..signatures import byte_stream
 from .bus import BusDecoder
+from .resets import distribute
 from .sequencer import Sequencer
 
 __all__ = ["Core"]
@@ -26,10 +27,13 @@ class Core(wiring.Component):
     ----------
     config : Config
     platform : "generic" or "ecp5"
-        Technology of the lanes' adders, see :class:`~reverb_fpga.hw.lanes.LaneArray`.
+        Technology of the lanes' adders (:class:`~reverb_fpga.hw.lanes.LaneArray`) and of the data path's reset.
 
     Members
     -------
+    reset : In(1)
+        Restarts the core as the reset of its clock domain does; for boards whose domain has none. It reaches the
+        sequencer and the bus, and these reset the data path.
     bus : In(HostBus())
         A request is taken within 40 cycles, a read answered six cycles later, in every state.
     input : In(byte stream)
@@ -45,6 +49,7 @@ class Core(wiring.Component):
         self.platform: Platform = platform
         super().__init__(
             {
+                "reset": In(1),
                 "bus": In(HostBus()),
                 "input": In(byte_stream()),
                 "state": Out(4),
@@ -55,10 +60,12 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.decoder = decoder = BusDecoder()
-        m.submodules.sequencer = sequencer = Sequencer(config)
+        decoder, sequencer = BusDecoder(), Sequencer(config)
+        restart = ResetInserter(self.reset)
+        m.submodules.decoder = restart(decoder)
+        m.submodules.sequencer = restart(sequencer)
         gather, neuron, encoder = Gather(config), NeuronUnit(config), InputEncoder(config)
-        reset = ResetInserter(sequencer.datapath_reset)
+        reset = ResetInserter(distribute(m, "datapath_reset", sequencer.datapath_reset, self.platform))
         m.submodules.gather = reset(gather)
         m.submodules.neuron = reset(neuron)
         m.submodules.encoder = reset(encoder)

@@ -89,7 +89,7 @@ class Sequencer(wiring.Component):
                 "state": Out(4),
                 "locked": Out(1),
                 "hold": Out(1),
-                "datapath_reset": Out(1),
+                "datapath_reset": Out(1, init=1),
                 "descriptor": Out(32 * DESCRIPTOR_WORDS),
                 "input_start": Out(1),
                 "input_done": In(1),
