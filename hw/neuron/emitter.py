@@ -72,9 +72,10 @@ class Emitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layout = entry_layout(self.config)
-        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=FIFO_DEPTH)
-        head = data.View(layout, queue.r_data)
-        m.d.comb += [queue.w_en.eq(self.entry_valid), queue.w_data.eq(self.entry)]
+        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size + self.config.neuron_lanes, depth=FIFO_DEPTH)
+        head, present = data.View(layout, queue.r_data[: layout.size]), queue.r_data[layout.size :]
+        stored = Cat(self.entry.codes[lane].any() for lane in range(self.config.neuron_lanes))
+        m.d.comb += [queue.w_en.eq(self.entry_valid), queue.w_data.eq(Cat(self.entry, stored))]
 
         outstanding = self.outstanding
         m.d.comb += self.level.eq(queue.level)
@@ -89,7 +90,7 @@ class Emitter(wiring.Component):
         with m.Elif(done):
             m.d.sync += active.eq(0)
 
-        banks = [self._bank(m, bank, head, current, active, load) for bank in range(self.config.banks)]
+        banks = [self._bank(m, bank, present, current, active, load) for bank in range(self.config.banks)]
         m.d.comb += done.eq(active & Cat(last for _, _, last in banks).all())
         counts = self._counts(m, [fire for fire, _, _ in banks], head, current, load, done)
         record = self._record(m, current, active & done)
@@ -98,7 +99,7 @@ class Emitter(wiring.Component):
         return m
 
     def _bank(
-        self, m: Module, bank: int, head: data.View, current: data.View, active: Signal, load: Signal
+        self, m: Module, bank: int, present: Value, current: data.View, active: Signal, load: Signal
     ) -> tuple[Signal, Signal, Signal]:
         """(an event goes out, its word, no more remain after it) of one bank."""
         config = self.config
@@ -107,11 +108,17 @@ class Emitter(wiring.Component):
         fire, last = Signal(name=f"fire_{bank}"), Signal(name=f"last_{bank}")
         word = Signal(contract.EVENT_VALUE_BITS + contract.EVENT_INDEX_BITS, name=f"word_{bank}")
         lower = (pending - 1)[: len(lanes)]
-        m.d.comb += [fire.eq(active & pending.any()), last.eq((pending & lower) == 0)]
-        with m.If(load):
-            m.d.sync += pending.eq(Cat(head.codes[lane].any() for lane in lanes))
-        with m.Elif(fire):
-            m.d.sync += pending.eq(pending & lower)
+        arriving, left = Signal(len(lanes), name=f"arriving_{bank}"), Signal(len(lanes), name=f"left_{bank}")
+        m.d.comb += [
+            fire.eq(active & pending.any()),
+            arriving.eq(Cat(present[lane] for lane in lanes)),
+            left.eq(pending & lower),
+        ]
+        # whether one event at most is left is a register, for everything in the next cycle hangs on it
+        m.d.sync += [
+            pending.eq(Mux(load, arriving, left)),
+            last.eq(Mux(load, _one_at_most(arriving), _one_at_most(left))),
+        ]
         for n in reversed(range(len(lanes))):
             index = (current.group * len(lanes) + n)[: contract.EVENT_INDEX_BITS]
             with m.If(pending[n]):
@@ -209,3 +216,8 @@ class Emitter(wiring.Component):
         trail = Signal(4)
         m.d.sync += trail.eq(Cat(active, trail))
         return trail.any()
+
+
+def _one_at_most(mask: Signal) -> Value:
+    """At most one bit is set."""
+    return (mask & (mask - 1)[: len(mask)]) == 0
