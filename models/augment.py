@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reverb_fpga.models.data import Images, ImageSet
 
-__all__ = ["Augmentation", "TrainingSet", "batches"]
+__all__ = ["Augmentation", "Batch", "TrainingSet", "batches", "steps_of"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class Augmentation:
     shift: int = 2
     mirror: bool = True
     cutout: int = 0
+
+
+class Batch(NamedTuple):
+    """Images (N, C, H, W) uint8, labels (N,), and where the images lie in the training set, (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    positions: NDArray[np.int64]
 
 
 class TrainingSet:
@@ -58,21 +68,28 @@ class TrainingSet:
         return len(self._labels)
 
     def epoch(
-        self, size: int, seed: int, epoch: int, share: tuple[int, int] = (0, 1)
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches (N, C, H, W uint8; labels); the last, incomplete one is left out where there are others.
+        self,
+        size: int,
+        seed: int,
+        epoch: int,
+        share: tuple[int, int] = (0, 1),
+        subset: NDArray[np.int64] | None = None,
+    ) -> Iterator[Batch]:
+        """Shuffled batches; the last, incomplete one is left out where there are others.
 
         The order and the augmentation follow from `seed` and `epoch` alone, so a resumed run repeats them. `share` is
-        (rank, processes): which part of every batch to yield.
+        (rank, processes): which part of every batch to yield. `subset` holds the positions of the images to use (all).
         """
         rng = np.random.default_rng((seed, epoch))
-        order = rng.permutation(len(self))
-        stop = max(len(self) - len(self) % size, min(size, len(self)))
-        for start in range(0, stop, size):
+        order = rng.permutation(len(self) if subset is None else len(subset))
+        if subset is not None:
+            order = subset[order]
+        for start in range(0, size * steps_of(len(order), size), size):
             chosen = order[start : start + size]
             images, labels = self._augmented(chosen, rng), self._labels[chosen]
             part = slice(share[0], None, share[1])
-            yield torch.from_numpy(images[part]).permute(0, 3, 1, 2), torch.from_numpy(labels[part])
+            pixels = torch.from_numpy(images[part]).permute(0, 3, 1, 2)
+            yield Batch(pixels, torch.from_numpy(labels[part]), chosen[part])
 
     def _augmented(self, chosen: np.ndarray, rng: np.random.Generator) -> Images:
         height, width = self.side
@@ -95,6 +112,11 @@ class TrainingSet:
         inside_y = np.abs(np.arange(height) + 0.5 - y) <= half
         inside_x = np.abs(np.arange(width) + 0.5 - x) <= half
         images[inside_y[:, :, None] & inside_x[:, None, :]] = self._fill
+
+
+def steps_of(images: int, size: int) -> int:
+    """Batches of `size` in an epoch of so many images: the whole ones, or one that is incomplete."""
+    return max(1, images // size)
 
 
 def batches(data: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:

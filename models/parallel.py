@@ -48,6 +48,13 @@ class Team:
             for tensor in network.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of `values` over all processes; float32, any shape."""
+        if self.size > 1:
+            values = values.to(self.device)
+            dist.all_reduce(values)
+        return values.cpu()
+
     @torch.no_grad()
     def average_gradients(self, network: Network) -> None:
         """Mean of the gradients over all processes, in one message."""

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.checkpoint import read_tensors, write_tensors
@@ -15,6 +17,7 @@ from reverb_fpga.models.network import Network
 __all__ = ["RunState", "load_state", "save_state"]
 
 _KEY = "reverb_fpga_run"
+_SCORES = "scores"
 
 
 @dataclass(frozen=True)
@@ -39,32 +42,51 @@ class RunState:
     last_accuracy: float | None = None
 
 
-def save_state(path: Path, network: Network, optimiser: torch.optim.Optimizer, state: RunState) -> None:
-    """Write everything that the next epoch depends on; the file is replaced whole."""
+def save_state(
+    path: Path,
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    state: RunState,
+    scores: NDArray[np.float32],
+) -> None:
+    """Write everything that the next epoch depends on; the file is replaced whole.
+
+    `scores` are the losses of the training images, (images,).
+    """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for index, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
-    arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+    arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()} | {_SCORES: scores}
     write_tensors(path, arrays, {_KEY: json.dumps(asdict(state)), "network": network.spec.to_json()})
 
 
-def load_state(path: Path, network: Network, optimiser: torch.optim.Optimizer) -> RunState:
-    """Restore `network` and `optimiser` in place; returns the counters. Raises InputError where they do not fit."""
+def load_state(path: Path, network: Network, optimiser: torch.optim.Optimizer, scores: NDArray[np.float32]) -> RunState:
+    """Restore `network`, `optimiser` and `scores` in place; returns the counters.
+
+    Raises InputError where they do not fit.
+    """
     arrays, metadata = read_tensors(path)
     if metadata.get("network") != network.spec.to_json():
         raise InputError(f"{path}: the state of another network; resume with the settings of that run")
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     own = network.state_dict()
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, torch.Tensor]] = {}
     try:
         state = RunState(**json.loads(metadata[_KEY]))
+        scores[:] = arrays[_SCORES]
         for name in own:
             own[name].copy_(tensors[f"network.{name}"])
         for name, value in tensors.items():
             if name.startswith("optimiser."):
                 _, index, field = name.split(".", 2)
-                entries.setdefault(int(index), {})[field] = value
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+                entries.setdefault(int(index), {})[field] = _ordered_like(parameters[int(index)], value)
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise InputError(f"{path}: damaged state: {str(error)[:120]}") from None
     optimiser.load_state_dict(optimiser.state_dict() | {"state": entries})
     return state
+
+
+def _ordered_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """A moment in the memory order of its parameter, as the fused optimiser takes for granted; a counter as it is."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from torch import Tensor
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import DensityMeter, activity_penalty, set_initial_density
-from reverb_fpga.models.augment import Augmentation, TrainingSet, batches
+from reverb_fpga.models.augment import Augmentation, Batch, TrainingSet, batches, steps_of
 from reverb_fpga.models.checkpoint import load_checkpoint, save_checkpoint
 from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.network import LayerTrace, Network
+from reverb_fpga.models.optimise import Schedule, make_optimiser
 from reverb_fpga.models.parallel import Team
+from reverb_fpga.models.pruning import LossPruning
 from reverb_fpga.models.state import RunState, load_state, save_state
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
@@ -51,6 +53,10 @@ class TrainSettings:
         Weight of the penalty, and the density per layer above which it acts.
     qat_start : float
         Share of the epochs after which activations are rounded (with ``options.act_bits``); the last one always does.
+    latent_rate : float
+        Learning rate of the latent binary weights, times that of everything else.
+    prune_ratio : float
+        Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
     init : str
         Checkpoint to start from ('' : random weights).
     limit : int
@@ -65,6 +71,7 @@ class TrainSettings:
     epochs: int = 12
     batch_size: int = 128
     lr: float = 3e-3
+    latent_rate: float = 1.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.05
     warmup: float = 0.08
@@ -74,6 +81,7 @@ class TrainSettings:
     density_target: float = 0.2
     initial_density: float = 0.35
     qat_start: float = 0.6
+    prune_ratio: float = 0.0
     init: str = ""
     limit: int = 0
 
@@ -106,7 +114,8 @@ def evaluate(network: Network, data: ImageSet, batch_size: int = 250) -> Evaluat
     """Evaluate `network` on all images of `data`; leaves it in evaluation mode."""
     network.eval()
     correct, loss, meter = 0, 0.0, DensityMeter()
-    for pixels, labels in _moved(batches(data, batch_size), network.mean.device):
+    for pixels, labels in batches(data, batch_size):
+        pixels, labels = pixels.to(network.mean.device), labels.to(network.mean.device)
         traces: list[LayerTrace] = []
         logits = network(pixels, traces)
         meter.add(traces)
@@ -115,9 +124,31 @@ def evaluate(network: Network, data: ImageSet, batch_size: int = 250) -> Evaluat
     return Evaluation(100.0 * correct / len(data), loss / len(data), meter.mean(), meter.densities())
 
 
-def _moved(source: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    for pixels, labels in source:
-        yield pixels.to(device), labels.to(device)
+class _Tally:
+    """Sums over the images of an epoch, and the last loss of each of them."""
+
+    def __init__(self, images: int, processes: int) -> None:
+        self.started = time.perf_counter()
+        self.processes = processes
+        self.loss, self.correct, self.seen = 0.0, 0, 0
+        self.losses, self.trained = torch.zeros(images), torch.zeros(images)
+
+    def add(self, batch: Batch, losses: Tensor, logits: Tensor) -> None:
+        losses = losses.cpu()
+        self.loss += float(losses.sum())
+        self.correct += int((logits.argmax(1).cpu() == batch.labels).sum())
+        self.seen += len(losses)
+        self.losses[batch.positions] = losses
+        self.trained[batch.positions] = 1
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Images per second, all processes together."""
+        return self.processes * self.seen / self.seconds
 
 
 class Trainer:
@@ -158,14 +189,15 @@ class Trainer:
         self.team.wait()
         full = _limited(load_split(settings.dataset, settings.data_dir, "train"), settings.limit)
         train, self.held_out = _split(full, settings.holdout, settings.seed)
-        self.network = _network(settings, full).to(self.team.device)
+        self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
         self.training = TrainingSet(train, settings.augmentation, self.network.spec.input.mean)
-        self.optimiser = _optimiser(self.network, settings)
-        self.steps = max(1, len(train) // settings.batch_size)
+        self.optimiser = make_optimiser(self.network, settings.lr, settings.weight_decay, settings.latent_rate)
+        self.steps = steps_of(len(train), settings.batch_size)
+        self.schedule = Schedule(settings.lr, settings.warmup, self.steps * settings.epochs)
+        self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed)
         self.state = RunState()
         if resume:
-            self.state = load_state(out / "last.safetensors", self.network, self.optimiser)
-        self.network.to(memory_format=torch.channels_last)
+            self.state = load_state(out / "last.safetensors", self.network, self.optimiser, self.pruning.scores)
 
     def run(self) -> Evaluation:
         """Train to the end; returns the test split's evaluation of the best network, which its file then notes."""
@@ -186,83 +218,85 @@ class Trainer:
         file.write_text(text + "\n")
 
     def _epoch(self, epoch: int) -> None:
-        settings, started = self.settings, time.perf_counter()
+        settings = self.settings
         start = min(settings.qat_start * settings.epochs, settings.epochs - 1)
         quantised = settings.options.act_bits is not None and epoch >= start
         self.network.set_quantised(quantised)
         self.network.train()
-        loss_sum, correct, seen = 0.0, 0, 0
+        tally = _Tally(len(self.training), self.team.size)
+        drawn = self.pruning.draw(epoch)
+        weights = torch.ones(len(self.training))
+        weights[drawn.positions] = torch.from_numpy(drawn.weights)
+        steps = steps_of(len(drawn.positions), settings.batch_size)
         share = (self.team.rank, self.team.size)
-        drawn = self.training.epoch(settings.batch_size, settings.seed, epoch, share)
-        for step, (pixels, labels) in enumerate(_moved(drawn, self.team.device)):
+        source = self.training.epoch(settings.batch_size, settings.seed, epoch, share, drawn.positions)
+        for step, batch in enumerate(source):
             if quantised and not self.state.quantised:
-                self.network.eval()
-                self.network.initialise_scales(pixels)
-                self.team.share(self.network)
-                self.network.train()
-                self.state = replace(self.state, quantised=True)
-            loss, logits = self._step(epoch * self.steps + step, pixels, labels)
-            loss_sum += loss * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
-            seen += len(labels)
+                self._start_rounding(batch.images)
+            # an epoch that leaves images out takes fewer steps: the schedule goes by the share of the epoch
+            position = (epoch + step / steps) * self.steps
+            tally.add(batch, *self._step(position, batch, weights[batch.positions]))
             if self.progress is not None:
-                rate = self.team.size * seen / (time.perf_counter() - started)
+                mean = tally.loss / tally.seen
                 self.progress(
-                    Progress(epoch, settings.epochs, step + 1, self.steps, loss_sum / seen, rate, self._accuracy())
+                    Progress(epoch, settings.epochs, step + 1, steps, mean, tally.rate, self.state.last_accuracy)
                 )
-        trained = time.perf_counter() - started
+        self._finish_epoch(epoch, quantised, tally)
+
+    def _start_rounding(self, pixels: Tensor) -> None:
+        """Measure the steps of the quantisers on one batch."""
+        self.network.eval()
+        self.network.initialise_scales(pixels.to(self.team.device))
+        self.team.share(self.network)
+        self.network.train()
+        self.state = replace(self.state, quantised=True)
+
+    def _finish_epoch(self, epoch: int, quantised: bool, tally: _Tally) -> None:
+        seconds, rate = tally.seconds, tally.rate
+        self.pruning.learn(self.team.sum(tally.losses).numpy(), self.team.sum(tally.trained).numpy() > 0)
         self.team.share(self.network)  # the parameters are equal already; the running statistics become rank 0's
         result = evaluate(self.network, self.held_out)
         self._record(
             {
                 "epoch": epoch + 1,
                 "quantised": quantised,
-                "lr": self._rate(epoch * self.steps + self.steps - 1),
-                "train_loss": round(loss_sum / seen, 5),
-                "train_accuracy": round(100 * correct / seen, 3),
+                "lr": self.schedule.rate((epoch + 1) * self.steps - 1),
+                "train_loss": round(tally.loss / tally.seen, 5),
+                "train_accuracy": round(100 * tally.correct / tally.seen, 3),
                 "accuracy": round(result.accuracy, 3),
                 "loss": round(result.loss, 5),
                 "density": round(result.density, 4),
                 "densities": {name: round(value, 4) for name, value in result.densities.items()},
-                "seconds": round(trained, 1),
-                "images_per_second": round(self.team.size * seen / trained, 1),
+                "images": self.team.size * tally.seen,
+                "seconds": round(seconds, 1),
+                "images_per_second": round(rate, 1),
             },
             result,
         )
         self.team.wait()
 
-    def _step(self, number: int, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        rate = self._rate(number)
+    def _step(self, position: float, batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; returns the loss of every image and the logits."""
+        settings, device = self.settings, self.team.device
+        rate = self.schedule.rate(position)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         # on GPUs in bfloat16: codes of up to 8 bits and signs are exact in it
-        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.team.device.type == "cuda"):
-            logits = self.network(pixels)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
-        total = loss
-        if self.settings.activity_penalty:
-            penalty = activity_penalty(self.network, self.settings.density_target)
-            total = loss + self.settings.activity_penalty * penalty
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = self.network(batch.images.to(device)).float()
+        labels = batch.labels.to(device)
+        losses = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="none")
+        total = (losses * weights.to(device)).mean()
+        if settings.activity_penalty:
+            total = total + settings.activity_penalty * activity_penalty(self.network, settings.density_target)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         self.team.average_gradients(self.network)
         self.optimiser.step()
         self.network.constrain()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(f"training diverged (loss {value}) at step {number + 1}; lower --lr")
-        return value, logits.detach()
-
-    def _rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine to zero."""
-        total = self.steps * self.settings.epochs
-        rise = max(1, round(self.settings.warmup * total))
-        if step < rise:
-            return self.settings.lr * (step + 1) / rise
-        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-
-    def _accuracy(self) -> float | None:
-        return self.state.last_accuracy
+        if not math.isfinite(value := float(total.detach())):
+            raise InputError(f"training diverged (loss {value}) in epoch {self.state.epoch + 1}; lower --lr")
+        return losses.detach(), logits.detach()
 
     def _record(self, line: dict[str, object], result: Evaluation) -> None:
         # a checkpoint is used with rounding: epochs before it began would mislead
@@ -278,7 +312,7 @@ class Trainer:
             save_checkpoint(self.network, self.out / "best.safetensors", info)
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        save_state(self.out / "last.safetensors", self.network, self.optimiser, self.state)
+        save_state(self.out / "last.safetensors", self.network, self.optimiser, self.state, self.pruning.scores)
         draw_curve(self.out / "metrics.jsonl", self.out / "curve.png")
 
     def _finish(self) -> Evaluation:
@@ -309,6 +343,10 @@ def _check(settings: TrainSettings, team: Team) -> None:
         raise InputError(f"the learning rate must lie between 0 and 10, got {settings.lr}")
     if not 0 < settings.initial_density < 1:
         raise InputError(f"the initial density must lie between 0 and 1, got {settings.initial_density}")
+    if not 0 <= settings.prune_ratio < 1:
+        raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {settings.prune_ratio}")
+    if not 0 < settings.latent_rate < 1000:
+        raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {settings.latent_rate}")
     if settings.options.act_bits is not None and settings.options.system == "snn":
         raise InputError("the vanilla SNN has binary spikes and trains in float: leave --act-bits out")
 
@@ -357,26 +395,3 @@ def _transfer(source: Network, target: Network, path: str) -> None:
             ours[name].copy_(theirs[name])
         elif not name.endswith(("in_scale", "alpha")):
             raise InputError(f"{path}: does not fit {target.spec.arch}: {name} is missing or of another shape")
-
-
-def _optimiser(network: Network, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW: latent binary weights undecayed, and steps of the quantisers slower, for Adam ignores their size."""
-    scales, decayed, others = [], [], []
-    for name, parameter in network.named_parameters():
-        if name.endswith("in_scale"):
-            scales.append(parameter)
-        elif parameter.dim() > 1 and not _binary(network, name):
-            decayed.append(parameter)
-        else:
-            others.append(parameter)
-    groups = [
-        {"params": others, "weight_decay": 0.0, "factor": 1.0},
-        {"params": decayed, "weight_decay": settings.weight_decay, "factor": 1.0},
-    ]
-    if scales:
-        groups.append({"params": scales, "weight_decay": 0.0, "factor": 0.02})
-    return torch.optim.AdamW(groups, lr=settings.lr)
-
-
-def _binary(network: Network, name: str) -> bool:
-    return network.spec.layers[int(name.split(".")[1])].weight.kind == "binary"

@@ -124,7 +124,8 @@ def test_batches_follow_from_seed_and_epoch() -> None:
 def test_without_augmentation_images_are_unchanged() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 5, 1), dtype=np.uint8)
     training = TrainingSet(ImageSet(images, np.arange(20), tuple("x" * 20)), Augmentation(0, False), (0,))
-    for batch, labels in training.epoch(10, 0, 0):
+    for batch, labels, positions in training.epoch(10, 0, 0):
+        assert torch.equal(labels, torch.from_numpy(positions))
         assert torch.equal(batch, torch.from_numpy(images[labels]).permute(0, 3, 1, 2))
 
 

@@ -73,6 +73,20 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=12, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2, 65_536), default=128, show_default=True)
 @click.option("--lr", type=float, default=3e-3, show_default=True, help="Peak learning rate (AdamW, cosine).")
+@click.option(
+    "--latent-rate",
+    type=click.FloatRange(0.001, 999),
+    default=1.0,
+    show_default=True,
+    help="Learning rate of the latent binary weights, times --lr.",
+)
+@click.option(
+    "--prune-ratio",
+    type=click.FloatRange(0, 0.99),
+    default=0.0,
+    show_default=True,
+    help="Leave out this share of the images whose loss is below the mean, in each epoch (InfoBatch); 0: none.",
+)
 @click.option("--label-smoothing", type=click.FloatRange(0, 0.9), default=0.05, show_default=True)
 @click.option(
     "--activity-penalty",
@@ -189,8 +203,8 @@ def _progress_bar(epochs: int, enabled: bool) -> Iterator[Any]:
             bar.update(
                 task,
                 description=f"epoch {state.epoch + 1}/{state.epochs}",
-                completed=state.epoch * state.steps + state.step,
-                total=state.epochs * state.steps,
+                completed=state.epoch + state.step / state.steps,
+                total=state.epochs,
                 note=f"loss {state.loss:.3f}, {state.images_per_second:.0f} images/s{accuracy}",
             )
 

@@ -1,0 +1,70 @@
+"""Dynamic data pruning (InfoBatch): epochs that leave out images the network already knows, without bias.
+
+Every training image keeps the loss it last had. An epoch leaves out each image below the mean loss with probability
+``ratio`` and weights those below the mean that stay by ``1 / (1 - ratio)``, so that the expected gradient is that of
+all images. The first epoch, when no loss is known, and the last eighth of the epochs use every image.
+
+Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Drawn", "LossPruning"]
+
+_WHOLE_FROM = 0.875  # share of the epochs after which nothing is left out: the end of training sees no variance of it
+_STREAM = 1 << 21  # keeps the drawing apart from the random numbers of order and augmentation
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The images of one epoch: their positions in the training set, and the weight of each one's loss."""
+
+    positions: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+class LossPruning:
+    """The losses of all training images, and the drawing of epochs from them.
+
+    Parameters
+    ----------
+    count : int
+        Training images.
+    ratio : float
+        Probability that an image below the mean loss is left out; 0 leaves nothing out.
+    epochs : int
+        Length of the run.
+    seed : int
+        The drawing follows from it, the epoch's number and the losses.
+
+    Attributes
+    ----------
+    scores : array of float32, (count,)
+        Loss of every image when it was last trained on; NaN before.
+    """
+
+    def __init__(self, count: int, ratio: float, epochs: int, seed: int) -> None:
+        self.ratio, self.seed = ratio, seed
+        self.whole_from = _WHOLE_FROM * epochs
+        self.scores: NDArray[np.float32] = np.full(count, np.nan, np.float32)
+
+    def draw(self, epoch: int) -> Drawn:
+        """The images of `epoch`, in the order of the training set."""
+        weights = np.ones(len(self.scores), np.float32)
+        if self.ratio and 0 < epoch < self.whole_from:
+            known = self.scores[~np.isnan(self.scores)].astype(np.float64)
+            below = self.scores < known.sum() / max(1, len(known))  # false for NaN
+            left_out = np.random.default_rng((self.seed, epoch, _STREAM)).random(len(below)) < self.ratio
+            weights[below] = 1 / (1 - self.ratio)
+            weights[below & left_out] = 0
+        positions = np.flatnonzero(weights)
+        return Drawn(positions, weights[positions])
+
+    def learn(self, losses: NDArray[np.float32], trained: NDArray[np.bool_]) -> None:
+        """Keep the `losses`, (count,), of those images that were `trained` on."""
+        self.scores[trained] = losses[trained]
