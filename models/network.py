@@ -137,11 +137,11 @@ class Layer(nn.Module):
             return F.conv2d(x, weight, stride=spec.stride, padding=spec.padding)
         if spec.stride > 1:
             return F.avg_pool2d(F.conv2d(x, weight, stride=spec.stride, padding=spec.padding), pool)
-        # Averaging a stride-1 convolution is one strided convolution with the averaged, shifted kernels: 3x3 and
-        # pool 2 become 4x4 with stride 2, 16 products an output instead of 36.
-        border = pool - 1
-        weight = F.avg_pool2d(F.pad(weight, (border, border, border, border)), pool, stride=1)
-        return F.conv2d(x, weight, stride=pool, padding=spec.padding)
+        # Averaging and convolving commute: the average of a convolution at stride 1 is a convolution, with stride
+        # `pool`, of the running average of its padded input: for 3x3 and pool 2, 9 products an output instead of 36.
+        border = spec.padding
+        x = F.avg_pool2d(F.pad(x, (border, border, border, border)) if border else x, pool, stride=1)
+        return F.conv2d(x, weight, stride=pool)
 
     def redundant(self, current: Tensor) -> bool:
         """Whether every step would fire the same: a current without time and ``v_th = 0``. Spikes are ``relu``."""
@@ -153,7 +153,10 @@ class Layer(nn.Module):
         neuron = self.spec.neuron
         if neuron is None:
             return current
-        return lif(current, 1 if self.redundant(current) else steps, neuron.tau, neuron.v_th, self.binary_spikes)
+        if self.redundant(current):
+            # without the dimension of time the gradient keeps the memory order of the current (channels-last)
+            return torch.relu(current.squeeze(0)).unsqueeze(0)
+        return lif(current, steps, neuron.tau, neuron.v_th, self.binary_spikes)
 
 
 class Network(nn.Module):
