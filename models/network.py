@@ -8,6 +8,7 @@ fires and resets, or the membrane only sinks), so the whole network then runs on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
@@ -26,7 +27,7 @@ from reverb_fpga.models.quant import (
     step_factor,
 )
 
-__all__ = ["Layer", "LayerTrace", "Network"]
+__all__ = ["Layer", "LayerTrace", "Network", "running_average"]
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,7 @@ class Layer(nn.Module):
             return F.avg_pool2d(F.conv2d(x, weight, stride=spec.stride, padding=spec.padding), pool)
         # Averaging and convolving commute: the average of a convolution at stride 1 is a convolution, with stride
         # `pool`, of the running average of its padded input: for 3x3 and pool 2, 9 products an output instead of 36.
-        border = spec.padding
-        x = F.avg_pool2d(F.pad(x, (border, border, border, border)) if border else x, pool, stride=1)
-        return F.conv2d(x, weight, stride=pool)
+        return F.conv2d(running_average(_bordered(x, spec.padding), pool), weight, stride=pool)
 
     def redundant(self, current: Tensor) -> bool:
         """Whether every step would fire the same: a current without time and ``v_th = 0``. Spikes are ``relu``."""
@@ -255,6 +254,30 @@ class Network(nn.Module):
             if layer.in_scale is not None and layer.spec.in_bits is not None and trace.events is not None:
                 result[trace.name] = code_of(trace.events, layer.in_scale, layer.spec.in_bits).to(torch.int64)
         return result
+
+
+class _RunningAverage(torch.autograd.Function):
+    """Its backward is the running average of the gradient with a border of zeros: torch's own scatters."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, side: int) -> Tensor:
+        ctx.side = side
+        return F.avg_pool2d(x, side, stride=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if ctx.side == 2:
+            return F.avg_pool2d(grad, 2, stride=1, padding=1), None
+        return F.avg_pool2d(_bordered(grad, ctx.side - 1), ctx.side, stride=1), None
+
+
+def running_average(x: Tensor, side: int) -> Tensor:
+    """Average over every `side` x `side` window of (N, C, H, W): (N, C, H - side + 1, W - side + 1)."""
+    return _RunningAverage.apply(x, side)
+
+
+def _bordered(x: Tensor, border: int) -> Tensor:
+    return F.pad(x, (border, border, border, border)) if border else x
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 
 from reverb_fpga.models.description import InputSpec, NetworkSpec
-from reverb_fpga.models.network import LayerTrace, Network
+from reverb_fpga.models.network import LayerTrace, Network, running_average
 from reverb_fpga.models.neuron import lif
 from reverb_fpga.models.quant import quantise_multibit, sign_plus
 from reverb_fpga.models.testing import randomise
@@ -173,3 +173,16 @@ def test_description_names_the_layer_that_does_not_fit() -> None:
     with pytest.raises(InputError, match=r"conv3.*in_channels is 9"):
         dataclasses.replace(spec, layers=wrong)
     assert NetworkSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("side", [2, 3, 4])
+def test_running_average_has_the_gradient_of_average_pooling(side: int) -> None:
+    generator = torch.Generator().manual_seed(side)
+    own = torch.randn(2, 3, 9, 8, generator=generator, dtype=torch.float64).requires_grad_()
+    other = own.detach().clone().requires_grad_()
+    ours, theirs = running_average(own, side), F.avg_pool2d(other, side, stride=1)
+    grad = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
+    ours.backward(grad)
+    theirs.backward(grad)
+    assert torch.equal(ours, theirs)
+    torch.testing.assert_close(own.grad, other.grad)
