@@ -225,8 +225,10 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """After an optimiser's step: keep every ``in_scale`` positive."""
+        """After an optimiser's step: every ``in_scale`` positive, latent binary weights where their gradient passes."""
         for layer in self.stages():
+            if layer.spec.weight.kind == "binary":
+                layer.weight.clamp_(-1.0, 1.0)
             if layer.in_scale is not None:
                 layer.in_scale.clamp_(min=1e-6)
 
