@@ -1,0 +1,189 @@
+"""Variants of one network, trained alike with several seeds: mean, deviation, and whether they are distinguishable.
+
+    python benchmarks/compare.py systems --dataset cifar10 --data-dir data --epochs 12 --out runs/systems
+    python benchmarks/compare.py bits --dataset cifar10 --data-dir data --epochs 12 --out runs/bits
+    python benchmarks/compare.py systems --arch cnv --width 0.5 --epochs 6 --limit 20000 --out runs/systems-small
+
+`systems` trains ReverB, learnable ReverB and the vanilla SNN (real weights, binary spikes), all with float activations,
+for the vanilla SNN has no others. ReverB with V_th = 0 computes one step of a still image; the vanilla SNN takes
+--timesteps. `bits` trains learnable ReverB with activations of 8, 6 and 4 bits.
+
+Every run is a folder of its own below --out: one that has finished is not repeated, one that was cut short is resumed.
+Two variants count as distinguishable where Welch's t-test over the seeds gives p < 0.05. Writes comparison.json and
+comparison.png.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from welch import deviation, p_value
+
+from reverb_fpga.hw.errors import InputError, ReverbError
+from reverb_fpga.models.augment import Augmentation
+from reverb_fpga.models.train import Progress, Trainer, TrainSettings
+from reverb_fpga.models.zoo import Options
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Result:
+    """Runs of one variant, one entry per seed: test accuracy in percent, and density 0..1."""
+
+    name: str
+    accuracies: tuple[float, ...]
+    densities: tuple[float, ...]
+
+
+def variants(kind: str, width: float, timesteps: int) -> dict[str, Options]:
+    """The options of every variant, by name."""
+    if kind == "bits":
+        return {f"{bits} bits": Options(act_bits=bits, width=width) for bits in (8, 6, 4)}
+    return {
+        "reverb": Options(system="reverb", width=width),
+        "reverb-learnable": Options(system="reverb-learnable", width=width),
+        "snn": Options(system="snn", v_th=0.5, timesteps=timesteps, width=width),
+    }
+
+
+def train(settings: TrainSettings, out: Path) -> tuple[float, float]:
+    """Test accuracy (percent) and density of a run; trains it unless it has finished.
+
+    Raises InputError where the folder holds a run with other settings.
+    """
+    result, wanted = out / "result.json", json.loads(json.dumps(asdict(settings)))
+    if result.is_file():
+        theirs = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+        if theirs | {"data_dir": ""} != wanted | {"data_dir": ""}:
+            raise InputError(f"{out}: holds a run with other settings; choose another --out")
+    else:
+        Trainer(settings, out, resume=(out / "last.safetensors").is_file(), progress=_show).run()
+    value = json.loads(result.read_text(encoding="utf-8"))
+    return float(value["accuracy"]), float(value["density"])
+
+
+def _show(state: Progress) -> None:
+    if state.step == state.steps:
+        print(f"  epoch {state.epoch + 1}/{state.epochs}: loss {state.loss:.3f}", file=sys.stderr)
+
+
+def run_all(settings: TrainSettings, options: dict[str, Options], seeds: list[int], out: Path) -> list[Result]:
+    """Train every variant with every seed. Seed by seed, so that what is there early is already a comparison."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in options}
+    for seed, (name, chosen) in itertools.product(seeds, options.items()):
+        print(f"{name}, seed {seed}", file=sys.stderr)
+        folder = out / f"{name.replace(' ', '-')}-seed{seed}"
+        found[name].append(train(replace(settings, options=chosen, seed=seed), folder))
+    return [Result(name, *(tuple(column) for column in zip(*runs, strict=True))) for name, runs in found.items()]
+
+
+def pairs(results: list[Result]) -> list[dict[str, Any]]:
+    """Every two variants: the gap of their means in points, and Welch's p."""
+    return [
+        {
+            "pair": [one.name, two.name],
+            "gap": statistics.fmean(one.accuracies) - statistics.fmean(two.accuracies),
+            "p": p_value(one.accuracies, two.accuracies),
+        }
+        for one, two in itertools.combinations(results, 2)
+    ]
+
+
+def verdict(p: float) -> str:
+    """`p` in words."""
+    if p != p:
+        return "one seed: no test"
+    return f"{'distinguishable' if p < LEVEL else 'not distinguishable'} (p = {p:.3f})"
+
+
+def table(results: list[Result]) -> str:
+    """For people."""
+    lines = ["variant             test accuracy %   density %   seeds"]
+    for result in results:
+        mean, spread = statistics.fmean(result.accuracies), deviation(result.accuracies)
+        density = 100 * statistics.fmean(result.densities)
+        lines.append(f"{result.name:18} {mean:8.2f} +- {spread:4.2f}   {density:9.1f}   {len(result.accuracies):5}")
+    for pair in pairs(results):
+        lines.append(f"{pair['pair'][0]} - {pair['pair'][1]}: {pair['gap']:+.2f} points, {verdict(pair['p'])}")
+    return "\n".join(lines)
+
+
+def draw(results: list[Result], title: str, picture: Path) -> None:
+    """Every run as a point, the mean and deviation of each variant beside them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, result in enumerate(results):
+        axes.plot([place - 0.08] * len(result.accuracies), result.accuracies, "o", alpha=0.5, color="C0")
+        mean, spread = statistics.fmean(result.accuracies), deviation(result.accuracies)
+        axes.errorbar(place + 0.08, mean, spread, marker="s", capsize=4, color="C1")
+    axes.set_xticks(range(len(results)), [result.name for result in results])
+    axes.set_ylabel("test accuracy [%]")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=120)
+
+
+@click.command(help=__doc__)
+@click.argument("kind", type=click.Choice(["systems", "bits"]))
+@click.option("--dataset", default="cifar10", show_default=True)
+@click.option("--arch", default=None, help="default: fmnist, or cnv for CIFAR")
+@click.option("--data-dir", default="data", show_default=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--epochs", default=12, show_default=True)
+@click.option("--width", default=1.0, show_default=True, help="Times the channels.")
+@click.option("--limit", default=0, show_default=True, help="Images (0: all).")
+@click.option("--batch-size", default=64, show_default=True)
+@click.option("--lr", default=2e-3, show_default=True)
+@click.option("--latent-rate", default=4.0, show_default=True, help="Rate of latent binary weights, times --lr.")
+@click.option("--penalty", default=1.0, show_default=True, help="Activity penalty above a density of 0.2.")
+@click.option("--timesteps", default=2, show_default=True, help="Of the vanilla SNN.")
+@click.option("--seeds", default=3, show_default=True, help="Runs of every variant.")
+@click.option("--threads", default=None, type=int, help="CPU threads.  [default: all cores]")
+def main(
+    kind: str,
+    dataset: str,
+    arch: str | None,
+    out: Path,
+    width: float,
+    penalty: float,
+    timesteps: int,
+    seeds: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
+    """Entry point."""
+    if threads:
+        torch.set_num_threads(threads)
+    small = "mnist" in dataset
+    settings = TrainSettings(
+        arch=arch or ("fmnist" if small else "cnv"),
+        dataset=dataset,
+        augmentation=Augmentation(2 if small else 4, dataset != "mnist"),
+        activity_penalty=penalty,
+        **options,
+    )
+    try:
+        results = run_all(settings, variants(kind, width, timesteps), list(range(seeds)), out)
+    except ReverbError as error:
+        raise click.ClickException(str(error)) from None
+    value = {"runs": [vars(result) for result in results], "pairs": pairs(results)}
+    (out / "comparison.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    draw(results, f"{settings.arch} on {dataset}, {settings.epochs} epochs", out / "comparison.png")
+    click.echo(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The benchmarks' own arithmetic: operations and energy of a model, Welch's test, comparison of runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from reverb_fpga.host import bundled
+from reverb_fpga.host.backends import config_of
+from reverb_fpga.host.images import to_codes
+from reverb_fpga.host.inputs import Selection, gather_items
+from reverb_fpga.sim.golden import GoldenModel
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a script of benchmarks/ as it would be run there."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    names = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - names:
+        if name in {"operations", "welch", "compare"}:
+            del sys.modules[name]
+
+
+def test_operations_are_the_events_times_the_neurons_they_reach(load: Any) -> None:
+    operations = load("operations")
+    program = bundled.load_model("fashion-mnist")
+    found = operations.count_operations(program, 2)
+    images = [item.load() for item in gather_items(Selection(limit=2), program)]
+    outputs, _ = GoldenModel(program, config_of(program)).run_layers(to_codes(images, program.input))
+    # conv2: 3x3 with a border of zeros on 28x28, 64 channels; every position of the border's inside is computed
+    live = np.pad((outputs[0][:, 0] > 0).sum(axis=3), ((0, 0), (1, 1), (1, 1)))
+    reached = sum(live[:, y : y + 28, x : x + 28].sum() for y in range(3) for x in range(3))
+    assert found.layers[1].additions == 64 * reached / 2
+    assert found.layers[1].dense == 28 * 28 * 9 * 32 * 64
+    assert found.layers[-1].additions == 10 * (outputs[-2] > 0).sum() / 2
+    assert all(0 < layer.density < 1 for layer in found.layers[1:])
+
+
+def test_energy_is_counted_as_papers_do(load: Any) -> None:
+    operations = load("operations")
+    first = operations.LayerOperations(name="conv1", dense=1000, additions=1000.0)
+    second = operations.LayerOperations(name="conv2", dense=8000, additions=2000.0)
+    found = operations.Operations(model="toy", timesteps=1, images=1, layers=(first, second))
+    assert found.additions == 2000
+    assert found.energy == pytest.approx(1000 * 12.5e-12 + 2000 * 77e-15)
+    assert second.density == 0.25
+    assert found.as_dict()["joules"] == found.energy
+    assert "25.0" in operations.table(found)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "p"),
+    [
+        ((1.0, 2.0, 3.0), (2.0, 3.0, 4.0), 0.287864),  # Student's t with 4 degrees of freedom, t = 1.2247
+        ((0.0, 2.0), (3.0, 5.0), 1 - 1.5**0.5 * 3**0.5 / 6.5**0.5),  # 2 degrees: 1 - t / sqrt(t * t + 2), t * t = 4.5
+        ((0.0, 2.0), (4.0, 4.0), 1 - 2 / math.pi * math.atan(3)),  # 1 degree, t = 3
+        ((5.0, 5.0), (5.0, 5.0), 1.0),
+        ((5.0, 5.0), (6.0, 6.0), 0.0),
+    ],
+)
+def test_welch(load: Any, one: tuple[float, ...], two: tuple[float, ...], p: float) -> None:
+    welch = load("welch")
+    assert welch.p_value(one, two) == pytest.approx(p, abs=1e-5)
+    assert welch.p_value(two, one) == welch.p_value(one, two)
+
+
+def test_welch_needs_two_of_each(load: Any) -> None:
+    welch = load("welch")
+    assert math.isnan(welch.p_value((1.0,), (2.0, 3.0)))
+    assert welch.deviation((4.0,)) == 0
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Two classes of 28x28 pictures, one brighter than the other, as idx files."""
+    rng = np.random.default_rng(1)
+    for stem, count in (("train", 120), ("t10k", 30)):
+        labels = rng.integers(0, 2, count).astype(np.uint8)
+        images = (rng.integers(0, 90, (count, 28, 28)) + 120 * labels[:, None, None]).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
+            (tmp_path / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["systems", "bits"])
+def test_comparison_trains_once_and_tells_what_differs(load: Any, kind: str, data_dir: Path, tmp_path: Path) -> None:
+    compare = load("compare")
+    arguments = [
+        kind, "--dataset", "mnist", "--arch", "scnn5", "--data-dir", str(data_dir), "--out", str(tmp_path / "runs"),
+        "--epochs", "1", "--width", "0.125", "--seeds", "2", "--batch-size", "16",
+    ]  # fmt: skip
+    first = CliRunner().invoke(compare.main, arguments)
+    assert first.exit_code == 0, first.output
+    value = json.loads((tmp_path / "runs/comparison.json").read_text())
+    assert len(value["runs"]) == len(value["pairs"]) == 3
+    assert all(len(run["accuracies"]) == 2 for run in value["runs"])
+    assert first.stdout.count("distinguishable") == 3
+    assert (tmp_path / "runs/comparison.png").stat().st_size > 1000
+    again = CliRunner().invoke(compare.main, arguments)
+    assert again.stdout == first.stdout
+    assert "loss" not in again.stderr
+    other = CliRunner().invoke(compare.main, [*arguments, "--lr", "1e-3"])
+    assert other.exit_code != 0
+    assert "other settings" in other.output
