@@ -21,7 +21,8 @@ __all__ = ["command", "train"]
 _EXAMPLES = """\b
 Examples:
   reverb-fpga train --dataset fashion-mnist --data-dir data --out runs/fmnist
-  reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --epochs 60 --out runs/cnv
+  reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --epochs 46 --batch-size 64 --lr 2e-3 \\
+                    --latent-rate 4 --prune-ratio 0.5 --out runs/cnv
   reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --timesteps 2 --v-th 0.25 \\
                     --init runs/cnv/best.safetensors --lr 1e-3 --epochs 5 --out runs/cnv-t2
   reverb-fpga train ... --out runs/cnv --resume
