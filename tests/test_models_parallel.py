@@ -22,7 +22,7 @@ def test_torchrun_trains_one_network(tmp_path: Path) -> None:
             (tmp_path / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
     arguments = [
         "train", "--arch", "scnn5", "--dataset", "mnist", "--data-dir", str(tmp_path), "--width", "0.125",
-        "--epochs", "6", "--batch-size", "32", "--device", "cpu", "--threads", "1", "--json",
+        "--epochs", "6", "--batch-size", "32", "--prune-ratio", "0.5", "--device", "cpu", "--threads", "1", "--json",
         "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
