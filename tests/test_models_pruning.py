@@ -13,7 +13,6 @@ import torch
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
 from reverb_fpga.models.checkpoint import read_tensors
-from reverb_fpga.models.optimise import Schedule
 from reverb_fpga.models.pruning import LossPruning
 from reverb_fpga.models.train import Progress, Trainer, TrainSettings
 from reverb_fpga.models.zoo import Options
@@ -64,15 +63,6 @@ def test_images_without_a_loss_are_never_left_out() -> None:
     losses, trained = np.arange(100, dtype=np.float32), np.arange(100) < 50
     pruning.learn(losses, trained)
     assert set(range(25, 100)) <= set(pruning.draw(5).positions.tolist())
-
-
-def test_schedule_goes_by_share_of_the_epoch() -> None:
-    schedule = Schedule(peak=2.0, warmup=0.1, steps=100)
-    assert schedule.rate(0) == pytest.approx(0.2)
-    assert schedule.rate(9.5) == 2.0
-    assert schedule.rate(10) == 2.0
-    assert schedule.rate(55) == pytest.approx(1.0)
-    assert schedule.rate(99) < 0.001
 
 
 @pytest.fixture(scope="module")
