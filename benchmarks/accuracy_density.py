@@ -75,6 +75,10 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--limit", type=int, default=0, help="images (0: all)")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--latent-rate", type=float, default=1.0, help="rate of latent binary weights, times --lr")
+    parser.add_argument("--prune-ratio", type=float, default=0.0, help="share of well-known images left out")
     parser.add_argument("--penalty", type=float, default=2.0)
     parser.add_argument("--targets", type=float, nargs="+", default=TARGETS, help="1: no penalty")
     parser.add_argument("--seed", type=int, default=0)
@@ -90,6 +94,10 @@ def main() -> int:
             options=Options(act_bits=8, width=given.width),
             augmentation=Augmentation(2, given.dataset != "mnist"),
             epochs=given.epochs,
+            batch_size=given.batch_size,
+            lr=given.lr,
+            latent_rate=given.latent_rate,
+            prune_ratio=given.prune_ratio,
             limit=given.limit,
             activity_penalty=given.penalty,
             seed=given.seed,
