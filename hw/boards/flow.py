@@ -16,8 +16,9 @@ from typing import Any
 
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import BuildError, InputError
-from reverb_fpga.hw.lanes.array import CLUSTER_NAME
+from reverb_fpga.hw.lanes import LaneArray
 from reverb_fpga.hw.memory import SYNTHESIS_SCRIPT
+from reverb_fpga.hw.neuron import NeuronUnit
 
 from . import logs, tools
 from .logs import BuildPhase
@@ -31,9 +32,6 @@ Progress = Callable[[BuildPhase], None]
 
 PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
-# Each cluster of lanes keeps its own copy of the broadcast registers: without this yosys merges identical registers
-# across clusters and the fan-out tree collapses. Only the cluster itself, not what is inside it.
-_KEEP = "".join(f"setattr -mod -set keep_hierarchy 1 *.{CLUSTER_NAME}_{tail}\n" for tail in ("?", "??"))
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
 
 
@@ -145,11 +143,20 @@ def _plan(design: Design, options: BuildOptions, versions: dict[str, str]) -> _P
     plan = platform.build(
         BoardTop(design.board, design.core, options.clock_mhz),
         do_build=False,
-        script_after_read=_KEEP + SYNTHESIS_SCRIPT,
+        script_after_read=_kept_modules(design.config) + SYNTHESIS_SCRIPT,
         synth_opts=list(options.synth),
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
     return _Plan(design.board, design.config, options, platform, dict(plan.files), versions)
+
+
+def _kept_modules(config: Config) -> str:
+    """Modules that stay whole through synthesis, for their registers are copies made for the fan-out.
+
+    Flattened, yosys would merge the copies into one set again. Only the modules themselves, not what is inside them.
+    """
+    names = LaneArray.module_names(config) + NeuronUnit.module_names(config)
+    return "".join(f"setattr -mod -set keep_hierarchy 1 *.{name}\n" for name in names)
 
 
 @contextmanager
@@ -219,7 +226,7 @@ def _nextpnr_arguments(plan: _Plan, seed: int) -> list[str]:
         "--package", platform._nextpnr_package_options[platform.package].upper(),
         "--speed", platform.speed,
         "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
-        "--router", "router2", "--seed", str(seed), "--freq", f"{plan.options.clock_mhz:g}",
+        "--placer", "static", "--router", "router2", "--seed", str(seed), "--freq", f"{plan.options.clock_mhz:g}",
     ]  # fmt: skip
 
 

@@ -28,13 +28,14 @@ class BuildPhase:
 
 _YOSYS_PASS = re.compile(r"^(\d+)\.(\d+)\. Executing ([A-Z0-9_]+) pass")
 _UTILISATION = re.compile(r"^Info:\s+(TRELLIS_COMB|TRELLIS_FF|DP16KD|MULT18X18D):\s*(\d+)/\s*(\d+)")
-_PLACER = re.compile(r"^Info:\s+at iteration #(\d+), type ALL: wirelen solved = \d+, spread = \d+, legal = (\d+)")
+_PLACER = re.compile(r"^Info: overlap: COMB=([\d.]+)%")
 _ANNEAL = re.compile(r"^Info:\s+at iteration #(\d+): temp = .*wirelen = (\d+)")
 _ROUTER = re.compile(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
 _FMAX = re.compile(r"^Info: Max frequency for clock\s+'(.+)': ([\d.]+) MHz")
 _STEPS = (
     (re.compile(r"^Info: Packing"), "packing"),
-    (re.compile(r"^Info: Creating initial analytic placement"), "placing"),
+    (re.compile(r"^Info: Running Static placer"), "placing"),
+    (re.compile(r"^Info: Strict legalising"), "placing"),
     (re.compile(r"^Info: Running simulated annealing"), "refining the placement"),
     (re.compile(r"^Info: Running router2"), "routing"),
     (re.compile(r"^Info: Running router1"), "checking the routes"),
@@ -55,7 +56,7 @@ def yosys_phase(line: str) -> BuildPhase | None:
 def nextpnr_phase(line: str) -> BuildPhase | None:
     """Progress that a line of a nextpnr log tells, if any."""
     if match := _PLACER.match(line):
-        return BuildPhase("placing", f"iteration {match[1]}, wire length {match[2]}")
+        return BuildPhase("placing", f"{match[1]} % of the cells overlap")
     if match := _ANNEAL.match(line):
         return BuildPhase("refining the placement", f"iteration {match[1]}, wire length {match[2]}")
     if match := _ROUTER.match(line):

@@ -14,10 +14,7 @@ from reverb_fpga.hw.signatures import Beat, Captured
 from .cluster import BeatValues, Cluster, SumLane, lane_delay, masked_sums
 from .masked import Platform
 
-__all__ = ["CLUSTER_NAME", "LaneArray"]
-
-CLUSTER_NAME = "lane_cluster"
-"""Submodules of this name want ``setattr -mod -set keep_hierarchy 1 *lane_cluster*`` before synthesis."""
+__all__ = ["LaneArray"]
 
 
 class LaneArray(wiring.Component):
@@ -51,6 +48,11 @@ class LaneArray(wiring.Component):
             }
         )
 
+    @staticmethod
+    def module_names(config: Config) -> list[str]:
+        """Submodules with registers of their own against fan-out: synthesis must keep their hierarchy."""
+        return [f"lane_cluster_{number}" for number in (*range(config.clusters), "s")]
+
     def model(self, beats: Sequence[BeatValues]) -> list[tuple[list[int], int]]:
         """``(P, S)`` of every pass that ends within ``beats``."""
         return list(zip(masked_sums(beats, self.config.lanes), SumLane.model(beats), strict=True))
@@ -59,9 +61,10 @@ class LaneArray(wiring.Component):
         m = Module()
         config = self.config
         size = config.lanes_per_cluster
-        for number in range(config.clusters):
+        *names, sum_name = self.module_names(config)
+        for number, name in enumerate(names):
             cluster = Cluster(config.ports, size, config.acc_width, self.platform)
-            m.submodules[f"{CLUSTER_NAME}_{number}"] = cluster
+            m.submodules[name] = cluster
             m.d.comb += [
                 cluster.valid.eq(self.beat.valid),
                 cluster.first.eq(self.beat.first),
@@ -73,7 +76,7 @@ class LaneArray(wiring.Component):
             for lane in range(size):
                 m.d.comb += self.captured.p[number * size + lane].eq(cluster.p[lane])
 
-        m.submodules[f"{CLUSTER_NAME}_s"] = total = SumLane(config.ports, config.acc_width)
+        m.submodules[sum_name] = total = SumLane(config.ports, config.acc_width)
         m.d.comb += [
             total.valid.eq(self.beat.valid),
             total.first.eq(self.beat.first),

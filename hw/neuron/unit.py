@@ -77,6 +77,14 @@ class NeuronUnit(wiring.Component):
             }
         )
 
+    @staticmethod
+    def module_names(config: Config) -> list[str]:
+        """Submodules with registers of their own against fan-out: synthesis must keep their hierarchy."""
+        return [
+            *(f"accumulator_{index}" for index in range(config.neuron_lanes)),
+            *(f"pair_{index}" for index in range(config.neuron_lanes // WAYS)),
+        ]
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.sequencer = sequencer = SlotSequencer(self.config)
