@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
 from ..signatures import CAPTURED_PASSES
-from .fixed import DISTRIBUTED, delayed, limits, split_multiply
+from .fixed import DISTRIBUTED, delayed, limits
 
-__all__ = ["FACTOR_BITS", "Z_DEPTH", "SlotAccumulator", "accumulate_layout", "operands"]
+__all__ = ["Z_DEPTH", "SlotAccumulator", "accumulate_layout", "offset"]
 
 Z_DEPTH = 16
 """Groups that may be between their first and their final slot; z is addressed by ``group % Z_DEPTH``."""
 
 _SHIFT_BITS = next(field.width for field in contract.SLOT_FIELDS if field.name == "shift")
-FACTOR_BITS = (1 << _SHIFT_BITS) + 1
-"""Signed bits of ``+-2^shift``: shift and sign are one multiplication, on multipliers that would lie idle."""
 
 
 def accumulate_layout(config: Config) -> data.StructLayout:
@@ -59,14 +57,13 @@ def _queue(m: Module, name: str, strobe: Value, tail: Value, queued: Value, valu
     return read.data
 
 
-def operands(m: Module, op: data.View, strobe: Value, tail: Value, s: Value) -> tuple[Value, Value]:
-    """``factor`` and ``s`` of :class:`SlotAccumulator`, when ``op``, ``strobe`` and ``tail`` go to the lanes now."""
-    power, factor, masked = Signal(FACTOR_BITS - 1), Signal(signed(FACTOR_BITS)), Signal(s.shape())
-    m.d.sync += power.eq(Const(1) << op.shift)
-    m.d.sync += factor.eq(Mux(delayed(m, op.negate, 1, "negate"), -power, power))
+def offset(m: Module, op: data.View, strobe: Value, tail: Value, s: Value) -> Value:
+    """``offset`` of :class:`SlotAccumulator`, the same for all, when ``op``, ``strobe`` and ``tail`` go to them now."""
+    masked, total = Signal(s.shape()), Signal(signed(len(s) + 1))
     held = _queue(m, "s", strobe, tail, delayed(m, op.queued, 1, "queued"), s)
-    m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))
-    return factor, delayed(m, masked, SlotAccumulator.s_at - 2, "masked_s")
+    m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))  # cycle 2
+    m.d.sync += total.eq(delayed(m, op.negate, 2, "negate") - masked)  # cycle 3
+    return delayed(m, total, SlotAccumulator.offset_at - 3, "offset")
 
 
 class SlotAccumulator(wiring.Component):
@@ -87,17 +84,15 @@ class SlotAccumulator(wiring.Component):
         see the pass.
     tail : In(range(CAPTURED_PASSES))
         Its place in the queue.
-    factor : In(signed(FACTOR_BITS))
-        ``+-2^shift``, in cycle ``factor_at``.
-    s : In(acc_width)
-        S, or 0 where it is not subtracted, in cycle ``s_at``.
+    offset : In(signed(acc_width + 1))
+        ``negate - S``, without S where it is not subtracted, in cycle ``offset_at``. With it, the negated P is an
+        inverted one: ``-P = ~P + 1``.
     z : Out(signed(z_width))
         The new z of the group, in cycle ``delay``.
     """
 
     strobe_to_op = 1
-    factor_at = 2
-    s_at = 4
+    offset_at = 4
     delay = 6
 
     def __init__(self, config: Config) -> None:
@@ -108,8 +103,7 @@ class SlotAccumulator(wiring.Component):
                 "p": In(data.ArrayLayout(config.acc_width, config.slots)),
                 "strobe": In(1),
                 "tail": In(range(CAPTURED_PASSES)),
-                "factor": In(signed(FACTOR_BITS)),
-                "s": In(config.acc_width),
+                "offset": In(signed(config.acc_width + 1)),
                 "z": Out(signed(config.z_width)),
             }
         )
@@ -139,10 +133,15 @@ class SlotAccumulator(wiring.Component):
         held = _queue(m, "p", self.strobe, self.tail, op.queued, self.p.as_value())
         choices = Array(held.word_select(slot, self.config.acc_width) for slot in range(self.config.slots))
         m.d.sync += picked.eq(choices[op.slot] if self.config.slots > 1 else choices[0])  # cycle 2
-        shifted = split_multiply(m, Cat(picked, 0).as_signed(), self.factor, "shifted")  # cycle 4
+        # Shifters, not multipliers: those stand in few rows, and their wires were what could not be routed.
+        finely, shifted = Signal(self.config.acc_width + 3), Signal(signed(width))
+        shift, coarse = delayed(m, op.shift[:2], 1, "shift"), delayed(m, op.shift[2:], 2, "coarse")
+        negate = delayed(m, op.negate, 2, "negate")
+        m.d.sync += finely.eq(picked << shift)  # cycle 3
+        m.d.sync += shifted.eq((finely << (coarse << 2)) ^ negate.replicate(width))  # cycle 4
         enable_early = delayed(m, op.enable, 3, "enable")
         current = Signal(signed(width))
-        m.d.sync += current.eq(Mux(enable_early, shifted - self.s, 0))  # cycle 5
+        m.d.sync += current.eq(Mux(enable_early, shifted + self.offset, 0))  # cycle 5
 
         late = Signal(self.op.shape())
         m.d.comb += late.as_value().eq(delayed(m, op, 4, "op"))

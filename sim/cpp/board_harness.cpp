@@ -43,6 +43,7 @@ class Board {
     (void)trace;
 #endif
     top_.rx = 1;
+    top_.reset = 0;  // for boards whose clock domain has no reset
     top_.rst = 1;
     for (int i = 0; i < 8; ++i) clock();
     top_.rst = 0;

@@ -76,6 +76,7 @@ public:
         top = std::make_unique<Vtop>(&context);
         top->bus_valid = 0;
         top->input_valid = 0;
+        top->reset = 0;  // for boards whose clock domain has no reset
         top->rst = 1;
         for (int i = 0; i < 4; i++) tick();
         top->rst = 0;

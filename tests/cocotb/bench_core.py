@@ -26,7 +26,7 @@ async def every_layer(dut: HierarchyObject) -> None:
     paused = bench.parameters["pauses"]
     bus = HostInitiator(bench, pauses=mixed(bench.rng) if paused else never())
     source = StreamSource(bench, "input", mixed(bench.rng) if paused else never())
-    await bench.start(bench.parameters["limit"])
+    await bench.start(bench.parameters["limit"], ["reset"])
     target = CoreTarget(bench, bus, source)
     totals = {"images": 0, "descriptors": 0, "events": 0, "logits": 0}
     for program_file, codes_file in bench.parameters["cases"]:

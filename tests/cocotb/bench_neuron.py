@@ -13,7 +13,7 @@ from test_hw_neuron import expected as unit_expected
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS
 from reverb_fpga.hw.neuron import SlotAccumulator
-from reverb_fpga.hw.neuron.accumulator import FACTOR_BITS, Z_DEPTH, accumulate_layout
+from reverb_fpga.hw.neuron.accumulator import Z_DEPTH, accumulate_layout
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields
@@ -66,7 +66,7 @@ async def slot_accumulator(dut: HierarchyObject) -> None:
     """Operations back to back, each on the z that the one before it left."""
     bench = Bench(dut, "accumulator")
     rng, config = bench.rng, bench.config
-    await bench.start(50_000, ["op", "p", "strobe", "tail", "factor", "s"])
+    await bench.start(50_000, ["op", "p", "strobe", "tail", "offset"])
     layout = accumulate_layout(config)
     passes = [[rng.getrandbits(12) for _ in range(config.slots)] for _ in range(CAPTURED_PASSES)]
     for place in rng.sample(range(CAPTURED_PASSES), CAPTURED_PASSES):
@@ -75,28 +75,26 @@ async def slot_accumulator(dut: HierarchyObject) -> None:
     bench.set(p=rng.getrandbits(config.acc_width * config.slots), strobe=0)
     await bench.tick(SlotAccumulator.strobe_to_op)
     z = [0] * Z_DEPTH
-    plan: list[tuple[int, int, int, int]] = []  # operation, factor, S, expected z
+    plan: list[tuple[int, int, int]] = []  # operation, offset, expected z
     for number in range(600):
         begins = number < Z_DEPTH
         op = {
             "queued": rng.randrange(CAPTURED_PASSES), "slot": rng.randrange(config.slots),
-            "group": number if begins else rng.randrange(4), "shift": rng.randint(0, 6), "negate": rng.randint(0, 1),
+            "group": number if begins else rng.randrange(4), "shift": rng.randint(0, 7), "negate": rng.randint(0, 1),
             "subtract_s": rng.randint(0, 1), "first": int(begins or rng.random() < 0.2),
             "enable": int(begins or rng.random() < 0.9),
         }  # fmt: skip
         s = rng.getrandbits(14) if op["subtract_s"] else 0
         if op["enable"]:
             z[op["group"]] = SlotAccumulator.model(config, z[op["group"]], passes[op["queued"]][op["slot"]], s, op)
-        plan.append((layout.const(op).as_bits(), (-1 if op["negate"] else 1) << op["shift"], s, z[op["group"]]))
+        plan.append((layout.const(op).as_bits(), op["negate"] - s, z[op["group"]]))
     for cycle in range(len(plan) + SlotAccumulator.delay):
         bench.set(op=plan[cycle][0] if cycle < len(plan) else 0)
-        if 0 <= cycle - SlotAccumulator.factor_at < len(plan):
-            bench.set(factor=masked(plan[cycle - SlotAccumulator.factor_at][1], FACTOR_BITS))
-        if 0 <= cycle - SlotAccumulator.s_at < len(plan):
-            bench.set(s=plan[cycle - SlotAccumulator.s_at][2])
+        if 0 <= cycle - SlotAccumulator.offset_at < len(plan):
+            bench.set(offset=masked(plan[cycle - SlotAccumulator.offset_at][1], config.acc_width + 1))
         await bench.tick()
         if cycle >= SlotAccumulator.delay:
-            expected = plan[cycle - SlotAccumulator.delay][3]
+            expected = plan[cycle - SlotAccumulator.delay][2]
             assert bench.get("z") == masked(expected, config.z_width), f"operation {cycle - SlotAccumulator.delay}"
     bench.record(accumulator_operations=len(plan))
 

@@ -21,7 +21,7 @@ async def every_layer(dut: HierarchyObject) -> None:
     """Parameters: ``program``, ``codes`` (files); ``divisor``; ``limit``."""
     bench = Bench(dut)
     bench.set(rx=1)
-    await bench.start(bench.parameters["limit"])
+    await bench.start(bench.parameters["limit"], ["reset"])
     transport = PinTransport(bench, bench.parameters["divisor"])
     program = rvb.load(Path(bench.parameters["program"]))
     codes = np.load(bench.parameters["codes"])
