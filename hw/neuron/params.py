@@ -20,6 +20,8 @@ class ParamMemory(wiring.Component):
     r_addr : In
     word : Out(32)
         ``delay`` cycles after ``r_addr``.
+    early : Out(32)
+        The same one cycle earlier, straight from the block RAM.
     w_addr, w_en, w_data : In
     """
 
@@ -31,6 +33,7 @@ class ParamMemory(wiring.Component):
             {
                 "r_addr": In(range(self.depth)),
                 "word": Out(32),
+                "early": Out(32),
                 "w_addr": In(range(self.depth)),
                 "w_en": In(1),
                 "w_data": In(32),
@@ -46,6 +49,7 @@ class ParamMemory(wiring.Component):
             write.addr.eq(self.w_addr),
             write.en.eq(self.w_en),
             write.data.eq(self.w_data),
+            self.early.eq(read.data),
         ]
         m.d.sync += self.word.eq(read.data)
         return m

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, exact_log2
@@ -173,19 +173,27 @@ class NeuronUnit(wiring.Component):
         ahead = SlotAccumulator.delay - ParamMemory.delay
         rows = [delayed(m, row, ahead + at, f"row{at}") for at in (NeuronPair.word0_at, NeuronPair.word1_at)]
         words: list[list[Signal]] = []
+        answer: Value = Const(0, 32)
         for index in range(self.config.neuron_lanes // WAYS):
             words.append([])
+            early = []
+            here = bus.addr[1:lane_bits] == index
             for n, pair_row in enumerate(rows):
                 m.submodules[f"params_{index}_{n}"] = params = ParamMemory(self.config)
                 m.d.comb += [
                     params.r_addr.eq(Mux(bus.r_en, host_row, pair_row)),
                     params.w_addr.eq(host_row),
                     params.w_data.eq(bus.w_data),
-                    params.w_en.eq(bus.w_en & (word_bit == n) & (bus.addr[1:lane_bits] == index)),
+                    params.w_en.eq(bus.w_en & (word_bit == n) & here),
                 ]
                 words[-1].append(params.word)
-        host_word = delayed(m, Cat(word_bit, bus.addr[1:lane_bits]), ParamMemory.delay, "host_word")
-        m.d.comb += bus.r_data.eq(_select([word for pair in words for word in pair], host_word))
+                early.append(params.early)
+            # picked and masked beside each pair: a multiplexer of all words in one place draws too many wires there
+            picked = Signal(32, name=f"picked_{index}")
+            host_here, host_bit = delayed(m, here, 1, f"here_{index}"), delayed(m, word_bit, 1, f"word_bit_{index}")
+            m.d.sync += picked.eq(Mux(host_here, Mux(host_bit, early[1], early[0]), 0))
+            answer = answer | picked
+        m.d.comb += bus.r_data.eq(answer)
         return words
 
     def _enter(self, m: Module, op: data.View, codes: list[Value], emitter: Emitter) -> None:
