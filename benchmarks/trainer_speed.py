@@ -3,7 +3,8 @@
     python benchmarks/trainer_speed.py --arch cnv --threads 2
 
 `plain` is the textbook form of the same network: every step computed, the convolution before its pooling, boolean
-masks in the neuron, activations scaled and rounded in separate passes, NCHW. Both give the same loss (checked).
+masks in the neuron, activations scaled and rounded in separate passes, NCHW. In float (--act-bits 0) both give the same
+loss; with rounding, a code at the edge of its step may fall to either side, and the untrained network amplifies that.
 Rounds alternate between the two; the figures are medians of images per second of forward and backward.
 """
 
