@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pictures import write_brightness
 
 from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
@@ -83,13 +84,7 @@ def test_welch_needs_two_of_each(load: Any) -> None:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """Two classes of 28x28 pictures, one brighter than the other, as idx files."""
-    rng = np.random.default_rng(1)
-    for stem, count in (("train", 120), ("t10k", 30)):
-        labels = rng.integers(0, 2, count).astype(np.uint8)
-        images = (rng.integers(0, 90, (count, 28, 28)) + 120 * labels[:, None, None]).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
-            (tmp_path / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    write_brightness(tmp_path, 120, 30)
     return tmp_path
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from components import Counter
 
 from reverb_fpga.sim.bench.model import build_model
 from reverb_fpga.sim.bench.runner import BenchFailed, run_bench
@@ -34,18 +32,6 @@ FAILS = """
 HANGS = """
     await bench.until("port_count", 1)
 """
-
-
-class Counter(wiring.Component):
-    """Adds ``step`` every cycle."""
-
-    def __init__(self) -> None:
-        super().__init__({"port": Out(wiring.Signature({"step": In(4), "count": Out(8)}))})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.d.sync += self.port.count.eq(self.port.count + self.port.step)
-        return m
 
 
 def bench(directory: Path, text: str) -> Path:

@@ -7,19 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from pictures import write_brightness
 
 
 @pytest.mark.slow
 def test_torchrun_trains_one_network(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    for stem, count in (("train", 800), ("t10k", 50)):
-        labels = rng.integers(0, 2, count).astype(np.uint8)
-        images = (rng.integers(0, 90, (count, 28, 28)) + 120 * labels[:, None, None]).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
-            (tmp_path / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    write_brightness(tmp_path, 800, 50)
     arguments = [
         "train", "--arch", "scnn5", "--dataset", "mnist", "--data-dir", str(tmp_path), "--width", "0.125",
         "--epochs", "6", "--batch-size", "32", "--prune-ratio", "0.5", "--device", "cpu", "--threads", "1", "--json",

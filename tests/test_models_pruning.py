@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import write_brightness
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
@@ -69,13 +70,7 @@ def test_images_without_a_loss_are_never_left_out() -> None:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
     """Two classes of 28x28 pictures, one brighter than the other, as idx files."""
     folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(1)
-    for stem, count in (("train", 300), ("t10k", 50)):
-        labels = rng.integers(0, 2, count).astype(np.uint8)
-        images = (rng.integers(0, 90, (count, 28, 28)) + 120 * labels[:, None, None]).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    write_brightness(folder, 300, 50)
     return TrainSettings(
         "scnn5", "mnist", str(folder), Options(act_bits=8, width=0.125), Augmentation(1, False), epochs=8,
         batch_size=16, prune_ratio=0.5, seed=3,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import write_idx
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import activity_penalty, expected_density, set_initial_density
@@ -32,9 +33,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = rng.integers(0, 90, (count, 28, 28)).astype(np.uint8)
         for image, label in zip(images, labels, strict=True):
             image[4 + 7 * label : 11 + 7 * label, 8:20] += 120
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(head + array.tobytes())
+        write_idx(folder, stem, images, labels)
     return folder.parent
 
 

@@ -7,9 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from components import Counter
 
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
 from reverb_fpga.sim import verilate
@@ -27,18 +25,6 @@ int main() {
     return 0;
 }
 """
-
-
-class Counter(wiring.Component):
-    """Adds ``step`` every cycle."""
-
-    def __init__(self) -> None:
-        super().__init__({"port": Out(wiring.Signature({"step": In(4), "count": Out(8)}))})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.d.sync += self.port.count.eq(self.port.count + self.port.step)
-        return m
 
 
 @pytest.fixture
