@@ -16,7 +16,7 @@ from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.hw.config import preset
 from reverb_fpga.models.checkpoint import load_checkpoint
-from reverb_fpga.models.data import ImageSet, load_split
+from reverb_fpga.models.data import load_split
 from reverb_fpga.models.train import evaluate
 from reverb_fpga.sim.golden import GoldenModel
 
@@ -30,15 +30,13 @@ from reverb_fpga.sim.golden import GoldenModel
 def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | None) -> None:
     """Entry point."""
     network = load_checkpoint(checkpoint)
-    test = load_split(network.spec.dataset, data_dir, "test")
-    count = limit or len(test.labels)
-    test = ImageSet(test.images[:count], test.labels[:count], test.classes)
+    test = load_split(network.spec.dataset, data_dir, "test").first(limit)
     trained = evaluate(network, test)
     program = compile_checkpoint(checkpoint, preset(target), CompileOptions(name=checkpoint.stem)).program
     golden = GoldenModel(program, preset(target)).run(to_codes(list(test.images), program.input))
     figures = {
         "checkpoint": str(checkpoint),
-        "images": count,
+        "images": len(test),
         "timesteps": program.timesteps,
         "density": round(trained.density, 4),
         "float_accuracy": trained.accuracy,
@@ -48,7 +46,7 @@ def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | 
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures, indent=1) + "\n")
     click.echo(
-        f"{count} test images: float {figures['float_accuracy']} %, golden model {figures['golden_accuracy']} % "
+        f"{len(test)} test images: float {figures['float_accuracy']} %, golden model {figures['golden_accuracy']} % "
         f"(T = {program.timesteps}, density {figures['density']})"
     )
 

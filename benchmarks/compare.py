@@ -3,6 +3,8 @@
     python benchmarks/compare.py systems --dataset cifar10 --data-dir data --epochs 12 --out runs/systems
     python benchmarks/compare.py bits --dataset cifar10 --data-dir data --epochs 12 --out runs/bits
     python benchmarks/compare.py systems --arch cnv --width 0.5 --epochs 6 --limit 20000 --out runs/systems-small
+    python benchmarks/compare.py bits --dataset cifar10 --data-dir data --init runs/cnv/best.safetensors --epochs 3 \
+        --lr 5e-4 --qat-start 0 --seeds 1 --out runs/bits-tuned
 
 `systems` trains ReverB, learnable ReverB and the vanilla SNN (real weights, binary spikes), all with float activations,
 for the vanilla SNN has no others. ReverB with V_th = 0 computes one step of a still image; the vanilla SNN takes
@@ -17,19 +19,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import statistics
 import sys
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
-from welch import deviation, p_value
+from runs import settings_of, trained, training_options
+from scipy import stats
 
-from reverb_fpga.hw.errors import InputError, ReverbError
-from reverb_fpga.models.augment import Augmentation
-from reverb_fpga.models.train import Progress, Trainer, TrainSettings
+from reverb_fpga.hw.errors import ReverbError
+from reverb_fpga.models.train import TrainSettings
 from reverb_fpga.models.zoo import Options
 
 LEVEL = 0.05
@@ -55,35 +58,29 @@ def variants(kind: str, width: float, timesteps: int) -> dict[str, Options]:
     }
 
 
-def train(settings: TrainSettings, out: Path) -> tuple[float, float]:
-    """Test accuracy (percent) and density of a run; trains it unless it has finished.
-
-    Raises InputError where the folder holds a run with other settings.
-    """
-    result, wanted = out / "result.json", json.loads(json.dumps(asdict(settings)))
-    if result.is_file():
-        theirs = json.loads((out / "settings.json").read_text(encoding="utf-8"))
-        if theirs | {"data_dir": ""} != wanted | {"data_dir": ""}:
-            raise InputError(f"{out}: holds a run with other settings; choose another --out")
-    else:
-        Trainer(settings, out, resume=(out / "last.safetensors").is_file(), progress=_show).run()
-    value = json.loads(result.read_text(encoding="utf-8"))
-    return float(value["accuracy"]), float(value["density"])
-
-
-def _show(state: Progress) -> None:
-    if state.step == state.steps:
-        print(f"  epoch {state.epoch + 1}/{state.epochs}: loss {state.loss:.3f}", file=sys.stderr)
-
-
 def run_all(settings: TrainSettings, options: dict[str, Options], seeds: list[int], out: Path) -> list[Result]:
     """Train every variant with every seed. Seed by seed, so that what is there early is already a comparison."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in options}
     for seed, (name, chosen) in itertools.product(seeds, options.items()):
         print(f"{name}, seed {seed}", file=sys.stderr)
         folder = out / f"{name.replace(' ', '-')}-seed{seed}"
-        found[name].append(train(replace(settings, options=chosen, seed=seed), folder))
+        value = trained(replace(settings, options=chosen, seed=seed), folder)
+        found[name].append((float(value["accuracy"]), float(value["density"])))
     return [Result(name, *(tuple(column) for column in zip(*runs, strict=True))) for name, runs in found.items()]
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of the sample (n - 1); 0 for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def p_value(one: Sequence[float], two: Sequence[float]) -> float:
+    """Welch's two-sided p; NaN for fewer than two values on a side, 0 or 1 where neither side varies."""
+    if min(len(one), len(two)) < 2:
+        return math.nan
+    if len(set(one)) == len(set(two)) == 1:
+        return float(one[0] == two[0])
+    return float(stats.ttest_ind(one, two, equal_var=False).pvalue)
 
 
 def pairs(results: list[Result]) -> list[dict[str, Any]]:
@@ -100,7 +97,7 @@ def pairs(results: list[Result]) -> list[dict[str, Any]]:
 
 def verdict(p: float) -> str:
     """`p` in words."""
-    if p != p:
+    if math.isnan(p):
         return "one seed: no test"
     return f"{'distinguishable' if p < LEVEL else 'not distinguishable'} (p = {p:.3f})"
 
@@ -138,50 +135,26 @@ def draw(results: list[Result], title: str, picture: Path) -> None:
 
 @click.command(help=__doc__)
 @click.argument("kind", type=click.Choice(["systems", "bits"]))
-@click.option("--dataset", default="cifar10", show_default=True)
-@click.option("--arch", default=None, help="default: fmnist, or cnv for CIFAR")
-@click.option("--data-dir", default="data", show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--epochs", default=12, show_default=True)
-@click.option("--width", default=1.0, show_default=True, help="Times the channels.")
-@click.option("--limit", default=0, show_default=True, help="Images (0: all).")
-@click.option("--batch-size", default=64, show_default=True)
-@click.option("--lr", default=2e-3, show_default=True)
-@click.option("--latent-rate", default=4.0, show_default=True, help="Rate of latent binary weights, times --lr.")
-@click.option("--penalty", default=1.0, show_default=True, help="Activity penalty above a density of 0.2.")
+@training_options
+@click.option(
+    "--density-target", default=0.2, show_default=True, help="Density per layer above which the penalty acts."
+)
 @click.option("--timesteps", default=2, show_default=True, help="Of the vanilla SNN.")
-@click.option("--seeds", default=3, show_default=True, help="Runs of every variant.")
-@click.option("--threads", default=None, type=int, help="CPU threads.  [default: all cores]")
-def main(
-    kind: str,
-    dataset: str,
-    arch: str | None,
-    out: Path,
-    width: float,
-    penalty: float,
-    timesteps: int,
-    seeds: int,
-    threads: int | None,
-    **options: Any,
-) -> None:
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of every variant.")
+def main(kind: str, out: Path, width: float, timesteps: int, seeds: int, **options: Any) -> None:
     """Entry point."""
-    if threads:
-        torch.set_num_threads(threads)
-    small = "mnist" in dataset
-    settings = TrainSettings(
-        arch=arch or ("fmnist" if small else "cnv"),
-        dataset=dataset,
-        augmentation=Augmentation(2 if small else 4, dataset != "mnist"),
-        activity_penalty=penalty,
-        **options,
-    )
     try:
+        settings = settings_of(**options)
         results = run_all(settings, variants(kind, width, timesteps), list(range(seeds)), out)
     except ReverbError as error:
         raise click.ClickException(str(error)) from None
     value = {"runs": [vars(result) for result in results], "pairs": pairs(results)}
     (out / "comparison.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    draw(results, f"{settings.arch} on {dataset}, {settings.epochs} epochs", out / "comparison.png")
+    draw(
+        results,
+        f"{settings.arch} on {settings.dataset}, width {width:g}, {settings.epochs} epochs",
+        out / "comparison.png",
+    )
     click.echo(table(results))
 
 

@@ -59,6 +59,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, count: int) -> ImageSet:
+        """The first `count` images (0: all)."""
+        return ImageSet(self.images[:count], self.labels[:count], self.classes) if count else self
+
 
 def load_split(name: str, data_dir: Path | str, split: str) -> ImageSet:
     """Read the ``train`` or ``test`` split of a data set.

@@ -9,23 +9,13 @@ Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Prun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Drawn", "LossPruning"]
+__all__ = ["LossPruning"]
 
 _WHOLE_FROM = 0.875  # share of the epochs after which nothing is left out: the end of training sees no variance of it
 _STREAM = 1 << 21  # keeps the drawing apart from the random numbers of order and augmentation
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The images of one epoch: their positions in the training set, and the weight of each one's loss."""
-
-    positions: NDArray[np.int64]
-    weights: NDArray[np.float32]
 
 
 class LossPruning:
@@ -53,8 +43,8 @@ class LossPruning:
         self.whole_from = _WHOLE_FROM * epochs
         self.scores: NDArray[np.float32] = np.full(count, np.nan, np.float32)
 
-    def draw(self, epoch: int) -> Drawn:
-        """The images of `epoch`, in the order of the training set."""
+    def draw(self, epoch: int) -> NDArray[np.float32]:
+        """The weight of every image's loss in `epoch`, (count,); 0: left out."""
         weights = np.ones(len(self.scores), np.float32)
         if self.ratio and 0 < epoch < self.whole_from:
             known = self.scores[~np.isnan(self.scores)].astype(np.float64)
@@ -62,8 +52,7 @@ class LossPruning:
             left_out = np.random.default_rng((self.seed, epoch, _STREAM)).random(len(below)) < self.ratio
             weights[below] = 1 / (1 - self.ratio)
             weights[below & left_out] = 0
-        positions = np.flatnonzero(weights)
-        return Drawn(positions, weights[positions])
+        return weights
 
     def learn(self, losses: NDArray[np.float32], trained: NDArray[np.bool_]) -> None:
         """Keep the `losses`, (count,), of those images that were `trained` on."""

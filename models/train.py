@@ -71,7 +71,7 @@ class TrainSettings:
     epochs: int = 12
     batch_size: int = 128
     lr: float = 3e-3
-    latent_rate: float = 1.0
+    latent_rate: float = 4.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.05
     warmup: float = 0.08
@@ -187,7 +187,7 @@ class Trainer:
         if self.team.leads:
             self._prepare_folder(resume)
         self.team.wait()
-        full = _limited(load_split(settings.dataset, settings.data_dir, "train"), settings.limit)
+        full = load_split(settings.dataset, settings.data_dir, "train").first(settings.limit)
         train, self.held_out = _split(full, settings.holdout, settings.seed)
         self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
         self.training = TrainingSet(train, settings.augmentation, self.network.spec.input.mean)
@@ -225,11 +225,10 @@ class Trainer:
         self.network.train()
         tally = _Tally(len(self.training), self.team.size)
         drawn = self.pruning.draw(epoch)
-        weights = torch.ones(len(self.training))
-        weights[drawn.positions] = torch.from_numpy(drawn.weights)
-        steps = steps_of(len(drawn.positions), settings.batch_size)
+        weights, positions = torch.from_numpy(drawn), np.flatnonzero(drawn)
+        steps = steps_of(len(positions), settings.batch_size)
         share = (self.team.rank, self.team.size)
-        source = self.training.epoch(settings.batch_size, settings.seed, epoch, share, drawn.positions)
+        source = self.training.epoch(settings.batch_size, settings.seed, epoch, share, positions)
         for step, batch in enumerate(source):
             if quantised and not self.state.quantised:
                 self._start_rounding(batch.images)
@@ -318,7 +317,7 @@ class Trainer:
     def _finish(self) -> Evaluation:
         path = self.out / "best.safetensors"
         best = load_checkpoint(path).to(self.team.device)
-        test = _limited(load_split(self.settings.dataset, self.settings.data_dir, "test"), self.settings.limit)
+        test = load_split(self.settings.dataset, self.settings.data_dir, "test").first(self.settings.limit)
         result = evaluate(best, test)
         if not self.team.leads:
             return result
@@ -357,10 +356,6 @@ def _comparable(text: str) -> dict[str, object]:
     except ValueError:
         return {}
     return {key: entry for key, entry in value.items() if key != "data_dir"}
-
-
-def _limited(data: ImageSet, limit: int) -> ImageSet:
-    return ImageSet(data.images[:limit], data.labels[:limit], data.classes) if limit else data
 
 
 def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -22,7 +22,7 @@ _EXAMPLES = """\b
 Examples:
   reverb-fpga train --dataset fashion-mnist --data-dir data --out runs/fmnist
   reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --epochs 46 --batch-size 64 --lr 2e-3 \\
-                    --latent-rate 4 --prune-ratio 0.5 --out runs/cnv
+                    --prune-ratio 0.5 --out runs/cnv
   reverb-fpga train --arch cnv --dataset cifar10 --data-dir data --timesteps 2 --v-th 0.25 \\
                     --init runs/cnv/best.safetensors --lr 1e-3 --epochs 5 --out runs/cnv-t2
   reverb-fpga train ... --out runs/cnv --resume
@@ -63,6 +63,8 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
     show_default=True,
     help="Bits of activations, with learned scales; float: quantised by the compiler. (snn is always float.)",
 )
+@click.option("--first-bits", type=click.IntRange(2, 8), default=4, show_default=True, help="Weights, first layer.")
+@click.option("--last-bits", type=click.IntRange(2, 8), default=4, show_default=True, help="Weights, last layer.")
 @click.option(
     "--pool-mode",
     type=click.Choice(["current", "spike"]),
@@ -77,7 +79,7 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
 @click.option(
     "--latent-rate",
     type=click.FloatRange(0.001, 999),
-    default=1.0,
+    default=4.0,
     show_default=True,
     help="Learning rate of the latent binary weights, times --lr.",
 )
@@ -171,6 +173,8 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
         v_th=(0.5 if binary else 0.0) if v_th is None else v_th,
         tau=options.pop("tau"),
         act_bits=None if binary or act_bits == "float" else int(act_bits),
+        first_bits=options.pop("first_bits"),
+        last_bits=options.pop("last_bits"),
         pool_mode=options.pop("pool_mode"),
         width=options.pop("width"),
     )

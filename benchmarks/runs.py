@@ -1,0 +1,79 @@
+"""What benchmarks that train have in common: the options of their runs, and runs that are trained once and resumed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.augment import Augmentation
+from reverb_fpga.models.train import Progress, Trainer, TrainSettings
+
+__all__ = ["settings_of", "trained", "training_options"]
+
+_OPTIONS = (
+    click.option("--dataset", default="cifar10", show_default=True),
+    click.option("--arch", default=None, help="Network.  [default: fmnist, or cnv for CIFAR]"),
+    click.option("--data-dir", default="data", show_default=True),
+    click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True),
+    click.option("--epochs", default=12, show_default=True),
+    click.option("--width", default=1.0, show_default=True, help="Times the channels."),
+    click.option("--limit", default=0, show_default=True, help="Images (0: all)."),
+    click.option("--batch-size", default=64, show_default=True),
+    click.option("--lr", default=2e-3, show_default=True),
+    click.option("--latent-rate", default=4.0, show_default=True, help="Rate of latent binary weights, times --lr."),
+    click.option("--prune-ratio", default=0.0, show_default=True, help="Share of well-known images an epoch omits."),
+    click.option("--activity-penalty", default=1.0, show_default=True, help="Weight of density above the target."),
+    click.option("--qat-start", default=0.6, show_default=True, help="Share of the epochs before rounding, if any."),
+    click.option("--holdout", default=2000, show_default=True, help="Training images for choosing the best epoch."),
+    click.option("--init", default="", help="Checkpoint that every run starts from."),
+    click.option("--threads", default=None, type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+)
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a click command the options of its runs; all but `out` go on to :func:`settings_of`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def settings_of(dataset: str, arch: str | None, threads: int | None, **fields: Any) -> TrainSettings:
+    """The settings that all runs share; `fields` are those of :class:`TrainSettings`. Sets torch's threads."""
+    if threads:
+        torch.set_num_threads(threads)
+    small = "mnist" in dataset
+    return TrainSettings(
+        arch=arch or ("fmnist" if small else "cnv"),
+        dataset=dataset,
+        augmentation=Augmentation(2 if small else 4, dataset != "mnist"),
+        **fields,
+    )
+
+
+def trained(settings: TrainSettings, out: Path) -> dict[str, Any]:
+    """What ``result.json`` of a run says (test accuracy in percent, density, ...); trains it unless it has finished.
+
+    A run that was cut short is resumed. Raises InputError where the folder holds one with other settings.
+    """
+    result, wanted = out / "result.json", json.loads(json.dumps(asdict(settings)))
+    if result.is_file():
+        theirs = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+        if theirs | {"data_dir": ""} != wanted | {"data_dir": ""}:
+            raise InputError(f"{out}: holds a run with other settings; choose another --out")
+    else:
+        Trainer(settings, out, resume=(out / "last.safetensors").is_file(), progress=_show).run()
+    value: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return value
+
+
+def _show(state: Progress) -> None:
+    if state.step == state.steps:
+        print(f"  epoch {state.epoch + 1}/{state.epochs}: loss {state.loss:.3f}", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""From the train command to the golden model: what was trained with rounding is what the compiled program computes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from pictures import write_brightness
+
+torch = pytest.importorskip("torch")
+
+from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint  # noqa: E402
+from reverb_fpga.host.commands.train import command  # noqa: E402
+from reverb_fpga.host.images import to_codes  # noqa: E402
+from reverb_fpga.hw.config import preset  # noqa: E402
+from reverb_fpga.models.checkpoint import load_checkpoint  # noqa: E402
+from reverb_fpga.models.data import load_split  # noqa: E402
+from reverb_fpga.sim.golden import GoldenModel  # noqa: E402
+
+
+def _train(tmp_path: Path, *arguments: str) -> tuple[dict[str, object], Path]:
+    """The command's JSON, and the checkpoint of a small network that tells bright pictures from dark ones."""
+    write_brightness(tmp_path, 200, 60)
+    out = tmp_path / "run"
+    result = CliRunner().invoke(
+        command,
+        ["--dataset", "mnist", "--arch", "scnn5", "--data-dir", str(tmp_path), "--out", str(out), "--width", "0.125",
+         "--epochs", "2", "--batch-size", "16", "--json", "--threads", "1", *arguments],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout), out / "best.safetensors"
+
+
+@pytest.mark.parametrize(("act_bits", "edge_bits"), [("8", "4"), ("6", "8"), ("4", "8")])
+def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: str, tmp_path: Path) -> None:
+    value, path = _train(tmp_path, "--act-bits", act_bits, "--first-bits", edge_bits, "--last-bits", edge_bits)
+    network, traces = load_checkpoint(path).eval(), []
+    assert (network.spec.layers[0].weight.bits, network.spec.layers[-1].weight.bits) == (int(edge_bits),) * 2
+    test = load_split("mnist", tmp_path, "test")
+    with torch.no_grad():
+        logits = network(torch.from_numpy(test.images.transpose(0, 3, 1, 2).copy()), traces).numpy()
+    program = compile_checkpoint(path, preset("ulx3s-85f"), CompileOptions(name="small")).program
+    outputs, golden = GoldenModel(program, preset("ulx3s-85f")).run_layers(to_codes(list(test.images), program.input))
+    right, computed = (float(np.mean(found.argmax(1) == test.labels)) for found in (logits, golden))
+    assert value["accuracy"] == pytest.approx(100 * right, abs=0.01)
+    assert abs(computed - right) <= 1 / len(test)
+    for layer, trace, codes in zip(network.layers[1:], traces[1:], outputs, strict=False):
+        trained = torch.round(trace.events[0] / layer.in_scale).detach().numpy().transpose(0, 2, 3, 1)
+        # a current at the edge of its step may fall to either side of it
+        assert np.abs(trained - codes[:, 0]).max() <= 1
+        assert np.mean(trained != codes[:, 0]) < 0.01
+        assert 0 < trained.max() < 2 ** int(act_bits)
