@@ -106,6 +106,13 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
     help="Share of neurons per layer that may fire before the penalty acts.",
 )
 @click.option(
+    "--initial-density",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.35,
+    show_default=True,
+    help="Share of neurons per layer that fire at the start; without effect on --init.",
+)
+@click.option(
     "--qat-start",
     type=click.FloatRange(0, 1),
     default=0.6,
