@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.hw import contract
-from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode, Region
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS, Opcode, Region
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["InputTransform", "LayerInfo", "Program", "ProgramMeta", "Section", "sections_crc32"]
+__all__ = ["InputTransform", "LayerInfo", "Program", "ProgramMeta", "Section", "section_capacity", "sections_crc32"]
 
 Section = NDArray[np.uint32]
 
@@ -135,6 +136,18 @@ class Program:
         except ValueError:
             raise InputError(f"descriptor {index}: unknown opcode {words[0] & 0xFF:#04x}") from None
         return opcode, contract.unpack(contract.DESCRIPTOR_FIELDS[opcode], words)
+
+
+def section_capacity(config: Config) -> dict[str, int]:
+    """Words of each section that an overlay of `config` holds, by the section's name."""
+    return {
+        "desc": config.descriptors * DESCRIPTOR_WORDS,
+        "slot": config.slot_entries,
+        "param": config.param_groups * PARAM_WORDS * config.neuron_lanes,
+        "weight": config.weight_rows * config.banks * config.weight_words,
+        "act": config.act_words * config.banks,
+        "count": config.count_words * config.banks,
+    }
 
 
 def sections_crc32(sections: Iterator[tuple[Region, Section]]) -> int:

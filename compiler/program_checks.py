@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import LayerInfo, Program, sections_crc32
+from reverb_fpga.compiler.program import LayerInfo, Program, section_capacity, sections_crc32
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
     CONTRACT_VERSION,
@@ -85,15 +85,7 @@ def _strip_of(info: LayerInfo, descriptor: int, where: str) -> tuple[int, int]:
 
 def _check_head(program: Program, config: Config) -> Mapping[str, int]:
     where = f"program {program.name}"
-    limits = {
-        "desc": config.descriptors * DESCRIPTOR_WORDS,
-        "slot": config.slot_entries,
-        "param": config.param_groups * PARAM_WORDS * config.neuron_lanes,
-        "weight": config.weight_rows * config.banks * config.weight_words,
-        "act": config.act_words * config.banks,
-        "count": config.count_words * config.banks,
-    }
-    for name, limit in limits.items():
+    for name, limit in section_capacity(config).items():
         _require(
             len(getattr(program, name)) <= limit, where, f"section {name} is larger than the memory of {config.name}"
         )

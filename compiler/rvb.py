@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from reverb_fpga.compiler.manifest import FORMAT_VERSION, parse_manifest
-from reverb_fpga.compiler.program import Program, Section
+from reverb_fpga.compiler.program import Program, Section, section_capacity
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.contract import CONTRACT_VERSION, DESCRIPTOR_WORDS, PARAM_WORDS
+from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["load", "save"]
@@ -192,14 +192,7 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def _sections(archive: zipfile.ZipFile, listed: Mapping[str, tuple[int, str]], config: Config) -> dict[str, Section]:
-    capacity = {
-        "desc": config.descriptors * DESCRIPTOR_WORDS,
-        "slot": config.slot_entries,
-        "param": config.param_groups * PARAM_WORDS * config.neuron_lanes,
-        "weight": config.weight_rows * config.banks * config.weight_words,
-        "act": config.act_words * config.banks,
-        "count": config.count_words * config.banks,
-    }
+    capacity = section_capacity(config)
     sections: dict[str, Section] = {}
     for name in SECTIONS:
         words, digest = listed[name]

@@ -21,6 +21,9 @@ from reverb_fpga.hw.boards.table import BOARDS, board, uart_divisor
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
 
+# builds that stop early, as many here do, never elaborate their core
+pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+
 
 class Echo(wiring.Component):
     """The smallest core: sends back what it hears."""

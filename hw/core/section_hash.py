@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Signal
-from amaranth.lib import crc, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..bus import HostBus
 from ..contract import DESCRIPTOR_WORDS, Region
+from ..crc import crc32
 from ..signatures import field_layout
 
 __all__ = ["SECTIONS", "SectionHash"]
@@ -51,15 +52,7 @@ class SectionHash(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        algorithm = crc.Algorithm(
-            crc_width=32,
-            polynomial=contract.CRC32_POLY,
-            initial_crc=0xFFFFFFFF,
-            reflect_input=True,
-            reflect_output=True,
-            xor_output=0xFFFFFFFF,
-        )
-        m.submodules.crc = unit = algorithm(data_width=32).create()
+        m.submodules.crc = unit = crc32(32)
         m.d.comb += self.crc32.eq(unit.crc)
 
         section = Signal(range(len(SECTIONS) + 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .cobs import CobsDecoder, CobsEncoder
-from .crc import crc32
 from .link import Link
 from .processor import CommandProcessor
 from .receiver import FrameReceiver
@@ -19,5 +18,4 @@ __all__ = [
     "Link",
     "UartReceiver",
     "UartTransmitter",
-    "crc32",
 ]

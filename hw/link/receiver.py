@@ -8,8 +8,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
+from ..crc import crc32
 from .cobs import CobsDecoder
-from .crc import crc32
 
 __all__ = ["BUFFER_BITS", "FrameReceiver"]
 
@@ -61,7 +61,7 @@ class FrameReceiver(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=8, depth=1 << BUFFER_BITS, init=[])
         m.submodules.cobs = cobs = CobsDecoder()
-        m.submodules.crc = crc = crc32()
+        m.submodules.crc = crc = crc32(8)
         write, read = memory.write_port(), memory.read_port()
         count = Signal(BUFFER_BITS)
         begun = Signal()  # something came since the last separator

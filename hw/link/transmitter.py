@@ -7,9 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ..crc import crc32
 from ..signatures import byte_stream
 from .cobs import CobsEncoder
-from .crc import crc32
 from .receiver import BUFFER_BITS
 
 __all__ = ["FrameTransmitter"]
@@ -55,7 +55,7 @@ class FrameTransmitter(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=8, depth=1 << BUFFER_BITS, init=[])
         m.submodules.cobs = cobs = CobsEncoder(BUFFER_BITS)
-        m.submodules.crc = crc = crc32()
+        m.submodules.crc = crc = crc32(8)
         write, read = memory.write_port(), memory.read_port()
         aside = Signal()
         kept_length = Signal(BUFFER_BITS)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import Program, sections_crc32
+from reverb_fpga.compiler.program import Program, section_capacity, sections_crc32
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode, Region
@@ -167,18 +167,17 @@ def _header(program: Program, config: Config) -> dict[str, int]:
 
 
 def _check_sections(program: Program, config: Config, header: dict[str, int]) -> None:
-    row_words = config.banks * config.weight_words
-    group_words = config.neuron_lanes * contract.PARAM_WORDS
     expected = {
-        Region.DESC: (header["n_descriptors"] * DESCRIPTOR_WORDS, config.descriptors * DESCRIPTOR_WORDS, 1),
-        Region.SLOT: (header["n_slot_entries"], config.slot_entries, 1),
-        Region.PARAM: (header["n_param_words"], config.param_groups * group_words, group_words),
-        Region.WEIGHT: (header["n_weight_words"], config.weight_rows * row_words, row_words),
-        Region.ACT: (header["n_act_words"], config.act_words * config.banks, config.banks),
-        Region.COUNT: (header["n_count_words"], config.count_words * config.banks, config.banks),
+        Region.DESC: (header["n_descriptors"] * DESCRIPTOR_WORDS, 1),
+        Region.SLOT: (header["n_slot_entries"], 1),
+        Region.PARAM: (header["n_param_words"], config.neuron_lanes * contract.PARAM_WORDS),
+        Region.WEIGHT: (header["n_weight_words"], config.banks * config.weight_words),
+        Region.ACT: (header["n_act_words"], config.banks),
+        Region.COUNT: (header["n_count_words"], config.banks),
     }
+    capacities = section_capacity(config)
     for region, words in program.sections():
-        length, capacity, unit = expected[region]
+        (length, unit), capacity = expected[region], capacities[region.name.lower()]
         if len(words) != length:
             raise InputError(f"section {region.name} has {len(words)} words, descriptor 0 says {length}")
         if length > capacity:
