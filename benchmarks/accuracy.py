@@ -17,7 +17,7 @@ from reverb_fpga.host.images import to_codes
 from reverb_fpga.hw.config import preset
 from reverb_fpga.models.checkpoint import load_checkpoint
 from reverb_fpga.models.data import load_split
-from reverb_fpga.models.train import evaluate
+from reverb_fpga.models.evaluation import evaluate
 from reverb_fpga.sim.golden import GoldenModel
 
 

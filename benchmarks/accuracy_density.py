@@ -19,7 +19,7 @@ import click
 from runs import settings_of, trained, training_options
 
 from reverb_fpga.hw.errors import ReverbError
-from reverb_fpga.models.train import TrainSettings
+from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.zoo import Options
 
 UNCONSTRAINED = 1.0

@@ -32,7 +32,7 @@ from runs import settings_of, trained, training_options
 from scipy import stats
 
 from reverb_fpga.hw.errors import ReverbError
-from reverb_fpga.models.train import TrainSettings
+from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.zoo import Options
 
 LEVEL = 0.05

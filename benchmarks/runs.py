@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,9 @@ import torch
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
-from reverb_fpga.models.train import Progress, Trainer, TrainSettings
+from reverb_fpga.models.run_folder import RunFolder
+from reverb_fpga.models.settings import TrainSettings
+from reverb_fpga.models.train import Progress, Trainer
 
 __all__ = ["settings_of", "trained", "training_options"]
 
@@ -63,15 +63,12 @@ def trained(settings: TrainSettings, out: Path) -> dict[str, Any]:
 
     A run that was cut short is resumed. Raises InputError where the folder holds one with other settings.
     """
-    result, wanted = out / "result.json", json.loads(json.dumps(asdict(settings)))
-    if result.is_file():
-        theirs = json.loads((out / "settings.json").read_text(encoding="utf-8"))
-        if theirs | {"data_dir": ""} != wanted | {"data_dir": ""}:
-            raise InputError(f"{out}: holds a run with other settings; choose another --out")
-    else:
-        Trainer(settings, out, resume=(out / "last.safetensors").is_file(), progress=_show).run()
-    value: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return value
+    folder = RunFolder(out)
+    if folder.result() is None:
+        Trainer(settings, out, resume=folder.last.is_file(), progress=_show).run()
+    elif not folder.holds(settings):
+        raise InputError(f"{out}: holds a run with other settings; choose another --out")
+    return folder.result() or {}
 
 
 def _show(state: Progress) -> None:

@@ -1,16 +1,11 @@
-"""Training: data, schedule, quantisation-aware phase, checkpoints, metrics. Everything follows from the settings' seed.
-
-A run folder holds ``settings.json``, ``metrics.jsonl`` (one line per epoch), ``last.safetensors`` (to resume),
-``best.safetensors`` (the network with the best accuracy on held-out training images) and ``curve.png``.
-"""
+"""Training: data, schedule, quantisation-aware phase, checkpoints. Everything follows from the settings' seed."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,71 +14,22 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.activity import DensityMeter, activity_penalty, set_initial_density
-from reverb_fpga.models.augment import Augmentation, Batch, TrainingSet, batches, steps_of
+from reverb_fpga.models.activity import activity_penalty, set_initial_density
+from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
 from reverb_fpga.models.checkpoint import load_checkpoint, save_checkpoint
-from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
-from reverb_fpga.models.network import LayerTrace, Network
+from reverb_fpga.models.evaluation import Evaluation, evaluate
+from reverb_fpga.models.network import Network
 from reverb_fpga.models.optimise import Schedule, make_optimiser
 from reverb_fpga.models.parallel import Team
 from reverb_fpga.models.pruning import LossPruning
+from reverb_fpga.models.run_folder import RunFolder
+from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.state import RunState, load_state, save_state
-from reverb_fpga.models.zoo import DatasetSpec, Options, build
+from reverb_fpga.models.zoo import DatasetSpec, build
 
-__all__ = ["Evaluation", "Progress", "TrainSettings", "Trainer", "evaluate"]
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that determines a run.
-
-    Attributes
-    ----------
-    arch, dataset, data_dir
-        The network and its data.
-    options : Options
-        System, time, threshold, activation bits, width.
-    lr : float
-        Peak of AdamW's rate: warm-up over `warmup` of the steps, then a cosine to zero.
-    holdout : int
-        Training images kept for choosing the best epoch; the test split is read once, at the end.
-    activity_penalty, density_target : float
-        Weight of the penalty, and the density per layer above which it acts.
-    qat_start : float
-        Share of the epochs after which activations are rounded (with ``options.act_bits``); the last one always does.
-    latent_rate : float
-        Learning rate of the latent binary weights, times that of everything else.
-    prune_ratio : float
-        Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
-    init : str
-        Checkpoint to start from ('' : random weights).
-    limit : int
-        Use only the first `limit` training and test images (0: all).
-    """
-
-    arch: str
-    dataset: str
-    data_dir: str
-    options: Options = field(default_factory=Options)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int = 12
-    batch_size: int = 128
-    lr: float = 3e-3
-    latent_rate: float = 4.0
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.05
-    warmup: float = 0.08
-    seed: int = 0
-    holdout: int = 2000
-    activity_penalty: float = 0.0
-    density_target: float = 0.2
-    initial_density: float = 0.35
-    qat_start: float = 0.6
-    prune_ratio: float = 0.0
-    init: str = ""
-    limit: int = 0
+__all__ = ["Progress", "Trainer"]
 
 
 @dataclass(frozen=True)
@@ -97,31 +43,6 @@ class Progress:
     loss: float
     images_per_second: float
     accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracy (percent), mean loss, and the share of non-zero events, per layer and over all."""
-
-    accuracy: float
-    loss: float
-    density: float
-    densities: dict[str, float]
-
-
-@torch.no_grad()
-def evaluate(network: Network, data: ImageSet, batch_size: int = 250) -> Evaluation:
-    """Evaluate `network` on all images of `data`; leaves it in evaluation mode."""
-    network.eval()
-    correct, loss, meter = 0, 0.0, DensityMeter()
-    for pixels, labels in batches(data, batch_size):
-        pixels, labels = pixels.to(network.mean.device), labels.to(network.mean.device)
-        traces: list[LayerTrace] = []
-        logits = network(pixels, traces)
-        meter.add(traces)
-        correct += int((logits.argmax(1) == labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return Evaluation(100.0 * correct / len(data), loss / len(data), meter.mean(), meter.densities())
 
 
 class _Tally:
@@ -181,15 +102,16 @@ class Trainer:
         progress: Callable[[Progress], None] | None = None,
         team: Team | None = None,
     ) -> None:
-        self.settings, self.out, self.progress = settings, out, progress
+        self.settings, self.folder, self.progress = settings, RunFolder(out), progress
         self.team = team or Team()
-        _check(settings, self.team)
-        if self.team.leads:
-            self._prepare_folder(resume)
-        self.team.wait()
+        settings.check(self.team.size)
         full = load_split(settings.dataset, settings.data_dir, "train").first(settings.limit)
         train, self.held_out = _split(full, settings.holdout, settings.seed)
         self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
+        # only now, so that nothing is written for data or settings that are wrong
+        if self.team.leads:
+            (self.folder.reopen if resume else self.folder.claim)(settings)
+        self.team.wait()
         self.training = TrainingSet(train, settings.augmentation, self.network.spec.input.mean)
         self.optimiser = make_optimiser(self.network, settings.lr, settings.weight_decay, settings.latent_rate)
         self.steps = steps_of(len(train), settings.batch_size)
@@ -197,25 +119,13 @@ class Trainer:
         self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed)
         self.state = RunState()
         if resume:
-            self.state = load_state(out / "last.safetensors", self.network, self.optimiser, self.pruning.scores)
+            self.state = load_state(self.folder.last, self.network, self.optimiser, self.pruning.scores)
 
     def run(self) -> Evaluation:
         """Train to the end; returns the test split's evaluation of the best network, which its file then notes."""
         for epoch in range(self.state.epoch, self.settings.epochs):
             self._epoch(epoch)
         return self._finish()
-
-    def _prepare_folder(self, resume: bool) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        file, text = self.out / "settings.json", json.dumps(asdict(self.settings), indent=2, sort_keys=True)
-        if resume:
-            if not (self.out / "last.safetensors").is_file() or not file.is_file():
-                raise InputError(f"{self.out}: nothing to resume; it holds no finished epoch")
-            if _comparable(file.read_text()) != _comparable(text):
-                raise InputError(f"{file}: --resume needs the settings of the run; they differ from those given")
-        elif (self.out / "last.safetensors").exists():
-            raise InputError(f"{self.out}: already holds a run; choose another --out or give --resume")
-        file.write_text(text + "\n")
 
     def _epoch(self, epoch: int) -> None:
         settings = self.settings
@@ -308,15 +218,12 @@ class Trainer:
             return
         if improved:
             info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
-            save_checkpoint(self.network, self.out / "best.safetensors", info)
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        save_state(self.out / "last.safetensors", self.network, self.optimiser, self.state, self.pruning.scores)
-        draw_curve(self.out / "metrics.jsonl", self.out / "curve.png")
+            save_checkpoint(self.network, self.folder.best, info)
+        self.folder.log(line)
+        save_state(self.folder.last, self.network, self.optimiser, self.state, self.pruning.scores)
 
     def _finish(self) -> Evaluation:
-        path = self.out / "best.safetensors"
-        best = load_checkpoint(path).to(self.team.device)
+        best = load_checkpoint(self.folder.best).to(self.team.device)
         test = load_split(self.settings.dataset, self.settings.data_dir, "test").first(self.settings.limit)
         result = evaluate(best, test)
         if not self.team.leads:
@@ -328,34 +235,9 @@ class Trainer:
             "seed": self.settings.seed,
             "held_out_accuracy": round(self.state.best, 3),
         }
-        save_checkpoint(best, path, info)
-        (self.out / "result.json").write_text(json.dumps(info | {"densities": result.densities}, indent=2) + "\n")
+        save_checkpoint(best, self.folder.best, info)
+        self.folder.finish(info | {"densities": result.densities})
         return result
-
-
-def _check(settings: TrainSettings, team: Team) -> None:
-    if settings.batch_size % team.size or settings.batch_size < 2 * team.size:
-        raise InputError(f"batch size {settings.batch_size} cannot be shared evenly by {team.size} processes")
-    if settings.epochs < 1:
-        raise InputError(f"epochs must be at least 1, got {settings.epochs}")
-    if not 0 < settings.lr < 10:
-        raise InputError(f"the learning rate must lie between 0 and 10, got {settings.lr}")
-    if not 0 < settings.initial_density < 1:
-        raise InputError(f"the initial density must lie between 0 and 1, got {settings.initial_density}")
-    if not 0 <= settings.prune_ratio < 1:
-        raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {settings.prune_ratio}")
-    if not 0 < settings.latent_rate < 1000:
-        raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {settings.latent_rate}")
-    if settings.options.act_bits is not None and settings.options.system == "snn":
-        raise InputError("the vanilla SNN has binary spikes and trains in float: leave --act-bits out")
-
-
-def _comparable(text: str) -> dict[str, object]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return {key: entry for key, entry in value.items() if key != "data_dir"}
 
 
 def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -15,7 +15,8 @@ from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
 from reverb_fpga.models.checkpoint import read_tensors
 from reverb_fpga.models.pruning import LossPruning
-from reverb_fpga.models.train import Progress, Trainer, TrainSettings
+from reverb_fpga.models.settings import TrainSettings
+from reverb_fpga.models.train import Progress, Trainer
 from reverb_fpga.models.zoo import Options
 
 

@@ -17,8 +17,11 @@ from reverb_fpga.models.augment import Augmentation, TrainingSet
 from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
 from reverb_fpga.models.data import ImageSet, load_split
 from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.evaluation import evaluate
 from reverb_fpga.models.network import LayerTrace
-from reverb_fpga.models.train import Progress, Trainer, TrainSettings, evaluate
+from reverb_fpga.models.run_folder import RunFolder
+from reverb_fpga.models.settings import TrainSettings
+from reverb_fpga.models.train import Progress, Trainer
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
 
@@ -146,3 +149,18 @@ def test_expected_density_is_the_measured_one(v_th: float) -> None:
         assert expected_density(layer, consumer).item() == pytest.approx(measured, abs=0.05)
     assert activity_penalty(network, 1.0).item() == 0
     assert activity_penalty(network, 0.1).item() > 0
+
+
+def test_nothing_is_written_for_data_that_is_missing(settings: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        Trainer(replace(settings, data_dir=str(tmp_path / "none")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_log_has_every_epoch_once(settings: TrainSettings, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    line = {"loss": 1.0, "train_loss": 1.0, "accuracy": 1.0, "train_accuracy": 1.0, "density": 1.0, "quantised": True}
+    for epoch in (1, 2, 3, 2):  # the second again, as after a run that was killed before its state was saved
+        folder.log({"epoch": epoch, **line})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(entry)["epoch"] for entry in lines] == [1, 2]

@@ -14,7 +14,9 @@ import click
 from reverb_fpga.hw.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
-    from reverb_fpga.models.train import Evaluation, Progress, Trainer, TrainSettings
+    from reverb_fpga.models.evaluation import Evaluation
+    from reverb_fpga.models.settings import TrainSettings
+    from reverb_fpga.models.train import Progress, Trainer
 
 __all__ = ["command", "train"]
 
@@ -168,7 +170,7 @@ command = train
 
 def _settings(options: dict[str, Any]) -> TrainSettings:
     from reverb_fpga.models.augment import Augmentation
-    from reverb_fpga.models.train import TrainSettings
+    from reverb_fpga.models.settings import TrainSettings
     from reverb_fpga.models.zoo import Options
 
     dataset, system = options.pop("dataset"), options.pop("system")

@@ -1,0 +1,80 @@
+"""The folder of a training run.
+
+It holds ``settings.json``, ``metrics.jsonl`` (one line per epoch), ``last.safetensors`` (to resume),
+``best.safetensors`` (the network with the best accuracy on held-out training images), ``curve.png`` and, at the end,
+``result.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.curve import draw_curve
+from reverb_fpga.models.settings import TrainSettings
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """The files of one run below `path`, and whose run it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best, self.last = path / "best.safetensors", path / "last.safetensors"
+        self._settings, self._metrics = path / "settings.json", path / "metrics.jsonl"
+        self._curve, self._result = path / "curve.png", path / "result.json"
+
+    def claim(self, settings: TrainSettings) -> None:
+        """Begin a run here. Raises InputError where one has already finished an epoch."""
+        if self.last.exists():
+            raise InputError(f"{self.path}: already holds a run; choose another --out or give --resume")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._metrics.unlink(missing_ok=True)  # of a run that was cut short in its first epoch
+        _write(self._settings, json.dumps(asdict(settings), indent=2, sort_keys=True) + "\n")
+
+    def reopen(self, settings: TrainSettings) -> None:
+        """Go on with the run that is here. Raises InputError for none, or one with other settings."""
+        if not self.last.is_file() or not self._settings.is_file():
+            raise InputError(f"{self.path}: nothing to resume; it holds no finished epoch")
+        if not self.holds(settings):
+            raise InputError(f"{self._settings}: --resume needs the settings of the run; they differ from those given")
+
+    def holds(self, settings: TrainSettings) -> bool:
+        """Whether the run here has these settings; the place of the data does not count."""
+        try:
+            theirs = json.loads(self._settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        ours = json.loads(json.dumps(asdict(settings)))
+        return isinstance(theirs, dict) and theirs | {"data_dir": ""} == ours | {"data_dir": ""}
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Add the figures of an epoch, in place of any of it or later ones, and draw the curve."""
+        text = self._metrics.read_text(encoding="utf-8") if self._metrics.is_file() else ""
+        kept = [entry for entry in text.splitlines() if json.loads(entry)["epoch"] < line["epoch"]]
+        _write(self._metrics, "\n".join([*kept, json.dumps(line)]) + "\n")
+        draw_curve(self._metrics, self._curve)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Note what the run gave on the test split."""
+        _write(self._result, json.dumps(result, indent=2) + "\n")
+
+    def result(self) -> dict[str, Any] | None:
+        """What :meth:`finish` noted; None before that."""
+        if not self._result.is_file():
+            return None
+        value: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
+        return value
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,79 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.augment import Augmentation
+from reverb_fpga.models.zoo import Options
+
+__all__ = ["TrainSettings"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that determines a run.
+
+    Attributes
+    ----------
+    arch, dataset, data_dir
+        The network and its data.
+    options : Options
+        System, time, threshold, activation bits, width.
+    lr : float
+        Peak of AdamW's rate: warm-up over `warmup` of the steps, then a cosine to zero.
+    holdout : int
+        Training images kept for choosing the best epoch; the test split is read once, at the end.
+    activity_penalty, density_target : float
+        Weight of the penalty, and the density per layer above which it acts.
+    qat_start : float
+        Share of the epochs after which activations are rounded (with ``options.act_bits``); the last one always does.
+    latent_rate : float
+        Learning rate of the latent binary weights, times that of everything else.
+    prune_ratio : float
+        Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
+    init : str
+        Checkpoint to start from ('' : random weights).
+    limit : int
+        Use only the first `limit` training and test images (0: all).
+    """
+
+    arch: str
+    dataset: str
+    data_dir: str
+    options: Options = field(default_factory=Options)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    epochs: int = 12
+    batch_size: int = 128
+    lr: float = 3e-3
+    latent_rate: float = 4.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.05
+    warmup: float = 0.08
+    seed: int = 0
+    holdout: int = 2000
+    activity_penalty: float = 0.0
+    density_target: float = 0.2
+    initial_density: float = 0.35
+    qat_start: float = 0.6
+    prune_ratio: float = 0.0
+    init: str = ""
+    limit: int = 0
+
+    def check(self, processes: int) -> None:
+        """Raises InputError for values that no run of so many `processes` can have."""
+        if self.batch_size % processes or self.batch_size < 2 * processes:
+            raise InputError(f"batch size {self.batch_size} cannot be shared evenly by {processes} processes")
+        if self.epochs < 1:
+            raise InputError(f"epochs must be at least 1, got {self.epochs}")
+        if not 0 < self.lr < 10:
+            raise InputError(f"the learning rate must lie between 0 and 10, got {self.lr}")
+        if not 0 < self.initial_density < 1:
+            raise InputError(f"the initial density must lie between 0 and 1, got {self.initial_density}")
+        if not 0 <= self.prune_ratio < 1:
+            raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
+        if not 0 < self.latent_rate < 1000:
+            raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
+        if self.options.act_bits is not None and self.options.system == "snn":
+            raise InputError("the vanilla SNN has binary spikes and trains in float: leave --act-bits out")
