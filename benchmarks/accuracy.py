@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
+from reverb_fpga.host import cli
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.hw.config import preset
 from reverb_fpga.models.checkpoint import load_checkpoint
@@ -25,7 +26,9 @@ from reverb_fpga.sim.golden import GoldenModel
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--data-dir", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--target", default="ulx3s-85f", show_default=True, help="Configuration to compile for.")
-@click.option("--limit", default=0, show_default=True, help="Use only so many test images (0: all).")
+@click.option(
+    "--limit", type=click.IntRange(0), default=0, show_default=True, help="Use only so many test images (0: all)."
+)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON, too.")
 def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | None) -> None:
     """Entry point."""
@@ -39,7 +42,7 @@ def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | 
         "images": len(test),
         "timesteps": program.timesteps,
         "density": round(trained.density, 4),
-        "float_accuracy": trained.accuracy,
+        "float_accuracy": round(trained.accuracy, 3),
         "golden_accuracy": round(100 * float(np.mean(golden.argmax(axis=1) == test.labels)), 3),
     }
     if out:
@@ -52,4 +55,4 @@ def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | 
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "accuracy.py")

@@ -1,7 +1,8 @@
 """Accuracy against density: the same network trained at several density targets, ending in a plot.
 
     python benchmarks/accuracy_density.py --dataset fashion-mnist --data-dir data --epochs 6 --out runs/curve
-    python benchmarks/accuracy_density.py --data-dir data --width 0.5 --epochs 8 --prune-ratio 0.5 --out runs/curve
+    python benchmarks/accuracy_density.py --data-dir data --init runs/cnv/best.safetensors --epochs 3 --lr 1e-3 \
+        --qat-start 0 --activity-penalty 2 --out runs/curve-tuned
 
 Every target is a run of its own below --out; one that has finished is not repeated, one that was cut short is resumed.
 Writes curve.json (target, accuracy on the test split, density, per layer) and curve.png.
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from runs import settings_of, trained, training_options
+from runs import settings_of, title_of, trained, training_options
 
-from reverb_fpga.hw.errors import ReverbError
+from reverb_fpga.host import cli
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.zoo import Options
 
@@ -27,14 +28,9 @@ TARGETS = (0.05, 0.1, 0.15, 0.2, 0.3, UNCONSTRAINED)
 
 
 def at_target(settings: TrainSettings, target: float) -> TrainSettings:
-    """The settings of one point: the penalty acts above `target` and the network starts a little denser than that."""
-    free = target >= UNCONSTRAINED
-    return replace(
-        settings,
-        activity_penalty=0.0 if free else settings.activity_penalty,
-        density_target=target,
-        initial_density=0.5 if free else max(0.1, min(0.5, 1.5 * target)),
-    )
+    """The settings of one point: the penalty acts above `target`, or not at all."""
+    penalty = settings.activity_penalty if target < UNCONSTRAINED else 0.0
+    return replace(settings, activity_penalty=penalty, density_target=target)
 
 
 def draw(points: list[dict[str, Any]], title: str, picture: Path) -> None:
@@ -52,6 +48,7 @@ def draw(points: list[dict[str, Any]], title: str, picture: Path) -> None:
     for x, y, entry in zip(densities, accuracies, ordered, strict=True):
         label = "no penalty" if entry["target"] is None else f"target {entry['target']}"
         axes.annotate(label, (x, y), textcoords="offset points", xytext=(4, -12), fontsize=8)
+    axes.margins(x=0.15, y=0.15)  # room for the labels
     axes.set_xlabel("density: non-zero events [%]")
     axes.set_ylabel("test accuracy [%]")
     axes.set_title(title)
@@ -74,17 +71,14 @@ def draw(points: list[dict[str, Any]], title: str, picture: Path) -> None:
 )
 def main(out: Path, width: float, act_bits: int, targets: tuple[float, ...], **options: Any) -> None:
     """Entry point."""
+    settings = settings_of(options=Options(act_bits=act_bits, width=width), **options)
     points = []
-    try:
-        settings = settings_of(options=Options(act_bits=act_bits, width=width), **options)
-        for target in targets:
-            print(f"density target {target:g}", file=sys.stderr)
-            result = trained(at_target(settings, target), out / f"target-{target:g}")
-            points.append({"target": None if target >= UNCONSTRAINED else target, **result})
-    except ReverbError as error:
-        raise click.ClickException(str(error)) from None
+    for target in targets:
+        print(f"density target {target:g}", file=sys.stderr)
+        result = trained(at_target(settings, target), out / f"target-{target:g}")
+        points.append({"target": None if target >= UNCONSTRAINED else target, **result})
     (out / "curve.json").write_text(json.dumps(points, indent=2) + "\n", encoding="utf-8")
-    draw(points, f"{settings.arch} on {settings.dataset}, width {width:g}, {settings.epochs} epochs", out / "curve.png")
+    draw(points, title_of(settings, width), out / "curve.png")
     click.echo("target       test accuracy %   density %")
     for entry in points:
         target = "no penalty" if entry["target"] is None else f"{entry['target']:g}"
@@ -92,4 +86,4 @@ def main(out: Path, width: float, act_bits: int, targets: tuple[float, ...], **o
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "accuracy_density.py")

@@ -22,6 +22,7 @@ import json
 import math
 import statistics
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ import click
 from runs import settings_of, trained, training_options
 from scipy import stats
 
-from reverb_fpga.hw.errors import ReverbError
+from reverb_fpga.host import cli
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.zoo import Options
 
@@ -70,8 +71,8 @@ def run_all(settings: TrainSettings, options: dict[str, Options], seeds: list[in
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation of the sample (n - 1); 0 for a single value."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    """Standard deviation of the sample (n - 1); NaN for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def p_value(one: Sequence[float], two: Sequence[float]) -> float:
@@ -80,7 +81,9 @@ def p_value(one: Sequence[float], two: Sequence[float]) -> float:
         return math.nan
     if len(set(one)) == len(set(two)) == 1:
         return float(one[0] == two[0])
-    return float(stats.ttest_ind(one, two, equal_var=False).pvalue)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # runs of one variant may well give the same accuracy
+        return float(stats.ttest_ind(one, two, equal_var=False).pvalue)
 
 
 def pairs(results: list[Result]) -> list[dict[str, Any]]:
@@ -108,7 +111,8 @@ def table(results: list[Result]) -> str:
     for result in results:
         mean, spread = statistics.fmean(result.accuracies), deviation(result.accuracies)
         density = 100 * statistics.fmean(result.densities)
-        lines.append(f"{result.name:18} {mean:8.2f} +- {spread:4.2f}   {density:9.1f}   {len(result.accuracies):5}")
+        around = "       " if math.isnan(spread) else f"+- {spread:4.2f}"
+        lines.append(f"{result.name:18} {mean:8.2f} {around}   {density:9.1f}   {len(result.accuracies):5}")
     for pair in pairs(results):
         lines.append(f"{pair['pair'][0]} - {pair['pair'][1]}: {pair['gap']:+.2f} points, {verdict(pair['p'])}")
     return "\n".join(lines)
@@ -125,7 +129,8 @@ def draw(results: list[Result], title: str, picture: Path) -> None:
     for place, result in enumerate(results):
         axes.plot([place - 0.08] * len(result.accuracies), result.accuracies, "o", alpha=0.5, color="C0")
         mean, spread = statistics.fmean(result.accuracies), deviation(result.accuracies)
-        axes.errorbar(place + 0.08, mean, spread, marker="s", capsize=4, color="C1")
+        if not math.isnan(spread):
+            axes.errorbar(place + 0.08, mean, spread, marker="s", capsize=4, color="C1")
     axes.set_xticks(range(len(results)), [result.name for result in results])
     axes.set_ylabel("test accuracy [%]")
     axes.set_title(title)
@@ -143,11 +148,8 @@ def draw(results: list[Result], title: str, picture: Path) -> None:
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of every variant.")
 def main(kind: str, out: Path, width: float, timesteps: int, seeds: int, **options: Any) -> None:
     """Entry point."""
-    try:
-        settings = settings_of(**options)
-        results = run_all(settings, variants(kind, width, timesteps), list(range(seeds)), out)
-    except ReverbError as error:
-        raise click.ClickException(str(error)) from None
+    settings = settings_of(**options)
+    results = run_all(settings, variants(kind, width, timesteps), list(range(seeds)), out)
     value = {"runs": [vars(result) for result in results], "pairs": pairs(results)}
     (out / "comparison.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     draw(
@@ -159,4 +161,4 @@ def main(kind: str, out: Path, width: float, timesteps: int, seeds: int, **optio
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "compare.py")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.host import bundled
+from reverb_fpga.host import bundled, cli
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
@@ -206,4 +206,4 @@ def main(models: tuple[Path, ...], images: int, build: Path | None, out: Path) -
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "run.py")

@@ -16,7 +16,7 @@ from reverb_fpga.models.run_folder import RunFolder
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.train import Progress, Trainer
 
-__all__ = ["settings_of", "trained", "training_options"]
+__all__ = ["settings_of", "title_of", "trained", "training_options"]
 
 _OPTIONS = (
     click.option("--dataset", default="cifar10", show_default=True),
@@ -58,6 +58,13 @@ def settings_of(dataset: str, arch: str | None, threads: int | None, **fields: A
     )
 
 
+def title_of(settings: TrainSettings, width: float) -> str:
+    """Of a plot of runs: what was trained, and for how long."""
+    images = f" of {settings.limit:,} images" if settings.limit else ""
+    start = ", from trained weights" if settings.init else ""
+    return f"{settings.arch} on {settings.dataset}, width {width:g}, {settings.epochs} epochs{images}{start}"
+
+
 def trained(settings: TrainSettings, out: Path) -> dict[str, Any]:
     """What ``result.json`` of a run says (test accuracy in percent, density, ...); trains it unless it has finished.
 
@@ -66,8 +73,8 @@ def trained(settings: TrainSettings, out: Path) -> dict[str, Any]:
     folder = RunFolder(out)
     if folder.result() is None:
         Trainer(settings, out, resume=folder.last.is_file(), progress=_show).run()
-    elif not folder.holds(settings):
-        raise InputError(f"{out}: holds a run with other settings; choose another --out")
+    elif differing := folder.differing(settings):
+        raise InputError(f"{out}: holds a run with other settings ({', '.join(differing)}); choose another --out")
     return folder.result() or {}
 
 

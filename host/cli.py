@@ -10,12 +10,13 @@ import importlib
 import importlib.metadata
 import os
 import sys
+from typing import NoReturn
 
 import click
 
-from reverb_fpga.hw.errors import ReverbError
+from reverb_fpga.hw.errors import Interrupted, ReverbError
 
-__all__ = ["COMMANDS", "cli", "main"]
+__all__ = ["COMMANDS", "cli", "main", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("classify", "Classify images with a compiled model: golden model, gateware or board."),
@@ -31,7 +32,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command name to (module in :mod:`reverb_fpga.host.commands`, one-line help)."""
 
 _PROGRAM = "reverb-fpga"
-_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -65,26 +65,29 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the console script; exits with 0, 1 (device), 2 (input), 3 (build, environment) or 130."""
+    """Entry point of the console script."""
+    run(cli, _PROGRAM, arguments)
+
+
+def run(command: click.Command, name: str, arguments: list[str] | None = None) -> NoReturn:
+    """Run `command` and exit with 0, 1 (device), 2 (input), 3 (build, environment) or 130; an error is one line."""
     try:
-        code = cli.main(args=arguments, prog_name=_PROGRAM, standalone_mode=False)
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except ReverbError as error:
-        _complain(" ".join(str(error).split()))
+        _complain(name, str(error))
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(_INTERRUPTED)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(Interrupted.exit_code)
     except click.ClickException as error:
-        _complain(f"{error.format_message()}{_help_hint(error)}")
+        _complain(name, f"{error.format_message()}{_help_hint(error)}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         _close_quietly()
     except OSError as error:
         if error.errno == errno.EPIPE:
             _close_quietly()
-        _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        _complain(name, f"{error.filename or 'system'}: {error.strerror or error}")
         sys.exit(ReverbError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -95,12 +98,12 @@ def _help_hint(error: click.ClickException) -> str:
     return ""
 
 
-def _complain(message: str) -> None:
+def _complain(name: str, message: str) -> None:
     """One line on standard error."""
-    print(f"{_PROGRAM}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def _close_quietly() -> None:
+def _close_quietly() -> NoReturn:
     """The reader of our output has gone: end without the interpreter complaining about the flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)

@@ -5,7 +5,7 @@ Exit codes: 1 device or link, 2 bad input or usage, 3 gateware build or environm
 
 from __future__ import annotations
 
-__all__ = ["BuildError", "DeviceError", "EnvironmentMissing", "InputError", "ReverbError"]
+__all__ = ["BuildError", "DeviceError", "EnvironmentMissing", "InputError", "Interrupted", "ReverbError"]
 
 
 class ReverbError(Exception):
@@ -40,3 +40,9 @@ class BuildError(ReverbError):
 
 class EnvironmentMissing(BuildError):
     """A package or tool that this command needs is not installed; says how to install it."""
+
+
+class Interrupted(ReverbError):
+    """The user stopped a long command; says what was kept and how to go on."""
+
+    exit_code = 130

@@ -23,7 +23,18 @@ from reverb_fpga.models.description import NetworkSpec
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
 
-__all__ = ["Checkpoint", "load_checkpoint", "read_checkpoint", "read_tensors", "save_checkpoint", "write_tensors"]
+__all__ = [
+    "STATE_KEY",
+    "Checkpoint",
+    "load_checkpoint",
+    "read_checkpoint",
+    "read_tensors",
+    "save_checkpoint",
+    "write_tensors",
+]
+
+STATE_KEY = "reverb_fpga_run"
+"""Metadata of a file that holds the state of a run and is no checkpoint (:mod:`reverb_fpga.models.state`)."""
 
 _KEY = "reverb_fpga"
 _INFO = "reverb_fpga_info"
@@ -56,16 +67,27 @@ class Checkpoint:
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file beside `path` and rename it into place; never leaves half a file."""
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise EnvironmentMissing("safetensors is not installed: pip install 'reverb-fpga[train]'") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, temporary, dict(metadata))
+        data = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata))
+        temporary.write_bytes(_repeatable(data))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _repeatable(data: bytes) -> bytes:
+    """The same file with the texts of its metadata in order, which the library leaves to chance."""
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -98,6 +120,8 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
 
 def _not_a_checkpoint(path: Path, head: bytes) -> str:
+    if path.suffix == ".rvb":
+        return f"{path}: a compiled program; give the checkpoint that it was compiled from (best.safetensors of a run)"
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return (
             f"{path}: a pickle checkpoint (torch.save) is refused because loading one runs code from the file; "
@@ -137,6 +161,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     tensors, metadata = read_tensors(path)
+    if STATE_KEY in metadata:
+        raise InputError(f"{path}: the state of a run, for --resume only; give best.safetensors beside it")
     if _KEY not in metadata:
         raise InputError(f"{path}: a safetensors file without a reverb-fpga description; train one with `train`")
     try:

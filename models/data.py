@@ -126,6 +126,10 @@ _IDX_FOLDERS = {
 }
 
 
+_KNOWN_LABELS = {0xBA07E8EF: "mnist", 0xEE8604D9: "mnist", 0x2ED6E46A: "fashion-mnist", 0x242BC73F: "fashion-mnist"}
+"""CRC-32 of the labels of either split, without their header: the two sets differ in nothing else that tells."""
+
+
 def _load_idx(name: str, root: Path, split: str) -> ImageSet:
     stem = "train" if split == "train" else "t10k"
     arrays = []
@@ -135,6 +139,9 @@ def _load_idx(name: str, root: Path, split: str) -> ImageSet:
         files = (base + ".gz", base, dotted, dotted + ".gz")
         arrays.append(_read_idx(_find(root, _folders(name), files, f"{name} {split} {kind[:6]}"), rank))
     images, labels = arrays
+    actual = _KNOWN_LABELS.get(zlib.crc32(labels.tobytes()), name)
+    if actual != name:
+        raise InputError(f"{root}: holds {actual}, not {name}; both sets have files of these names")
     classes = _FASHION if name == "fashion-mnist" else _DIGITS
     return _image_set(images[..., None], labels, classes, f"{root}: {name} {split}")
 

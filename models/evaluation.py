@@ -17,8 +17,9 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy (percent), mean loss, and the share of non-zero events, per layer and over all."""
+    """Accuracy (percent) over so many images, mean loss, and the share of non-zero events, per layer and over all."""
 
+    images: int
     accuracy: float
     loss: float
     density: float
@@ -37,4 +38,4 @@ def evaluate(network: Network, data: ImageSet, batch_size: int = 250) -> Evaluat
         meter.add(traces)
         correct += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return Evaluation(100.0 * correct / len(data), loss / len(data), meter.mean(), meter.densities())
+    return Evaluation(len(data), 100.0 * correct / len(data), loss / len(data), meter.mean(), meter.densities())

@@ -41,25 +41,32 @@ class RunFolder:
     def reopen(self, settings: TrainSettings) -> None:
         """Go on with the run that is here. Raises InputError for none, or one with other settings."""
         if not self.last.is_file() or not self._settings.is_file():
-            raise InputError(f"{self.path}: nothing to resume; it holds no finished epoch")
-        if not self.holds(settings):
-            raise InputError(f"{self._settings}: --resume needs the settings of the run; they differ from those given")
+            raise InputError(f"{self.path}: nothing to resume; it holds no finished epoch (leave --resume out)")
+        if differing := self.differing(settings):
+            raise InputError(
+                f"{self._settings}: --resume needs the settings of the run; they differ in {', '.join(differing)}"
+            )
 
-    def holds(self, settings: TrainSettings) -> bool:
-        """Whether the run here has these settings; the place of the data does not count."""
+    def differing(self, settings: TrainSettings) -> list[str]:
+        """Names of the settings in which the run here differs; the place of the data does not count.
+
+        Raises InputError where its settings cannot be read.
+        """
         try:
-            theirs = json.loads(self._settings.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
+            theirs = dict(json.loads(self._settings.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{self._settings}: the settings of the run are missing or damaged") from None
         ours = json.loads(json.dumps(asdict(settings)))
-        return isinstance(theirs, dict) and theirs | {"data_dir": ""} == ours | {"data_dir": ""}
+        return sorted(
+            name for name in ours.keys() | theirs if name != "data_dir" and ours.get(name) != theirs.get(name)
+        )
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add the figures of an epoch, in place of any of it or later ones, and draw the curve."""
         text = self._metrics.read_text(encoding="utf-8") if self._metrics.is_file() else ""
         kept = [entry for entry in text.splitlines() if json.loads(entry)["epoch"] < line["epoch"]]
         _write(self._metrics, "\n".join([*kept, json.dumps(line)]) + "\n")
-        draw_curve(self._metrics, self._curve)
+        draw_curve(self._metrics, self._curve, self.path.resolve().name)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Note what the run gave on the test split."""

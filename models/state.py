@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.checkpoint import read_tensors, write_tensors
+from reverb_fpga.models.checkpoint import STATE_KEY, read_tensors, write_tensors
 from reverb_fpga.models.network import Network
 
 __all__ = ["RunState", "load_state", "save_state"]
 
-_KEY = "reverb_fpga_run"
 _SCORES = "scores"
 
 
@@ -57,7 +56,7 @@ def save_state(
     for index, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
     arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()} | {_SCORES: scores}
-    write_tensors(path, arrays, {_KEY: json.dumps(asdict(state)), "network": network.spec.to_json()})
+    write_tensors(path, arrays, {STATE_KEY: json.dumps(asdict(state)), "network": network.spec.to_json()})
 
 
 def load_state(path: Path, network: Network, optimiser: torch.optim.Optimizer, scores: NDArray[np.float32]) -> RunState:
@@ -73,7 +72,7 @@ def load_state(path: Path, network: Network, optimiser: torch.optim.Optimizer, s
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, torch.Tensor]] = {}
     try:
-        state = RunState(**json.loads(metadata[_KEY]))
+        state = RunState(**json.loads(metadata[STATE_KEY]))
         scores[:] = arrays[_SCORES]
         for name in own:
             own[name].copy_(tensors[f"network.{name}"])

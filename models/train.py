@@ -153,11 +153,12 @@ class Trainer:
         self._finish_epoch(epoch, quantised, tally)
 
     def _start_rounding(self, pixels: Tensor) -> None:
-        """Measure the steps of the quantisers on one batch."""
-        self.network.eval()
+        """Measure the steps of the quantisers on one batch, normalised by itself as in training.
+
+        The running statistics of a network that has not trained yet would make the steps grow from layer to layer.
+        """
         self.network.initialise_scales(pixels.to(self.team.device))
         self.team.share(self.network)
-        self.network.train()
         self.state = replace(self.state, quantised=True)
 
     def _finish_epoch(self, epoch: int, quantised: bool, tally: _Tally) -> None:
@@ -230,6 +231,7 @@ class Trainer:
             return result
         info: dict[str, float | int | str] = {
             "accuracy": round(result.accuracy, 3),
+            "test_images": result.images,
             "density": round(result.density, 5),
             "epochs": self.settings.epochs,
             "seed": self.settings.seed,

@@ -104,6 +104,11 @@ def describe(arch: str, dataset: DatasetSpec, options: Options) -> NetworkSpec:
         )
         channels = out
         height, width = ((side + 2 * conv.padding - 2) // conv.pool for side in (height, width))
+        if min(height, width) < 1:
+            _, given_height, given_width = dataset.input.shape
+            raise InputError(
+                f"{arch} is too deep for images of {given_width}x{given_height}; nothing is left at conv{index}"
+            )
     features = channels * height * width
     for index, wide in enumerate(topology.hidden, start=1):
         out = max(1, round(wide * options.width))

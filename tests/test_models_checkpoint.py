@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_tensors
+from reverb_fpga.models.checkpoint import STATE_KEY, load_checkpoint, read_checkpoint, save_checkpoint, write_tensors
 from reverb_fpga.models.description import InputSpec, NetworkSpec
 from reverb_fpga.models.network import Network
 from reverb_fpga.models.testing import randomise
@@ -178,3 +179,20 @@ def test_unknown_and_missing_fields_are_named(network: Network) -> None:
     value["format"] = 99
     with pytest.raises(InputError, match="version 99 is not supported"):
         NetworkSpec.from_json(json.dumps(value))
+
+
+def test_the_same_network_gives_the_same_bytes(network: Network, tmp_path: Path) -> None:
+    files = [save_checkpoint(network, tmp_path / name, {"seed": 1, "epochs": 2}) for name in "abcdefgh"]
+    assert len({file.read_bytes() for file in files}) == 1
+    safe_open(files[0], "numpy").metadata()  # still what the library reads
+
+
+def test_files_that_are_no_checkpoints_are_named(network: Network, tmp_path: Path) -> None:
+    program = tmp_path / "net.rvb"
+    program.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(InputError, match="a compiled program"):
+        read_checkpoint(program)
+    state = tmp_path / "last.safetensors"
+    write_tensors(state, {"a": np.zeros(1, np.float32)}, {STATE_KEY: "{}"})
+    with pytest.raises(InputError, match=r"best\.safetensors beside it"):
+        read_checkpoint(state)

@@ -6,6 +6,7 @@ import gzip
 import os
 import pickle
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models import data
 from reverb_fpga.models.data import load_split, statistics
 
 RNG = np.random.default_rng(0)
@@ -175,3 +177,12 @@ def test_statistics() -> None:
     mean, std = statistics(images)
     assert mean == tuple(round(float(images[..., c].mean())) for c in range(3))
     assert std == pytest.approx([images[..., c].std() for c in range(3)], abs=1e-3)
+
+
+def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path, packed=False)
+    assert len(load_split("fashion-mnist", tmp_path, "test")) == len(LABELS)
+    monkeypatch.setitem(data._KNOWN_LABELS, zlib.crc32(LABELS.tobytes()), "mnist")
+    assert len(load_split("mnist", tmp_path, "test")) == len(LABELS)
+    with pytest.raises(InputError, match="holds mnist, not fashion-mnist"):
+        load_split("fashion-mnist", tmp_path, "test")

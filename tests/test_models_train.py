@@ -164,3 +164,12 @@ def test_log_has_every_epoch_once(settings: TrainSettings, tmp_path: Path) -> No
         folder.log({"epoch": epoch, **line})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(entry)["epoch"] for entry in lines] == [1, 2]
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 1}, {"epochs": 2, "qat_start": 0.0}])
+def test_rounding_from_the_first_epoch_learns(
+    changes: dict[str, float], settings: TrainSettings, tmp_path: Path
+) -> None:
+    result = Trainer(replace(settings, batch_size=8, density_target=0.3, **changes), tmp_path / "run").run()
+    assert result.accuracy > 60  # three classes
+    assert all(0.02 < density < 0.9 for density in result.densities.values())

@@ -253,4 +253,4 @@ def _explanation(planner: _Planner, count: int, free: Memory, config: Config) ->
 
 def _span(tensors: Sequence[Tensor], first: int, last: int) -> str:
     names = [tensor.name for tensor in tensors[first + 1 : last + 1]]
-    return f"layer {names[0]}" if len(names) == 1 else f"layers {names[0]} to {names[-1]}"
+    return f"layer {names[0]}" if len(names) == 1 else f"the group of layers {names[0]} to {names[-1]}"

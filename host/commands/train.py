@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reverb_fpga.hw.errors import EnvironmentMissing
+from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted
 
 if TYPE_CHECKING:
     from reverb_fpga.models.evaluation import Evaluation
@@ -53,7 +53,8 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
     type=click.Choice(["reverb", "reverb-learnable", "snn"]),
     default="reverb-learnable",
     show_default=True,
-    help="Binary weights and real-valued spikes, without or with learnable scales, or the vanilla SNN.",
+    help="Binary weights and real-valued spikes, without or with learnable scales; or, to compare with, the vanilla "
+    "SNN: real weights, float only, not compiled.",
 )
 @click.option("--timesteps", type=click.IntRange(1, 64), default=1, show_default=True, help="Time steps T.")
 @click.option("--v-th", type=click.FloatRange(0, 100), default=None, help="Threshold.  [default: 0; snn: 0.5]")
@@ -77,7 +78,13 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
 @click.option("--width", type=click.FloatRange(0.01, 16), default=1.0, show_default=True, help="Times the channels.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=12, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2, 65_536), default=128, show_default=True)
-@click.option("--lr", type=float, default=3e-3, show_default=True, help="Peak learning rate (AdamW, cosine).")
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, 10, min_open=True, max_open=True),
+    default=3e-3,
+    show_default=True,
+    help="Peak learning rate (AdamW, cosine).",
+)
 @click.option(
     "--latent-rate",
     type=click.FloatRange(0.001, 999),
@@ -119,14 +126,22 @@ _MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
     type=click.FloatRange(0, 1),
     default=0.6,
     show_default=True,
-    help="Share of the epochs before activations are rounded.",
+    help="Share of the epochs before activations are rounded; the last epoch always is.",
 )
 @click.option("--shift", type=click.IntRange(0, 64), default=None, help="Augmentation: pixels.  [default: by data set]")
 @click.option("--mirror/--no-mirror", default=None, help="Augmentation: left-right.  [default: by data set]")
 @click.option("--cutout", type=click.IntRange(0, 64), default=0, show_default=True, help="Augmentation: square side.")
-@click.option("--holdout", type=click.IntRange(1, 1_000_000), default=2000, show_default=True, help="Held-out images.")
-@click.option("--limit", type=click.IntRange(0), default=0, help="Use only so many images (0: all).")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--holdout",
+    type=click.IntRange(1, 1_000_000),
+    default=2000,
+    show_default=True,
+    help="Training images kept for choosing the best epoch; at most a fifth of all.",
+)
+@click.option(
+    "--limit", type=click.IntRange(0), default=0, help="Use only the first so many training and test images (0: all)."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--init", default="", help="Start from the weights of this checkpoint.")
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --out.")
 @click.option(
@@ -158,9 +173,16 @@ def train(
     settings = _settings(options)
     started = time.perf_counter()
     team = join_team(device)
+    if team.leads:
+        _announce(settings)
     with _progress_bar(settings.epochs, enabled=team.leads and not no_progress) as show:
         trainer = Trainer(settings, out, resume, show, team)
-        result = trainer.run()
+        try:
+            result = trainer.run()
+        except KeyboardInterrupt:
+            done = trainer.state.epoch
+            kept = f"after epoch {done}; go on with --resume" if done else "in the first epoch; nothing was kept"
+            raise Interrupted(f"interrupted {kept}") from None
     if team.leads:
         _report(trainer, result, out, time.perf_counter() - started, as_json)
 
@@ -197,6 +219,15 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
     return TrainSettings(arch=arch, dataset=dataset, options=network, augmentation=augmentation, **options)
 
 
+def _announce(settings: TrainSettings) -> None:
+    """What a user may not expect of these settings."""
+    options = settings.options
+    if options.timesteps > 1 and options.v_th == 0 and options.system != "snn":
+        click.echo(
+            f"with --v-th 0 and still images all {options.timesteps} steps are the same: one is computed", err=True
+        )
+
+
 @contextmanager
 def _progress_bar(epochs: int, enabled: bool) -> Iterator[Any]:
     """A bar over all epochs on standard error; yields the callback, or None where there is no terminal to show it."""
@@ -231,6 +262,7 @@ def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_
         value = {
             "checkpoint": str(best),
             "accuracy": round(result.accuracy, 3),
+            "test_images": result.images,
             "held_out_accuracy": round(trainer.state.best, 3),
             "density": round(result.density, 4),
             "densities": {name: round(share, 4) for name, share in result.densities.items()},
@@ -239,6 +271,10 @@ def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_
         click.echo(json.dumps(value))
         return
     layers = ", ".join(f"{name} {100 * share:.0f}" for name, share in result.densities.items())
-    click.echo(f"test accuracy {result.accuracy:.2f} %, density {100 * result.density:.1f} % (per layer: {layers})")
+    click.echo(
+        f"test accuracy {result.accuracy:.2f} % ({result.images:,} images), "
+        f"density {100 * result.density:.1f} % (per layer: {layers})"
+    )
     click.echo(f"trained in {seconds:.0f} s; network: {best}; curve: {out / 'curve.png'}")
-    click.echo(f"next: reverb-fpga compile {best}")
+    if trainer.settings.options.system != "snn":
+        click.echo(f"next: reverb-fpga compile {best} -o {out.resolve().name}.rvb")
