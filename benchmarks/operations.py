@@ -3,15 +3,12 @@
     python benchmarks/operations.py                                  # every bundled model
     python benchmarks/operations.py cnv.rvb --images 100 -o out/operations.json
 
-A synaptic operation is one addition that an event causes in one neuron. The energy is an estimate as papers on spiking
-networks make it, not a measurement of this accelerator: 77 fJ per synaptic operation, taken from neuromorphic chips,
-and 12.5 pJ per FLOP of the first layer, whose input is no spikes; one FLOP is one product with its addition. Memory
-traffic, the clock and leakage are in neither figure. `dense` is what the same layer adds with no zero among its inputs.
+What is counted, and what the energy is not: sim/operations.py. `dense` is what the same layer adds with no zero among
+its inputs. `reverb-fpga report MODEL` prints the same of one model, with its cycles.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -23,87 +20,13 @@ from reverb_fpga.host import bundled, cli
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
-from reverb_fpga.sim.golden import GoldenModel
-
-JOULES_PER_OPERATION = 77e-15
-JOULES_PER_FLOP = 12.5e-12
+from reverb_fpga.sim.operations import Operations, count_operations
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerOperations:
-    """One layer, mean per image.
-
-    Attributes
-    ----------
-    name : str
-    dense : int
-        Additions if every input were an event.
-    additions : float
-        Synaptic operations; for the first layer, its FLOPs.
-    """
-
-    name: str
-    dense: int
-    additions: float
-
-    @property
-    def density(self) -> float:
-        """Share of the dense additions that events cause, 0..1."""
-        return self.additions / self.dense
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Operations:
-    """One model, mean per image. `energy` is in joules: the first layer's FLOPs and all others' synaptic operations."""
-
-    model: str
-    timesteps: int
-    images: int
-    layers: tuple[LayerOperations, ...]
-
-    @property
-    def additions(self) -> float:
-        """Synaptic operations of all layers but the first."""
-        return sum(layer.additions for layer in self.layers[1:])
-
-    @property
-    def first_energy(self) -> float:
-        """Joules of the first layer."""
-        return self.layers[0].additions * JOULES_PER_FLOP
-
-    @property
-    def energy(self) -> float:
-        """Joules of one image."""
-        return self.first_energy + self.additions * JOULES_PER_OPERATION
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain data for JSON."""
-        return dataclasses.asdict(self) | {
-            "additions": self.additions,
-            "first_layer_joules": self.first_energy,
-            "joules": self.energy,
-            "densities": {layer.name: layer.density for layer in self.layers[1:]},
-        }
-
-
-def count_operations(program: Program, images: int) -> Operations:
-    """Count on the first bundled images of the program's data set. Raises InputError where there are none."""
+def on_bundled_images(program: Program, images: int) -> Operations:
+    """Counts on the first bundled images of the program's data set. Raises InputError where there are none."""
     items = gather_items(Selection(limit=images), program)
-    codes = to_codes([item.load() for item in items], program.input)
-    golden = GoldenModel(program, config_of(program))
-    events = dict.fromkeys((descriptor for info in program.layers for descriptor, _, _ in info.strips), 0.0)
-    steps = dict.fromkeys(events, 1)
-    for start in range(0, len(codes), golden.batch):
-        for found in golden.statistics(codes[start : start + golden.batch]):
-            events[found.index] += float(found.gathered.sum())
-            steps[found.index] = found.gathered.shape[1]
-    layers = []
-    for index, info in enumerate(program.layers):
-        dense = info.additions * steps[info.strips[0][0]]
-        gathered = sum(events[descriptor] for descriptor, _, _ in info.strips)
-        additions = gathered / len(codes) * info.shape[0] if index else float(dense)
-        layers.append(LayerOperations(name=info.name, dense=dense, additions=additions))
-    return Operations(model=program.name, timesteps=program.timesteps, images=len(codes), layers=tuple(layers))
+    return count_operations(program, config_of(program), to_codes([item.load() for item in items], program.input))
 
 
 def table(found: Operations) -> str:
@@ -129,7 +52,7 @@ def table(found: Operations) -> str:
 def main(models: tuple[Path, ...], images: int, out: Path | None) -> None:
     """Entry point."""
     programs = [rvb.load(path) for path in models or bundled.bundled_models().values()]
-    results = [count_operations(program, images) for program in programs]
+    results = [on_bundled_images(program, images) for program in programs]
     for result in results:
         click.echo(table(result))
     if out:

@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("simulate", "Run a program in the simulated gateware; waveforms."),
     "build": ("build", "Make a bitstream for a board, or export its project."),
     "program": ("program", "Load a bitstream into a board."),
-    "report": ("report", "Print the figures of a build."),
+    "report": ("report", "Print the figures of a build or of a compiled model."),
     "info": ("info", "Versions, configurations, boards, bundled models, tools."),
 }
 """Command name to (module in :mod:`reverb_fpga.host.commands`, one-line help)."""

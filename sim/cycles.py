@@ -24,7 +24,7 @@ from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from .golden import DescriptorStats, GoldenModel
 from .golden.schedule import Strip
 
-__all__ = ["CycleModel", "StripCycles"]
+__all__ = ["CycleModel", "StripCycles", "image_cycles"]
 
 _WALK_TO_READY = 4 + DualReadMemory.delay  # from a table's last source to its ready flag
 _OP_TO_ACTIVE = SlotAccumulator.delay + NeuronPair.delay + 5  # from a slot's issue to its entry in the emitter
@@ -92,7 +92,12 @@ class CycleModel:
 
     def cycles(self, codes: NDArray[np.uint8]) -> list[int]:
         """Cycles per image, as register CYCLES counts them."""
-        return [_AROUND + sum(strip.cycles + _BETWEEN for strip in strips) for strips in self.strips(codes)]
+        return [image_cycles(strips) for strips in self.strips(codes)]
+
+
+def image_cycles(strips: list[StripCycles]) -> int:
+    """Cycles of an image from those of its descriptors."""
+    return _AROUND + sum(strip.cycles + _BETWEEN for strip in strips)
 
 
 class _Emitter:

@@ -20,6 +20,7 @@ from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.operations import LayerOperations, Operations
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_operations_are_the_events_times_the_neurons_they_reach(load: Any) -> None:
     operations = load("operations")
     program = bundled.load_model("fashion-mnist")
-    found = operations.count_operations(program, 2)
+    found = operations.on_bundled_images(program, 2)
     images = [item.load() for item in gather_items(Selection(limit=2), program)]
     outputs, _ = GoldenModel(program, config_of(program)).run_layers(to_codes(images, program.input))
     # conv2: 3x3 with a border of zeros on 28x28, 64 channels; every position of the border's inside is computed
@@ -50,9 +51,9 @@ def test_operations_are_the_events_times_the_neurons_they_reach(load: Any) -> No
 
 def test_energy_is_counted_as_papers_do(load: Any) -> None:
     operations = load("operations")
-    first = operations.LayerOperations(name="conv1", dense=1000, additions=1000.0)
-    second = operations.LayerOperations(name="conv2", dense=8000, additions=2000.0)
-    found = operations.Operations(model="toy", timesteps=1, images=1, layers=(first, second))
+    first = LayerOperations(name="conv1", dense=1000, additions=1000.0)
+    second = LayerOperations(name="conv2", dense=8000, additions=2000.0)
+    found = Operations(model="toy", timesteps=1, images=1, layers=(first, second))
     assert found.additions == 2000
     assert found.energy == pytest.approx(1000 * 12.5e-12 + 2000 * 77e-15)
     assert second.density == 0.25

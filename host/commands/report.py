@@ -1,7 +1,9 @@
-"""``reverb-fpga report``."""
+"""``reverb-fpga report``: the figures of a build, or of a compiled model."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import click
@@ -9,17 +11,98 @@ from rich.console import Console
 from rich.table import Table
 
 from reverb_fpga.hw.boards.report import BuildReport, read_report
+from reverb_fpga.hw.errors import InputError
+
+from .. import bundled
+from ..backends import config_of
+from ..images import to_codes
+from ..inputs import Selection, gather_items
+from ..model_report import LayerCost, ModelReport, measure
 
 __all__ = ["command", "print_report"]
 
 _USED = (("LUT4", "lut4"), ("flip-flops", "ff"), ("block RAM", "bram"), ("multipliers", "dsp"))
+_EXAMPLES = """\b
+Examples:
+  reverb-fpga report cifar10-cnv                       per layer: density, additions, cycles
+  reverb-fpga report model.rvb photos/ --images 50 --build build/ulx3s-85f
+  reverb-fpga report build/ulx3s-85f                   device use and clock of a build
+  reverb-fpga report cifar10-cnv --json
+"""
 
 
-@click.command(name="report", epilog="\b\nExample:\n  reverb-fpga report build/ulx3s-85f\n")
-@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
-def command(directory: Path) -> None:
-    """Print the figures of a build: device use, clock, block RAM by use, longest path."""
-    print_report(read_report(directory))
+@click.command(name="report", epilog=_EXAMPLES)
+@click.argument("subject", required=False, metavar="[BUILD-DIR|FILE.rvb|NAME]")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
+@click.option(
+    "--images", "count", type=click.IntRange(1), default=10, show_default=True, help="At most so many images."
+)
+@click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(subject: str | None, paths: tuple[Path, ...], count: int, build: Path | None, as_json: bool) -> None:
+    """Print the figures of a build, or of a compiled model.
+
+    A build: device use, clock, block RAM by use, longest path. A model (the bundled one unless told): density,
+    synaptic operations and cycles of every layer, by the golden model and the cycle model, over the bundled images or
+    those given. Nothing is simulated: `reverb-fpga verify` compares both models with the gateware.
+    """
+    if subject is not None and Path(subject).is_dir():
+        if paths or build:
+            raise InputError(f"{subject} is a build; images and --build go with a model")
+        figures = read_report(Path(subject))
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(figures)))
+        else:
+            print_report(figures)
+        return
+    clock = read_report(build).clock_mhz if build else None
+    program = bundled.load_model(subject)
+    items = gather_items(Selection(paths=paths, limit=count), program)
+    report = measure(program, config_of(program), to_codes([item.load() for item in items], program.input))
+    if as_json:
+        rate = report.images_per_second(clock) if clock else None
+        click.echo(json.dumps(report.as_dict() | {"clock_mhz": clock, "images_per_second": rate}))
+    else:
+        _print_model(report, clock)
+
+
+def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
+    console = Console()
+    accuracy = "" if report.accuracy is None else f", trained to {report.accuracy:g} %"
+    console.print(
+        f"{report.model} on {report.target}, T = {report.timesteps}{accuracy}; mean of {report.images} image(s)",
+        highlight=False,
+    )
+    table = Table("layer", "output", box=None, pad_edge=False, header_style="bold")
+    for heading in ("density %", "additions", "if dense", "cycles", "array busy %"):
+        table.add_column(heading, justify="right")
+    for layer in report.layers:
+        table.add_row(*_cells(layer))
+    console.print(table)
+    operations = report.operations
+    console.print(
+        f"{operations.additions / 1e6:.2f} M synaptic operations; {1e6 * operations.energy:.2f} uJ as papers estimate "
+        f"energy ({1e6 * operations.first_energy:.2f} uJ of it in the first layer), which is no measurement",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if report.cycles is None:
+        console.print("cycles: the cycle model needs amaranth: pip install 'reverb-fpga[hw]'", highlight=False)
+        return
+    rate = f", {report.images_per_second(clock_mhz):,.0f} images/s computed at {clock_mhz:g} MHz" if clock_mhz else ""
+    console.print(f"{report.cycles:,.0f} cycles an image by the cycle model{rate}", highlight=False)
+
+
+def _cells(layer: LayerCost) -> tuple[str, ...]:
+    return (
+        layer.name,
+        "x".join(map(str, layer.shape)),
+        "(image)" if layer.density is None else f"{100 * layer.density:.1f}",
+        f"{layer.additions:,.0f}",
+        f"{layer.dense:,}",
+        "" if layer.cycles is None else f"{layer.cycles:,.0f}",
+        "" if layer.busy is None else f"{100 * layer.busy:.0f}",
+    )
 
 
 def print_report(report: BuildReport) -> None:
