@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from runs import settings_of, trained, training_options
+from runs import settings_of, title_of, trained, training_options
 from scipy import stats
 
 from reverb_fpga.host import cli
@@ -152,11 +152,7 @@ def main(kind: str, out: Path, width: float, timesteps: int, seeds: int, **optio
     results = run_all(settings, variants(kind, width, timesteps), list(range(seeds)), out)
     value = {"runs": [vars(result) for result in results], "pairs": pairs(results)}
     (out / "comparison.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    draw(
-        results,
-        f"{settings.arch} on {settings.dataset}, width {width:g}, {settings.epochs} epochs",
-        out / "comparison.png",
-    )
+    draw(results, title_of(settings, width), out / "comparison.png")
     click.echo(table(results))
 
 

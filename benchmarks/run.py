@@ -24,7 +24,7 @@ from reverb_fpga.host import bundled, cli
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
-from reverb_fpga.hw.boards.report import read_report
+from reverb_fpga.host.model_report import build_for
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import Counter
 from reverb_fpga.hw.errors import DeviceError
@@ -143,7 +143,7 @@ def measure(program: Program, images: int, build: Path | None) -> Figures:
         core.load(program)
         cycles, counters = rtl_counters(core, program, codes, logits)
     predicted = CycleModel(program, config).cycles(codes)
-    report = read_report(build) if build else None
+    report = build_for(program, build) if build else None
     mean = float(np.mean(cycles))
     events = float(counters[:, Counter.EVENTS].sum())
     spiking = [layer for layer, info in zip(layers, program.layers, strict=True) if info.spiking]

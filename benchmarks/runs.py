@@ -49,11 +49,10 @@ def settings_of(dataset: str, arch: str | None, threads: int | None, **fields: A
     """The settings that all runs share; `fields` are those of :class:`TrainSettings`. Sets torch's threads."""
     if threads:
         torch.set_num_threads(threads)
-    small = "mnist" in dataset
     return TrainSettings(
-        arch=arch or ("fmnist" if small else "cnv"),
+        arch=arch or ("fmnist" if "mnist" in dataset else "cnv"),
         dataset=dataset,
-        augmentation=Augmentation(2 if small else 4, dataset != "mnist"),
+        augmentation=Augmentation.usual(dataset),
         **fields,
     )
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.boards.report import BuildReport, read_report
 from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.operations import Operations, count_operations
 
-__all__ = ["LayerCost", "ModelReport", "measure"]
+__all__ = ["LayerCost", "ModelReport", "build_for", "measure"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,16 @@ def measure(program: Program, config: Config, codes: NDArray[np.uint8]) -> Model
         operations=operations,
         cycles=timing[0] if timing else None,
     )
+
+
+def build_for(program: Program, directory: Path) -> BuildReport:
+    """Figures of a build that runs the program. Raises InputError for another configuration's, or none."""
+    report = read_report(directory)
+    if report.config_digest != f"{program.config_digest:016x}":
+        raise InputError(
+            f"{directory}: a build of {report.config}, not of {program.config_name}, for which {program.name} is compiled"
+        )
+    return report
 
 
 def _timing(

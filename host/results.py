@@ -128,7 +128,8 @@ def _summary(run: Run) -> str:
     parts.append(f"{len(run.items)} image{'s' if len(run.items) != 1 else ''}")
     if run.accuracy is not None:
         parts.append(f"{100 * run.accuracy:.2f} % right")
-    parts.append(f"{run.images_per_second:,.{0 if run.images_per_second >= 10 else 2}f} images/s")
+    rate = run.images_per_second
+    parts.append(f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.3g} images/s")
     if run.cycles:
         parts.append(f"{sum(run.cycles) / len(run.cycles):,.0f} cycles an image")
     return ", ".join(parts)

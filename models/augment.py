@@ -34,6 +34,11 @@ class Augmentation:
     mirror: bool = True
     cutout: int = 0
 
+    @classmethod
+    def usual(cls, dataset: str) -> Augmentation:
+        """What is customary for a data set: CIFAR 4 pixels, others 2; no mirroring of digits and unknown images."""
+        return cls(4 if dataset.startswith("cifar") else 2, dataset in ("fashion-mnist", "cifar10", "cifar100"))
+
 
 class Batch(NamedTuple):
     """Images (N, C, H, W) uint8, labels (N,), and where the images lie in the training set, (N,)."""

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["draw_curve"]
+__all__ = ["draw_curve", "read_metrics"]
 
 
-def draw_curve(metrics: Path, picture: Path, title: str) -> None:
-    """Draw ``metrics.jsonl`` of a run into a PNG: loss, accuracy and density (per layer, too) over epochs."""
+_FIGURES = {"epoch", "quantised", "loss", "train_loss", "accuracy", "train_accuracy", "density", "densities"}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl`` that hold an epoch's figures; none where there is no file."""
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue  # cut short, when the machine was
+        if isinstance(value, dict) and value.keys() >= _FIGURES:
+            lines.append(value)
+    return lines
+
+
+def draw_curve(lines: Sequence[Mapping[str, Any]], picture: Path, title: str) -> None:
+    """Draw the figures of a run into a PNG: loss, accuracy and density (per layer, too) over epochs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.strip()]
     epochs = [line["epoch"] for line in lines]
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -28,7 +45,7 @@ def draw_curve(metrics: Path, picture: Path, title: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(unit)
         axes.grid(alpha=0.3)
-    for name in lines[-1].get("densities", {}):
+    for name in lines[-1]["densities"]:
         layer = [line["densities"].get(name) for line in lines]
         panels[2].plot(epochs, layer, linewidth=0.8, alpha=0.6, zorder=1, label=name)
     panels[2].legend(fontsize=7, ncols=2)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.curve import draw_curve
+from reverb_fpga.models.curve import draw_curve, read_metrics
 from reverb_fpga.models.settings import TrainSettings
 
 __all__ = ["RunFolder"]
@@ -32,7 +32,7 @@ class RunFolder:
 
     def claim(self, settings: TrainSettings) -> None:
         """Begin a run here. Raises InputError where one has already finished an epoch."""
-        if self.last.exists():
+        if self.last.exists() or self._result.exists():
             raise InputError(f"{self.path}: already holds a run; choose another --out or give --resume")
         self.path.mkdir(parents=True, exist_ok=True)
         self._metrics.unlink(missing_ok=True)  # of a run that was cut short in its first epoch
@@ -40,7 +40,7 @@ class RunFolder:
 
     def reopen(self, settings: TrainSettings) -> None:
         """Go on with the run that is here. Raises InputError for none, or one with other settings."""
-        if not self.last.is_file() or not self._settings.is_file():
+        if not self.last.is_file():
             raise InputError(f"{self.path}: nothing to resume; it holds no finished epoch (leave --resume out)")
         if differing := self.differing(settings):
             raise InputError(
@@ -53,20 +53,20 @@ class RunFolder:
         Raises InputError where its settings cannot be read.
         """
         try:
-            theirs = dict(json.loads(self._settings.read_text(encoding="utf-8")))
+            theirs = _flat(dict(json.loads(self._settings.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError):
             raise InputError(f"{self._settings}: the settings of the run are missing or damaged") from None
-        ours = json.loads(json.dumps(asdict(settings)))
-        return sorted(
-            name for name in ours.keys() | theirs if name != "data_dir" and ours.get(name) != theirs.get(name)
-        )
+        ours = _flat(asdict(settings))
+        return sorted(name for name in ours.keys() | theirs if ours.get(name) != theirs.get(name))
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Add the figures of an epoch, in place of any of it or later ones, and draw the curve."""
-        text = self._metrics.read_text(encoding="utf-8") if self._metrics.is_file() else ""
-        kept = [entry for entry in text.splitlines() if json.loads(entry)["epoch"] < line["epoch"]]
-        _write(self._metrics, "\n".join([*kept, json.dumps(line)]) + "\n")
-        draw_curve(self._metrics, self._curve, self.path.resolve().name)
+        """Add the figures of an epoch, in place of any of it or later ones."""
+        kept = [entry for entry in read_metrics(self._metrics) if entry["epoch"] < line["epoch"]]
+        _write(self._metrics, "".join(json.dumps(entry) + "\n" for entry in [*kept, line]))
+
+    def draw(self) -> None:
+        """Draw what was logged."""
+        draw_curve(read_metrics(self._metrics), self._curve, self.path.resolve().name)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Note what the run gave on the test split."""
@@ -78,6 +78,13 @@ class RunFolder:
             return None
         value: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
         return value
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the network and of augmentation beside the others, as on the command line; without `data_dir`."""
+    nested = [value for value in settings.values() if isinstance(value, dict)]
+    plain = {name: value for name, value in settings.items() if not isinstance(value, dict) and name != "data_dir"}
+    return plain | {name: value for table in nested for name, value in table.items()}
 
 
 def _write(path: Path, text: str) -> None:

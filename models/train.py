@@ -106,6 +106,11 @@ class Trainer:
         self.team = team or Team()
         settings.check(self.team.size)
         full = load_split(settings.dataset, settings.data_dir, "train").first(settings.limit)
+        self.test = load_split(settings.dataset, settings.data_dir, "test").first(settings.limit)
+        if self.test.classes != full.classes or self.test.images.shape[1:] != full.images.shape[1:]:
+            raise InputError(
+                f"{settings.data_dir}: training and test images of {settings.dataset} differ in classes or size"
+            )
         train, self.held_out = _split(full, settings.holdout, settings.seed)
         self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
         # only now, so that nothing is written for data or settings that are wrong
@@ -214,19 +219,20 @@ class Trainer:
         improved = counts and result.accuracy > self.state.best
         best = result.accuracy if improved else self.state.best
         epoch = int(str(line["epoch"]))
-        self.state = RunState(epoch, best, self.state.quantised, result.accuracy)
-        if not self.team.leads:
-            return
-        if improved:
-            info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
-            save_checkpoint(self.network, self.folder.best, info)
-        self.folder.log(line)
-        save_state(self.folder.last, self.network, self.optimiser, self.state, self.pruning.scores)
+        state = RunState(epoch, best, self.state.quantised, result.accuracy)
+        if self.team.leads:
+            if improved:
+                info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
+                save_checkpoint(self.network, self.folder.best, info)
+            self.folder.log(line)
+            save_state(self.folder.last, self.network, self.optimiser, state, self.pruning.scores)
+        self.state = state  # not before it is on disk: an interruption tells which epoch --resume goes on from
+        if self.team.leads:
+            self.folder.draw()
 
     def _finish(self) -> Evaluation:
         best = load_checkpoint(self.folder.best).to(self.team.device)
-        test = load_split(self.settings.dataset, self.settings.data_dir, "test").first(self.settings.limit)
-        result = evaluate(best, test)
+        result = evaluate(best, self.test)
         if not self.team.leads:
             return result
         info: dict[str, float | int | str] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.commands.report import command
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
+from reverb_fpga.hw.boards.report import BuildReport
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel
 from reverb_fpga.sim.golden import GoldenModel
@@ -54,12 +57,34 @@ def test_without_the_gateware_only_cycles_are_missing() -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
+    text = subprocess.run(arguments[:-1], capture_output=True, text=True, check=False, timeout=120).stdout
+    assert "pip install 'reverb-fpga[hw]'" in text
     assert value["cycles"] is None
     assert value["layers"][1]["cycles"] is None
     assert value["additions"] > 0
 
 
-def test_images_do_not_go_with_a_build(tmp_path: Any) -> None:
+def test_images_do_not_go_with_a_build(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path), "photo.png"])
     assert isinstance(result.exception, InputError)
     assert "go with a model" in str(result.exception)
+
+
+def test_images_per_second_are_those_of_a_build_that_runs_the_model(tmp_path: Path) -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(BuildReport)}
+    empty = {"str": "", "int": 1, "float": 50.0, "dict[str, int]": {}, "dict[str, str]": {}, "list[str]": []}
+    values = {name: empty[str(kind)] for name, kind in fields.items()}
+    digest = f"{bundled.load_model('fashion-mnist').config_digest:016x}"
+    (tmp_path / "report.json").write_text(json.dumps(values | {"config_digest": digest}))
+    value = _report("fashion-mnist", "--images", "1", "--build", str(tmp_path))
+    assert value["images_per_second"] == pytest.approx(50e6 / value["cycles"])
+    (tmp_path / "report.json").write_text(json.dumps(values | {"config_digest": "0" * 16, "config": "other"}))
+    result = CliRunner().invoke(command, ["fashion-mnist", "--build", str(tmp_path)])
+    assert isinstance(result.exception, InputError)
+    assert "a build of other" in str(result.exception)
+
+
+def test_a_bundled_model_comes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fashion-mnist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _report("fashion-mnist", "--images", "1")["model"] == "fashion-mnist"

@@ -74,7 +74,7 @@ def test_resumed_equals_uninterrupted(settings: TrainSettings, tmp_path: Path) -
     class Interrupted(Exception):
         pass
 
-    for stop in (1, 3):  # once in the float phase, once after rounding began
+    for stop in (1, 2, 3):  # in the float phase, in the epoch in which rounding begins, and after it
 
         def interrupt(state: Progress, stop: int = stop) -> None:
             if state.epoch == stop and state.step == 2:
@@ -157,13 +157,45 @@ def test_nothing_is_written_for_data_that_is_missing(settings: TrainSettings, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_log_has_every_epoch_once(settings: TrainSettings, tmp_path: Path) -> None:
+def test_log_has_every_epoch_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    line = {"loss": 1.0, "train_loss": 1.0, "accuracy": 1.0, "train_accuracy": 1.0, "density": 1.0, "quantised": True}
+    figures = ("loss", "train_loss", "accuracy", "train_accuracy", "density")
+    line = {"quantised": True, "densities": {"conv2": 0.5}, **dict.fromkeys(figures, 1.0)}
     for epoch in (1, 2, 3, 2):  # the second again, as after a run that was killed before its state was saved
         folder.log({"epoch": epoch, **line})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('\n{"epoch": 7}\n[]\n{"epoch": 3, "lo')  # and what a cut in power leaves
+    folder.log({"epoch": 3, **line})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(entry)["epoch"] for entry in lines] == [1, 2]
+    assert [json.loads(entry)["epoch"] for entry in lines] == [1, 2, 3]
+    folder.draw()
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_an_epoch_is_kept_before_it_is_drawn(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(folder: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "draw", interrupt)
+    trainer = Trainer(settings, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert trainer.state.epoch == 1
+    assert Trainer(settings, tmp_path / "run", resume=True).state.epoch == 1
+
+
+def test_resume_names_the_option_that_differs(settings: TrainSettings, tmp_path: Path) -> None:
+    Trainer(replace(settings, epochs=1), tmp_path).run()
+    changed = replace(
+        settings, epochs=1, options=replace(settings.options, v_th=0.1), augmentation=Augmentation(2, False)
+    )
+    with pytest.raises(InputError, match=r"differ in shift, v_th$"):
+        Trainer(changed, tmp_path, resume=True)
+    (tmp_path / "last.safetensors").unlink()
+    with pytest.raises(InputError, match="already holds a run"):
+        Trainer(settings, tmp_path)
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 1}, {"epochs": 2, "qat_start": 0.0}])

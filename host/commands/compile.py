@@ -78,7 +78,7 @@ def _samples(dataset: str | None, data_dir: Path | None, count: int) -> NDArray[
 
 
 def _print(report: CompileReport, output: Path) -> None:
-    console = Console(width=max(Console().width, 100))  # the table of layers needs so much
+    console = Console(width=max(Console().width, 100), markup=False)  # the table of layers needs so much
     console.print(f"{report.name} for {report.target}: {output}", highlight=False)
     console.print(_time(report), highlight=False)
     console.print(_layers(report))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,7 +18,7 @@ from .. import bundled
 from ..backends import config_of
 from ..images import to_codes
 from ..inputs import Selection, gather_items
-from ..model_report import LayerCost, ModelReport, measure
+from ..model_report import LayerCost, ModelReport, build_for, measure
 
 __all__ = ["command", "print_report"]
 
@@ -39,25 +40,27 @@ Examples:
 )
 @click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(subject: str | None, paths: tuple[Path, ...], count: int, build: Path | None, as_json: bool) -> None:
+def command(
+    subject: str | None, paths: tuple[Path, ...], count: int | None, build: Path | None, as_json: bool, **source: Any
+) -> None:
     """Print the figures of a build, or of a compiled model.
 
     A build: device use, clock, block RAM by use, longest path. A model (the bundled one unless told): density,
     synaptic operations and cycles of every layer, by the golden model and the cycle model, over the bundled images or
     those given. Nothing is simulated: `reverb-fpga verify` compares both models with the gateware.
     """
-    if subject is not None and Path(subject).is_dir():
-        if paths or build:
-            raise InputError(f"{subject} is a build; images and --build go with a model")
+    if subject is not None and subject not in bundled.bundled_models() and Path(subject).is_dir():
+        if paths or build or count or any(source.values()):
+            raise InputError(f"{subject} is the folder of a build; images and --build go with a model")
         figures = read_report(Path(subject))
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(figures)))
         else:
             print_report(figures)
         return
-    clock = read_report(build).clock_mhz if build else None
     program = bundled.load_model(subject)
-    items = gather_items(Selection(paths=paths, limit=count), program)
+    clock = build_for(program, build).clock_mhz if build else None
+    items = gather_items(Selection(paths=paths, limit=count or 10, **source), program)
     report = measure(program, config_of(program), to_codes([item.load() for item in items], program.input))
     if as_json:
         rate = report.images_per_second(clock) if clock else None
@@ -67,7 +70,7 @@ def command(subject: str | None, paths: tuple[Path, ...], count: int, build: Pat
 
 
 def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
-    console = Console()
+    console = Console(markup=False)  # names come from strangers
     accuracy = "" if report.accuracy is None else f", trained to {report.accuracy:g} %"
     console.print(
         f"{report.model} on {report.target}, T = {report.timesteps}{accuracy}; mean of {report.images} image(s)",

@@ -98,7 +98,7 @@ def _layer(program: Program, descriptor: int) -> str:
 
 
 def _print(result: dict[str, Any]) -> None:
-    console = Console()
+    console = Console(markup=False)
     names = [counter.name.lower() for counter in Counter]
     table = Table("#", "layer", box=None, pad_edge=False, header_style="bold")
     for name in names:

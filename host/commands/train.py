@@ -34,8 +34,6 @@ The folder given by --out receives best.safetensors (compile it with `reverb-fpg
 metrics.jsonl, curve.png, settings.json and result.json. The best epoch is chosen on held-out training images;
 the test split is read once, at the end."""
 
-_MIRRORED = ("fashion-mnist", "cifar10", "cifar100")
-
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--arch", default=None, help="Network: fmnist, cnv or scnn5.  [default: by data set]")
@@ -210,9 +208,10 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
         width=options.pop("width"),
     )
     shift, mirror = options.pop("shift"), options.pop("mirror")
+    usual = Augmentation.usual(dataset)
     augmentation = Augmentation(
-        shift=(4 if dataset.startswith("cifar") else 2) if shift is None else shift,
-        mirror=dataset in _MIRRORED if mirror is None else mirror,
+        shift=usual.shift if shift is None else shift,
+        mirror=usual.mirror if mirror is None else mirror,
         cutout=options.pop("cutout"),
     )
     arch = options.pop("arch") or ("fmnist" if "mnist" in dataset else "cnv")
