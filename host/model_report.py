@@ -104,7 +104,7 @@ def build_for(program: Program, directory: Path) -> BuildReport:
     report = read_report(directory)
     if report.config_digest != f"{program.config_digest:016x}":
         raise InputError(
-            f"{directory}: a build of {report.config}, not of {program.config_name}, for which {program.name} is compiled"
+            f"{directory}: a build of {report.config}, not of {program.config_name}, the target of {program.name}"
         )
     return report
 
