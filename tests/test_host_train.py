@@ -14,10 +14,10 @@ from pictures import write_brightness
 torch = pytest.importorskip("torch")
 
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint  # noqa: E402
+from reverb_fpga.host import cli  # noqa: E402
 from reverb_fpga.host.commands.train import command  # noqa: E402
 from reverb_fpga.host.images import to_codes  # noqa: E402
 from reverb_fpga.hw.config import preset  # noqa: E402
-from reverb_fpga.hw.errors import Interrupted  # noqa: E402
 from reverb_fpga.models.checkpoint import load_checkpoint  # noqa: E402
 from reverb_fpga.models.data import load_split  # noqa: E402
 from reverb_fpga.models.train import Trainer  # noqa: E402
@@ -59,16 +59,20 @@ def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: st
         assert 0 < trained.max() < 2 ** int(act_bits)
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epochs = 0
+
     def interrupt(trainer: Trainer) -> None:
         trainer.state = replace(trainer.state, epoch=epochs)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "run", interrupt)
     write_brightness(tmp_path, 200, 60)
-    arguments = ["--dataset", "mnist", "--data-dir", str(tmp_path), "--width", "0.125", "--out"]
+    arguments = ["train", "--dataset", "mnist", "--data-dir", str(tmp_path), "--width", "0.125", "--out"]
     for epochs, message in ((0, "in the first epoch; nothing was kept"), (3, "after epoch 3; go on with --resume")):
-        result = CliRunner().invoke(command, [*arguments, str(tmp_path / f"run{epochs}")])
-        assert isinstance(result.exception, Interrupted)
-        assert message in str(result.exception)
-    assert Interrupted.exit_code == 130
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*arguments, str(tmp_path / f"run{epochs}")])
+        assert stopped.value.code == 130
+        assert capsys.readouterr().err == f"reverb-fpga: error: interrupted {message}\n"
