@@ -64,8 +64,9 @@ def test_without_the_gateware_only_cycles_are_missing() -> None:
     assert value["additions"] > 0
 
 
-def test_images_do_not_go_with_a_build(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, [str(tmp_path), "photo.png"])
+@pytest.mark.parametrize("more", [["photo.png"], ["--images", "3"], ["--build", "."]])
+def test_images_do_not_go_with_a_build(more: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, [str(tmp_path), *more])
     assert isinstance(result.exception, InputError)
     assert "go with a model" in str(result.exception)
 

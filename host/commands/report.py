@@ -35,9 +35,9 @@ Examples:
 @click.command(name="report", epilog=_EXAMPLES)
 @click.argument("subject", required=False, metavar="[BUILD-DIR|FILE.rvb|NAME]")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
-@click.option(
-    "--images", "count", type=click.IntRange(1), default=10, show_default=True, help="At most so many images."
-)
+@click.option("--images", "count", type=click.IntRange(1), help="At most so many.  [default: 10]")
+@click.option("--dataset", help="Images of a data set's test split.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.")
 @click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
