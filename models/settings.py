@@ -27,6 +27,8 @@ class TrainSettings:
         Training images kept for choosing the best epoch; the test split is read once, at the end.
     activity_penalty, density_target : float
         Weight of the penalty, and the density per layer above which it acts.
+    penalty_start : float
+        Share of the epochs before the penalty acts.
     qat_start : float
         Share of the epochs after which activations are rounded (with ``options.act_bits``); the last one always does.
     latent_rate : float
@@ -55,6 +57,7 @@ class TrainSettings:
     holdout: int = 2000
     activity_penalty: float = 0.0
     density_target: float = 0.2
+    penalty_start: float = 0.0
     initial_density: float = 0.35
     qat_start: float = 0.6
     prune_ratio: float = 0.0
@@ -71,6 +74,8 @@ class TrainSettings:
             raise InputError(f"the learning rate must lie between 0 and 10, got {self.lr}")
         if not 0 < self.initial_density < 1:
             raise InputError(f"the initial density must lie between 0 and 1, got {self.initial_density}")
+        if not 0 <= self.penalty_start <= 1:
+            raise InputError(f"the share of epochs before the penalty must lie in 0..1, got {self.penalty_start}")
         if not 0 <= self.prune_ratio < 1:
             raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
         if not 0 < self.latent_rate < 1000:

@@ -202,7 +202,7 @@ class Trainer:
         labels = batch.labels.to(device)
         losses = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="none")
         total = (losses * weights.to(device)).mean()
-        if settings.activity_penalty:
+        if settings.activity_penalty and position >= settings.penalty_start * settings.epochs * self.steps:
             total = total + settings.activity_penalty * activity_penalty(self.network, settings.density_target)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()

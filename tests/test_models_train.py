@@ -205,3 +205,15 @@ def test_rounding_from_the_first_epoch_learns(
     result = Trainer(replace(settings, batch_size=8, density_target=0.3, **changes), tmp_path / "run").run()
     assert result.accuracy > 60  # three classes
     assert all(0.02 < density < 0.9 for density in result.densities.values())
+
+
+def test_the_penalty_can_start_late(settings: TrainSettings, tmp_path: Path) -> None:
+    densities = {}
+    for name, start in (("early", 0.0), ("late", 0.75), ("never", 1.0)):
+        changed = replace(settings, activity_penalty=20.0, density_target=0.05, penalty_start=start)
+        Trainer(changed, tmp_path / name).run()
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        densities[name] = [json.loads(line)["density"] for line in lines]
+    assert densities["late"][:3] == densities["never"][:3]
+    assert densities["early"][2] < densities["late"][2]
+    assert densities["late"][3] < densities["never"][3]

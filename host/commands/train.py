@@ -113,6 +113,13 @@ the test split is read once, at the end."""
     help="Share of neurons per layer that may fire before the penalty acts.",
 )
 @click.option(
+    "--penalty-start",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the epochs before the penalty acts: late costs less accuracy than from the start.",
+)
+@click.option(
     "--initial-density",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.35,
