@@ -15,6 +15,7 @@ from reverb_fpga.models.augment import Augmentation
 from reverb_fpga.models.run_folder import RunFolder
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.train import Progress, Trainer
+from reverb_fpga.models.zoo import usual_arch
 
 __all__ = ["settings_of", "title_of", "trained", "training_options"]
 
@@ -50,7 +51,7 @@ def settings_of(dataset: str, arch: str | None, threads: int | None, **fields: A
     if threads:
         torch.set_num_threads(threads)
     return TrainSettings(
-        arch=arch or ("fmnist" if "mnist" in dataset else "cnv"),
+        arch=arch or usual_arch(dataset),
         dataset=dataset,
         augmentation=Augmentation.usual(dataset),
         **fields,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import struct
 import zipfile
 import zlib
@@ -27,6 +26,7 @@ from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.files import write_whole
 
 __all__ = ["load", "save"]
 
@@ -58,14 +58,10 @@ def save(program: Program, path: Path | str) -> Path:
             info.external_attr = 0o644 << 16
             info.create_system = 3
             archive.writestr(info, content, compresslevel=9)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
+        write_whole(path, buffer.getvalue())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.boards.report import BuildReport, read_report
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.sim.operations import Operations, count_operations
+from reverb_fpga.sim.operations import count_operations
 
 __all__ = ["LayerCost", "ModelReport", "build_for", "measure"]
 
@@ -47,7 +46,10 @@ class LayerCost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelReport:
-    """One model on its configuration, mean over `images` images. `cycles` is None where the cycle model is missing."""
+    """One model on its configuration, mean over `images` images; energies in joules, of which the second is a part.
+
+    `cycles` is None where the cycle model is missing.
+    """
 
     model: str
     target: str
@@ -55,18 +57,14 @@ class ModelReport:
     images: int
     accuracy: float | None
     layers: tuple[LayerCost, ...]
-    operations: Operations
+    additions: float
+    joules: float
+    first_layer_joules: float
     cycles: float | None
 
     def images_per_second(self, clock_mhz: float) -> float | None:
         """What the array computes at a clock, whatever the link brings in."""
         return None if self.cycles is None else 1e6 * clock_mhz / self.cycles
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data for JSON; energy in joules."""
-        value = dataclasses.asdict(self)
-        del value["operations"]
-        return value | {"additions": self.operations.additions, "joules": self.operations.energy}
 
 
 def measure(program: Program, config: Config, codes: NDArray[np.uint8]) -> ModelReport:
@@ -94,7 +92,9 @@ def measure(program: Program, config: Config, codes: NDArray[np.uint8]) -> Model
         images=len(codes),
         accuracy=program.accuracy,
         layers=tuple(layers),
-        operations=operations,
+        additions=operations.additions,
+        joules=operations.energy,
+        first_layer_joules=operations.first_energy,
         cycles=timing[0] if timing else None,
     )
 

@@ -7,7 +7,6 @@ Reading one executes nothing, whatever the file holds; every tensor is checked a
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.description import NetworkSpec
+from reverb_fpga.models.files import write_whole
 
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
@@ -71,13 +71,8 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Map
     except ImportError:
         raise EnvironmentMissing("safetensors is not installed: pip install 'reverb-fpga[train]'") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        data = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata))
-        temporary.write_bytes(_repeatable(data))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = save({name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata))
+    write_whole(path, _repeatable(data))
 
 
 def _repeatable(data: bytes) -> bytes:

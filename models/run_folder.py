@@ -8,7 +8,6 @@ It holds ``settings.json``, ``metrics.jsonl`` (one line per epoch), ``last.safet
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.curve import draw_curve, read_metrics
+from reverb_fpga.models.files import write_whole
 from reverb_fpga.models.settings import TrainSettings
 
 __all__ = ["RunFolder"]
@@ -88,7 +88,4 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, text.encode())

@@ -11,7 +11,7 @@ from reverb_fpga.models.description import InputSpec, LayerSpec, NetworkSpec, Ne
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
 
-__all__ = ["ARCHITECTURES", "DatasetSpec", "Options", "build", "describe"]
+__all__ = ["ARCHITECTURES", "DatasetSpec", "Options", "build", "describe", "usual_arch"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ ARCHITECTURES: dict[str, _Topology] = {
     # five layers, pooled at every convolution; for frames and event frames of any size
     "scnn5": _Topology((_Conv(32, 1, 2), _Conv(64, 1, 2), _Conv(128, 1, 2), _Conv(128, 1, 2))),
 }
+
+
+def usual_arch(dataset: str) -> str:
+    """The architecture for a data set when none is asked for."""
+    return "fmnist" if "mnist" in dataset else "cnv"
 
 
 def describe(arch: str, dataset: DatasetSpec, options: Options) -> NetworkSpec:

@@ -64,7 +64,7 @@ def command(
     report = measure(program, config_of(program), to_codes([item.load() for item in items], program.input))
     if as_json:
         rate = report.images_per_second(clock) if clock else None
-        click.echo(json.dumps(report.as_dict() | {"clock_mhz": clock, "images_per_second": rate}))
+        click.echo(json.dumps(dataclasses.asdict(report) | {"clock_mhz": clock, "images_per_second": rate}))
     else:
         _print_model(report, clock)
 
@@ -82,10 +82,9 @@ def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
     for layer in report.layers:
         table.add_row(*_cells(layer))
     console.print(table)
-    operations = report.operations
     console.print(
-        f"{operations.additions / 1e6:.2f} M synaptic operations; {1e6 * operations.energy:.2f} uJ as papers estimate "
-        f"energy ({1e6 * operations.first_energy:.2f} uJ of it in the first layer), which is no measurement",
+        f"{report.additions / 1e6:.2f} M synaptic operations; {1e6 * report.joules:.2f} uJ as papers estimate "
+        f"energy ({1e6 * report.first_layer_joules:.2f} uJ of it in the first layer), which is no measurement",
         highlight=False,
         soft_wrap=True,
     )

@@ -198,7 +198,7 @@ command = train
 def _settings(options: dict[str, Any]) -> TrainSettings:
     from reverb_fpga.models.augment import Augmentation
     from reverb_fpga.models.settings import TrainSettings
-    from reverb_fpga.models.zoo import Options
+    from reverb_fpga.models.zoo import Options, usual_arch
 
     dataset, system = options.pop("dataset"), options.pop("system")
     binary = system == "snn"
@@ -221,7 +221,7 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
         mirror=usual.mirror if mirror is None else mirror,
         cutout=options.pop("cutout"),
     )
-    arch = options.pop("arch") or ("fmnist" if "mnist" in dataset else "cnv")
+    arch = options.pop("arch") or usual_arch(dataset)
     return TrainSettings(arch=arch, dataset=dataset, options=network, augmentation=augmentation, **options)
 
 
