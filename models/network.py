@@ -106,6 +106,20 @@ class Layer(nn.Module):
         be the current of a neuron with ``v_th = 0`` and no time.
         """
         x, gain = self._codes(x)
+        if not self.reads_averages:
+            return self._mapped(x, gain)
+        # bfloat16 holds codes of 8 bits, but not their averages: those would be rounded by up to half a code
+        with torch.autocast(x.device.type, enabled=False):
+            return self._mapped(x.float(), gain)
+
+    @property
+    def reads_averages(self) -> bool:
+        """Whether the convolution or linear map reads averages of codes and not codes (see `_convolve`)."""
+        spec = self.spec
+        averages = spec.pool > 1 and spec.pool_mode == "current" and spec.stride == 1
+        return self.rounds and (self.pool_input > 1 or averages)
+
+    def _mapped(self, x: Tensor, gain: Tensor | None) -> Tensor:
         if self.pool_input > 1:
             x = F.avg_pool2d(x, self.pool_input)
         weight = self.effective_weight()

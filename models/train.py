@@ -196,7 +196,7 @@ class Trainer:
         rate = self.schedule.rate(position)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        # on GPUs in bfloat16: codes of up to 8 bits and signs are exact in it
+        # on GPUs in bfloat16: codes of up to 8 bits and signs are exact in it; maps of averages stay in float32
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = self.network(batch.images.to(device)).float()
         labels = batch.labels.to(device)
