@@ -150,6 +150,7 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
     last = f["layer"] == len(program.layers) - 1
     _require(f["spiking"] == info.spiking == (not last), where, "only the last layer may be without firing")
     _require(f["tau_q"] <= TAU_ONE, where, f"tau_q is {f['tau_q']}")
+    _require(not (f["store_skip"] or f["add_skip"] or f["skip_groups"]), where, "shortcuts are not built yet")
     source = program.layers[f["layer"] - 1].shape if f["layer"] else (program.input.channels, 0, 0)
     _require(f["src_slots"] == -(-source[0] // config.banks), where, "src_slots does not fit the source's channels")
     _require(f["dst_slots"] == -(-info.shape[0] // config.banks), where, "dst_slots does not fit its channels")

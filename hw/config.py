@@ -52,6 +52,10 @@ class Config:
         Bits of P (unsigned), z (signed), membrane/bias/threshold (signed) and current gain m (unsigned).
     fraction_bits : int
         F: membrane fraction bits below one activation code.
+    skip_words : int
+        Depth of the skip memory: (position, step, group) of one strip of a layer with a shortcut. 0: there is none.
+    skip_width : int
+        S: bits of a lane of the skip memory (signed, membrane units). Not more than ``membrane_width``.
     """
 
     name: str
@@ -74,6 +78,8 @@ class Config:
     membrane_width: int = 24
     gain_width: int = 16
     fraction_bits: int = 8
+    skip_words: int = 0
+    skip_width: int = 18
 
     def __post_init__(self) -> None:
         for field in ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster"):
@@ -88,6 +94,12 @@ class Config:
             )
         if self.layer_groups * self.neuron_lanes // self.banks > 256:
             raise InputError(f"configuration {self.name}: channel index in a bank needs more than 8 bits")
+        if not 0 <= self.skip_words <= 1 << 16:
+            raise InputError(f"configuration {self.name}: skip_words = {self.skip_words} is not in 0..65536")
+        if not 2 <= self.skip_width <= self.membrane_width:
+            raise InputError(
+                f"configuration {self.name}: skip_width = {self.skip_width} is not in 2..{self.membrane_width}"
+            )
 
     @property
     def lanes(self) -> int:
@@ -136,22 +148,22 @@ PRESETS: dict[str, Config] = {
         Config(
             name="tiny", clusters=2, lanes_per_cluster=4, banks=2, neuron_lanes=4,
             act_words=4096, count_words=1024, weight_rows=2048, param_groups=128, layer_groups=32,
-            slot_entries=256, descriptors=64, max_timesteps=8,
+            slot_entries=256, descriptors=64, max_timesteps=8, skip_words=256,
         ),
         Config(
             name="ulx3s-12f", clusters=1, lanes_per_cluster=16, banks=4, neuron_lanes=4,
             act_words=5120, count_words=2048, weight_rows=5120, param_groups=256, layer_groups=128,
-            slot_entries=512, descriptors=32,
+            slot_entries=512, descriptors=32, skip_words=512,
         ),
         Config(
             name="ulx3s-25f", clusters=2, lanes_per_cluster=16, banks=4, neuron_lanes=4,
             act_words=4096, count_words=2048, weight_rows=3072, param_groups=256, layer_groups=128,
-            slot_entries=512, descriptors=32,
+            slot_entries=512, descriptors=32, skip_words=512,
         ),
         Config(
             name="ulx3s-85f", clusters=4, lanes_per_cluster=16, banks=4, neuron_lanes=16,
             act_words=14336, count_words=2048, weight_rows=7168, param_groups=256, layer_groups=64,
-            slot_entries=512, descriptors=64,
+            slot_entries=512, descriptors=64, skip_words=512,
         ),
     )
 }  # fmt: skip

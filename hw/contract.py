@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from .errors import InputError
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 MAGIC = 0x31425652  # "RVB1", little-endian: the constant health register
 
 # -- descriptors --------------------------------------------------------------------------------------------
@@ -69,7 +69,10 @@ PROGRAM_FIELDS = _words(
 """Descriptor 0: section lengths, their CRC-32, the input layout, the configuration digest."""
 
 LAYER_FIELDS = _words(
-    (("opcode", 8), ("spiking", 1), ("static_input", 1), ("pad_record", 1), ("gap", 5), ("layer", 8), ("r_shift", 6)),
+    (
+        ("opcode", 8), ("spiking", 1), ("static_input", 1), ("pad_record", 1), ("store_skip", 1), ("add_skip", 1),
+        ("gap", 3), ("layer", 8), ("r_shift", 6),
+    ),
     (("rows", 10), ("cols", 10), ("timesteps", 5), ("t_src", 5)),
     (("in_height", 10), ("in_width", 10), ("code_max", 8)),
     (("iy0", 12, True), ("ix0", 12, True)),
@@ -87,9 +90,13 @@ LAYER_FIELDS = _words(
     (("dst_row_stride", 16), ("dst_slots", 9)),
     (("w_base", 16), ("w_pass_stride", 16)),
     (("n_passes", 10), ("slot_base", 14)),
-    (("param_base", 14), ("tau_q", 9)),
-)
-"""A strip of output rows of one layer. ``gap`` is reserved and must be zero, as is every bit not named."""
+    (("param_base", 14), ("tau_q", 9), ("skip_groups", 9)),
+)  # fmt: skip
+"""A strip of output rows of one layer, or of one leg of it. ``gap`` and every bit not named are reserved: zero.
+
+``store_skip``: the current goes to the skip memory instead of the neurons (``spiking`` is 0). ``add_skip``: what lies
+there is added to the current. ``skip_groups``: groups of a record in the skip memory, at most 256; 0 without a flag.
+"""
 
 END_FIELDS = _words((("opcode", 8),))
 

@@ -17,6 +17,7 @@ from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import bundled, cli, images
 from reverb_fpga.hw.config import preset
+from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.sim.golden import GoldenModel
 
 KEYS = {"model", "backend", "results", "accuracy", "images_per_second", "cycles"}
@@ -151,7 +152,7 @@ def test_flipped_bits_are_found(run: Command, fashion_rvb: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ('"contract": 1', '"contract": 999', "999"),
+        (f'"contract": {CONTRACT_VERSION}', '"contract": 999', "999"),
         (f'"digest": "{preset("tiny").digest:016x}"', '"digest": "0123456789abcdef"', "compile it again"),
         ('"name": "tiny"', '"name": "nonsense"', "nonsense"),
     ],

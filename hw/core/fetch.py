@@ -199,6 +199,6 @@ class DescriptorFetch(wiring.Component):
             crowded.eq(entries[bits_for(config.table_entries) - 1 :].any() & (entries != config.table_entries)),
             long.eq((layer.timesteps > config.max_timesteps) | (layer.t_src > config.max_timesteps)),
             growing.eq(layer.tau_q > contract.TAU_ONE),
-            fault.eq(zero.any() | crowded | long | growing),
+            fault.eq(zero.any() | crowded | long | growing | layer.store_skip | layer.add_skip),
         ]
         return fault

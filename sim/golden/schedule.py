@@ -268,6 +268,8 @@ def _check_loops(fields: dict[str, int], config: Config, where: str) -> None:
         raise InputError(f"{where}: gathers {entries} records per position, the table holds {config.table_entries}")
     if fields["tau_q"] > contract.TAU_ONE:
         raise InputError(f"{where}: tau_q = {fields['tau_q']} is more than {contract.TAU_ONE}")
+    if fields["store_skip"] or fields["add_skip"] or fields["skip_groups"]:
+        raise InputError(f"{where}: shortcuts are not built yet")
     if fields["rows"] * fields["cols"] * fields["timesteps"] > fields["dst_ring"]:
         raise InputError(f"{where}: writes more records than its target's ring of {fields['dst_ring']}")
 
