@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from numpy.typing import NDArray
 from strategies import Case, Images, Neurons, Profile, build, meta_of, specs
 
 from reverb_fpga.compiler import reference
@@ -18,7 +21,7 @@ from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.golden import GoldenModel, neuron
 
 TINY = preset("tiny")
 DETERMINISTIC = settings(
@@ -279,3 +282,51 @@ def test_mutated_programs_run_or_are_refused() -> None:
             messages.append(str(error))
     assert len(messages) > 100
     assert not any("\n" in message for message in messages)
+
+
+def _integers(strip: Any, z: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Section 3 of docs/numerics.md in Python's own integers, for one neuron after the other."""
+    fields = strip.fields
+    codes = np.zeros((z.shape[0], fields["timesteps"], *z.shape[2:]), dtype=np.int64)
+    membranes = np.zeros((z.shape[0], z.shape[3]), dtype=np.int64)
+
+    def sat24(value: int) -> int:
+        return max(-(1 << 23), min((1 << 23) - 1, value))
+
+    for n, position, channel in np.ndindex(z.shape[0], *z.shape[2:]):
+        v, gain, bias, threshold = 0, *(int(a[channel]) for a in (strip.gain, strip.bias, strip.threshold))
+        for t in range(fields["timesteps"]):
+            current = int(z[n, min(t, z.shape[1] - 1), position, channel])
+            r = fields["r_shift"]
+            u = sat24(v + sat24(sat24((current * gain + (1 << r >> 1)) >> r) + bias))
+            fired = bool(fields["spiking"]) and u >= threshold
+            codes[n, t, position, channel] = max(0, min(fields["code_max"], (u + 128) >> 8)) if fired else 0
+            v = ((0 if fired else u) * fields["tau_q"]) >> 8
+        membranes[n, channel] = v
+    return codes, membranes
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("r_shift", [0, 1, 8, 20, 28, 29, 30, 43, 53, 63])
+def test_neurons_equal_the_integers_at_every_shift_and_extreme(r_shift: int, steps: int) -> None:
+    """Among them the values that sit on an edge: of a code, of the threshold, of the membrane's range."""
+    rng = np.random.default_rng(100 * r_shift + steps)
+    edges = np.array([-(1 << 23), -(1 << 22), 1 - (1 << 22), -1, 0, 127, 128, 129, 500, (1 << 22) - 1, 1 << 22])
+    for small in (False, True):
+        channels = 40
+        extreme = np.array([*edges, (1 << 23) - 1])
+        bias, threshold = (rng.choice(extreme, channels) for _ in range(2))
+        if small:
+            bias, threshold = rng.integers(-5000, 5000, channels), rng.integers(-300, 600, channels)
+        z = rng.integers(-(1 << 27), 1 << 27, (2, steps, 30, channels))
+        z[0] >>= rng.integers(0, 28, (steps, 30, channels))
+        strip: Any = types.SimpleNamespace(
+            fields={
+                "timesteps": steps, "spiking": 1, "r_shift": r_shift, "code_max": int(rng.choice([1, 255])),
+                "tau_q": int(rng.choice([0, 64, 77, 256])),
+            },
+            gain=rng.choice([0, 1, 3, 4096, 65535], channels), bias=bias, threshold=threshold,
+        )  # fmt: skip
+        expected = _integers(strip, z)
+        for found, wanted in zip(neuron.update(strip, TINY, z.astype(np.float64)), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)

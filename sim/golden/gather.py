@@ -71,8 +71,8 @@ class Gather:
         steps = strip.fields["timesteps"]
         return size * (rows * self._matrix.shape[0] + codes) + 32 * positions * channels * steps
 
-    def currents(self, memory: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """z (N, T_in, positions, channels) from the activation memory (N, act_words, banks).
+    def currents(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
+        """z (N, T_in, positions, channels) from the activation memory (N, act_words, banks): integers, in a float type.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Gather:
         flat = gathered.reshape(n * steps * positions, -1)
         if self._checks.needed:
             self._check(flat)
-        z = (flat @ self._matrix).astype(np.int64)
+        z: NDArray[Any] = flat @ self._matrix
         return z.reshape(n, steps, positions, -1)
 
     def _index(self, inverse: NDArray[np.int64]) -> NDArray[np.int64]:

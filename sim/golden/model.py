@@ -19,7 +19,7 @@ from .trace import DescriptorStats, MemoryImage, count_events, memory_image
 
 __all__ = ["GoldenModel"]
 
-_WORKING_BYTES = 4 << 20  # of one strip and some images: what a processor's cache holds
+_WORKING_BYTES = 1 << 22
 _MAX_BATCH = 256
 
 Codes = NDArray[np.uint8]
@@ -168,7 +168,7 @@ class GoldenModel:
             yield membrane
 
     def _target(self, strip: Strip, memory: Codes) -> Codes:
-        """The target's ring as records: (N, ring, slots * banks). A copy where the slice is not contiguous."""
+        """The target's ring as records: (N, ring, slots * banks), a view of the memory."""
         target = strip.target
         words = memory[:, target.act_base : target.act_base + target.number * target.slots]
         return words.reshape(len(memory), target.number, target.slots * self.config.banks)
@@ -182,5 +182,14 @@ class GoldenModel:
             raise InputError(f"{strip.where}: channels beyond {room} fire, their record has {target.slots} words")
         records = np.zeros((n, *strip.outputs.shape, room), dtype=np.uint8)
         records[..., : min(channels, room)] = outputs[..., :room].transpose(0, 2, 1, 3)
-        words = target.act_base + strip.outputs[:, :, None] * target.slots + np.arange(target.slots)
-        memory[:, words.ravel()] = records.reshape(n, -1, self.config.banks)
+        numbers, flat = strip.outputs.ravel(), records.reshape(n, strip.outputs.size, -1)
+        ring = self._target(strip, memory)
+        for part in _runs(numbers):  # whole stretches of memory: several times as fast as word by word
+            ring[:, numbers[part][0] : numbers[part][-1] + 1] = flat[:, part]
+
+
+def _runs(numbers: NDArray[np.int64]) -> Iterator[slice]:
+    """Where consecutive numbers lie in an array."""
+    ends = np.flatnonzero(np.diff(numbers) != 1) + 1
+    for start, stop in zip([0, *ends], [*ends, len(numbers)], strict=True):
+        yield slice(int(start), int(stop))
