@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import LayerInfo, Program, section_capacity, sections_crc32
+from reverb_fpga.compiler.slot_checks import check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
     CONTRACT_VERSION,
@@ -19,7 +20,6 @@ from reverb_fpga.hw.contract import (
     DESCRIPTOR_WORDS,
     PARAM_FIELDS,
     PARAM_WORDS,
-    SLOT_FIELDS,
     TAU_ONE,
     Opcode,
     unpack,
@@ -28,7 +28,6 @@ from reverb_fpga.hw.errors import InputError
 
 __all__ = ["check_program"]
 
-Z_ENTRIES = 16  # groups of z that may be open at a time
 _PAD_TAG = -2
 _EMPTY = -1
 
@@ -178,28 +177,14 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
 
 
 def _check_slots(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
-    """Every group is opened once, completed once, and no two open groups share an entry of z."""
+    """The slot program computes exactly the groups that the layer has."""
     count = f["n_passes"] * config.slots
-    entries = program.slot[f["slot_base"] : f["slot_base"] + count]
-    _require(len(entries) == count, where, "its slot entries do not exist")
-    open_groups: dict[int, int] = {}
-    complete: set[int] = set()
-    for word in entries:
-        entry = unpack(SLOT_FIELDS, [int(word)])
-        if not entry["valid"]:
-            continue
-        group, cell = entry["group"], entry["group"] % Z_ENTRIES
-        _require(group not in complete, where, f"group {group} is computed twice")
-        if entry["first"]:
-            _require(cell not in open_groups, where, f"group {group} takes the z of a group that is not complete")
-            open_groups[cell] = group
-        _require(open_groups.get(cell) == group, where, f"group {group} is accumulated before its first plane")
-        if entry["final"]:
-            complete.add(group)
-            del open_groups[cell]
+    words = program.slot[f["slot_base"] : f["slot_base"] + count]
+    _require(len(words) == count, where, "its slot entries do not exist")
+    passes = check_slots(words, config, where)
     groups = -(-info.shape[0] // config.neuron_lanes)
-    _require(not open_groups and complete == set(range(groups)), where, "its slot program does not complete its groups")
-    _require(groups <= config.layer_groups, where, f"{groups} groups, at most {config.layer_groups}")
+    finished = sum(entry["final"] for entries in passes for entry in entries)
+    _require(finished == groups, where, f"its slot program computes {finished} groups, it has {groups}")
     _check_params(program, config, f["param_base"], groups, info, where)
 
 

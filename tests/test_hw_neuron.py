@@ -314,6 +314,34 @@ def test_random_layers(name: str, style: str) -> None:
         assert trace.outcome.act == want.act, job.layer
 
 
+def test_z_of_every_slot_is_kept_for_the_repeats_of_a_static_input() -> None:
+    """32 groups finish in one pass: each repeat reads all of them again."""
+    config = dataclasses.replace(
+        FOUR_SLOTS, name="wide", clusters=16, neuron_lanes=2, layer_groups=64, param_groups=64, z_depth=32
+    )
+    assert config.slots == config.z_depth
+    rng = random.Random(1)
+    job = random_job(rng, config, "small")
+    groups = config.slots
+    job.slots = [
+        {"group": g, "shift": 1, "negate": 0, "subtract_s": 1, "first": 1, "final": 1, "valid": 1}
+        for g in range(groups)
+    ]
+    job.params = {(g, lane): (200, 0, 64) for g in range(groups) for lane in range(config.neuron_lanes)}
+    job.layer |= {
+        "static_input": 1, "spiking": 1, "timesteps": 2, "rows": 1, "cols": 1, "n_passes": 1, "slot_base": 0,
+        "param_base": 0, "dst_slots": groups, "dst_row_stride": 2, "dst_ring": 2, "dst_row0": 0, "code_max": 255,
+        "tau_q": 256, "r_shift": 4,
+    }  # fmt: skip
+    job.captures = [([rng.randint(0, 1000) for _ in range(config.lanes)], 1000)]
+    (trace,) = simulate([job], rng, 0)
+    want = expected(job)
+    assert (trace.outcome.act, trace.outcome.counts) == (want.act, want.counts)
+    assert trace.outcome.membranes == want.membranes
+    with pytest.raises(InputError, match="a pass drains 32 groups, z has only z_depth = 16 cells"):
+        dataclasses.replace(config, z_depth=16)
+
+
 @pytest.mark.parametrize("r_shift", [0, 1, 8, 15, 16, 17, 31, 32, 47, 48, 63])
 def test_pair_against_model(r_shift: int) -> None:
     """Both lanes of a pair, back to back, with values at and around every limit."""
