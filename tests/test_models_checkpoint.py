@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -100,6 +101,15 @@ def _set(name: str, value: Any) -> Any:
     return change
 
 
+def _replace_number(old: str, new: str) -> Any:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        text = metadata["reverb_fpga"].replace(" ", "")
+        assert old in text
+        metadata["reverb_fpga"] = text.replace(old, new, 1)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -115,6 +125,12 @@ def _set(name: str, value: Any) -> Any:
         (lambda t, m: m.update(reverb_fpga="{"), "not valid JSON"),
         (lambda t, m: m.update(reverb_fpga="[" * 100_000), "not valid JSON"),
         (lambda t, m: m.update(reverb_fpga_info="[1]"), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": 1e999}'), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": NaN}'), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info=f'{{"epochs": {10**400}}}'), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": 255}'), "an accuracy of 255 is no percentage"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": "high"}'), "is no percentage"),
+        (_replace_number('"v_th":0.25', f'"v_th":{10**400}'), "network description"),
     ],
 )
 def test_every_tensor_is_checked(network: Network, tmp_path: Path, change: Any, message: str) -> None:
@@ -198,3 +214,23 @@ def test_files_that_are_no_checkpoints_are_named(network: Network, tmp_path: Pat
     write_tensors(state, {"a": np.zeros(1, np.float32)}, {STATE_KEY: "{}"})
     with pytest.raises(InputError, match=r"best\.safetensors beside it"):
         read_checkpoint(state)
+
+
+def test_tensors_fill_the_file_and_nothing_is_read_before_they_do(saved: Path) -> None:
+    data = saved.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    name = "layers.1.bn.bias"
+    start, end = header[name]["data_offsets"]
+    for offsets in ([0, end - start], [start + 4, end + 4]):  # on another tensor; over the next
+        text = json.dumps(header | {name: header[name] | {"data_offsets": offsets}}).encode()
+        saved.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+        with pytest.raises(InputError, match="damaged checkpoint"):
+            read_checkpoint(saved)
+    saved.write_bytes(data + b"more")
+    with pytest.raises(InputError, match="4 bytes after its tensors"):
+        read_checkpoint(saved)
+    saved.unlink()
+    os.mkfifo(saved)
+    with pytest.raises(InputError, match="a FIFO"):
+        read_checkpoint(saved)
