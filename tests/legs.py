@@ -107,9 +107,12 @@ def _assembled(program: Program, strips: list[list[Fields]], constants: _Constan
     )
     return sealed(
         dataclasses.replace(
-            program, layers=layers, desc=np.array(words, dtype=np.uint32),
-            slot=np.array(constants.slot, dtype=np.uint32), param=np.array(constants.param, dtype=np.uint32),
-        )  # fmt: skip
+            program,
+            layers=layers,
+            desc=np.array(words, dtype=np.uint32),
+            slot=np.array(constants.slot, dtype=np.uint32),
+            param=np.array(constants.param, dtype=np.uint32),
+        )
     )
 
 
@@ -137,9 +140,7 @@ def split(program: Program, config: Config, rng: np.random.Generator) -> Program
     return _assembled(program, strips, constants)
 
 
-def _variant(
-    program: Program, constants: _Constants, fields: Fields, groups: int, rng: np.random.Generator
-) -> Fields:
+def _variant(program: Program, constants: _Constants, fields: Fields, groups: int, rng: np.random.Generator) -> Fields:
     """Fields of a leg that differ from those of the leg that fires; the same for all strips of a layer."""
     config = constants.config
     found: Fields = {"r_shift": int(np.clip(fields["r_shift"] + rng.integers(-2, 3), 0, 63))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -83,8 +84,7 @@ class Coverage:
             "most steps": any(one["timesteps"] == TINY.max_timesteps for one in legs),
             "the output layer": any(one["add_skip"] and not one["store_skip"] and not one["spiking"] for one in legs),
             "unlike passes": any(
-                one["store_skip"] and one["n_passes"] != after["n_passes"]
-                for one, after in zip(fields, fields[1:], strict=False)
+                one["store_skip"] and one["n_passes"] != after["n_passes"] for one, after in itertools.pairwise(fields)
             ),
         }
         for name, hit in found.items():
