@@ -176,7 +176,7 @@ def table(figures: Figures) -> str:
     if figures.clock_mhz is not None:
         lines.append(
             f"  at {figures.clock_mhz:g} MHz: {figures.compute_images_per_second:,.0f} images/s computed, "
-            f"{figures.link_images_per_second:,.0f} images/s over the UART (payload bits only)"
+            f"{figures.link_images_per_second:,.0f} images/s at most over the UART (benchmarks/link.py)"
         )
     lines.append("  layer       density    cycles    events     beats  busy %  table  drain  steal   emit")
     for layer in figures.layers:

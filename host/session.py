@@ -16,6 +16,7 @@ from .transport import Transport
 __all__ = ["SIMULATED", "Identity", "Session", "Timing"]
 
 HELLO_BODY = struct.Struct("<IIIIIHB")
+GRACE = 0.25  # share of the time for an answer that is waited on after a sign that there may be none
 FRAME_OVERHEAD = 16  # separators, COBS codes, opcode, sequence number, status, CRC; rounded up
 
 
@@ -140,8 +141,7 @@ class Session:
         wait = self.timing.response + self.timing.per_byte * (len(frame) + response_bytes + FRAME_OVERHEAD)
         for _ in range(tries):
             self.transport.write(frame)
-            deadline = self.transport.clock() + wait
-            answer = self._await(expected, body if opcode is LinkOp.HELLO else b"", deadline)
+            answer = self._await(expected, body if opcode is LinkOp.HELLO else b"", wait)
             if answer is not None:
                 return answer[0], answer[1:]
         raise DeviceError(
@@ -149,16 +149,19 @@ class Session:
             "is the board powered, programmed and set to this baud rate?"
         )
 
-    def _await(self, expected: bytes, prefix: bytes, deadline: float) -> bytes | None:
-        """Status and body of the response that begins with ``expected``; None when it is time to ask again."""
+    def _await(self, expected: bytes, prefix: bytes, wait: float) -> bytes | None:
+        """Status and body of the response that begins with ``expected``; None when it is time to ask again.
+
+        A damaged frame may have been ours, and a refused one, too; or they are what an earlier session left on the
+        line, and our answer is on its way: it is given a share of the time.
+        """
+        deadline = self.transport.clock() + wait
+        doubted = False
         while (left := deadline - self.transport.clock()) > 0:
-            data = self.transport.read(left)
-            again = False
-            for content in self._decoder.feed(data):
+            for content in self._decoder.feed(self.transport.read(left)):
                 if content is not None and content[:2] == expected and content[3:].startswith(prefix):
                     return content[2:]
-                # A damaged frame may have been ours, and a refused one too; others are late answers to repeats.
-                again = again or content is None or content[0] == contract.NAK
-            if again:
-                return None
+                if not doubted and (content is None or content[0] == contract.NAK):
+                    doubted = True
+                    deadline = min(deadline, self.transport.clock() + wait * GRACE)
         return None

@@ -16,13 +16,13 @@ from typing import Self
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.top import Top
 
+from .line import Line
 from .remember import remembered
 from .verilate import Progress, build_executable
 
-__all__ = ["DIVISOR", "VirtualBoard"]
+__all__ = ["VirtualBoard"]
 
 HARNESS = Path(__file__).parent / "cpp" / "board_harness.cpp"
-DIVISOR = 4  # clocks per bit: as few as the UART can do, for a simulated clock is a slow one
 EXIT_SECONDS = 5.0  # for the simulation to close its trace
 
 
@@ -32,8 +32,9 @@ class VirtualBoard:
     Parameters
     ----------
     config : Config
-    divisor : int
-        Clocks per bit.
+    line : Line, optional
+        Rate, and the latency timer of a USB-serial bridge, in simulated time. Time that nobody uses does not pass: a
+        board at rest lets the timer run out at once.
     trace : Path, optional
         Write a VCD waveform of everything there; the simulation is then many times slower.
     progress : callable, optional
@@ -49,12 +50,12 @@ class VirtualBoard:
         self,
         config: Config,
         *,
-        divisor: int = DIVISOR,
+        line: Line | None = None,
         trace: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.config = config
-        self.divisor = divisor
+        self.line = line or Line()
         self.trace = trace
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,7 +78,8 @@ class VirtualBoard:
         try:
             tty.setraw(self._terminal)
             self._port = os.ttyname(self._terminal)
-            command = [str(executable), str(master), str(self.divisor)]
+            line = self.line
+            command = [str(executable), str(master), str(line.divisor), str(line.clock_hz), str(line.latency_us)]
             if self.trace is not None:
                 command.append(str(self.trace))
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(master,))
@@ -86,11 +88,11 @@ class VirtualBoard:
         return self
 
     def _build(self) -> Path:
-        design = f"board {dataclasses.astuple(self.config)} {self.divisor} {self.trace is not None}"
+        design = f"board {dataclasses.astuple(self.config)} {self.line.divisor} {self.trace is not None}"
         return remembered(design, self._elaborate_and_build)
 
     def _elaborate_and_build(self) -> Path:
-        top = Top(self.config, self.divisor)
+        top = Top(self.config, self.line.divisor)
         name = f"board-{self.config.name}"
         return build_executable(top, name, HARNESS, trace=self.trace is not None, progress=self._progress)
 

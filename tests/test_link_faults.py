@@ -9,45 +9,26 @@ from collections.abc import Iterator
 
 import pytest
 
+from reverb_fpga.host.bench_transport import BenchTransport
 from reverb_fpga.host.driver import Device
 from reverb_fpga.host.faults import Direction, Fault, FaultyTransport
 from reverb_fpga.host.session import Timing
-from reverb_fpga.host.transport import Transport
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Csr, Region, State
 from reverb_fpga.hw.errors import DeviceError
+from reverb_fpga.sim.line import Line
 from reverb_fpga.sim.link_bench import INPUT_HASH, INPUT_LENGTH, SUM, LinkBench
 
 FAULTS = 10_000
-CLOCK_HZ = 1e6  # of the bench's time; any number does
+CLOCK_HZ = 1_000_000  # of the bench's time; any number does
 TIMING = Timing(response=8e-3, per_byte=1e-4, tries=8, hello_tries=8, run=10.0)  # a byte takes 40 clocks
 MEMORY_WORDS = 256
 REGIONS = [Region.DESC, Region.WEIGHT, Region.ACT, Region.COUNTER]
 
 
-class BenchTransport(Transport):
-    """A LinkBench with its clock as the clock of all timeouts."""
-
-    def __init__(self, bench: LinkBench) -> None:
-        self.name = "link bench"
-        self.bench = bench
-
-    def write(self, data: bytes) -> None:
-        self._pending = data
-
-    _pending = b""
-
-    def read(self, timeout: float) -> bytes:
-        data, self._pending = self._pending, b""
-        return self.bench.exchange(data, max(1, round(timeout * CLOCK_HZ)))
-
-    def clock(self) -> float:
-        return self.bench.clocks / CLOCK_HZ
-
-
 @pytest.fixture(scope="module")
 def bench() -> Iterator[LinkBench]:
-    with LinkBench(preset("tiny"), seed=7) as link:
+    with LinkBench(preset("tiny"), Line(clock_hz=CLOCK_HZ), seed=7) as link:
         yield link
 
 

@@ -26,6 +26,7 @@ from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Csr, Fault, LinkOp, Region, State
 from reverb_fpga.hw.errors import DeviceError
 from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.line import Line
 from reverb_fpga.sim.virtual_board import VirtualBoard
 
 TINY = preset("tiny")
@@ -110,6 +111,17 @@ def test_halting_and_going_on(device: Device) -> None:
     device.resume()
     device.wait()
     assert device.logits().tolist() == expected[0].tolist()
+
+
+def test_a_board_behind_a_bridge() -> None:
+    """Time that nobody uses does not pass: the bridge's latency timer costs no time of ours."""
+    program, images, expected = example(0, 2)
+    line = Line(latency_ms=16)
+    with VirtualBoard(TINY, line=line) as board, Device(SerialTransport(board.port), SIMULATED) as device:
+        device.connect(TINY.digest)
+        device.load(program)
+        for image, logits in zip(images, expected, strict=True):
+            assert device.infer(image).logits.tolist() == logits.tolist()
 
 
 def test_an_idle_board_rests(board: VirtualBoard, device: Device) -> None:

@@ -1,21 +1,24 @@
 // A virtual board: the overlay behind a pseudo-terminal. Bytes from the terminal go to pin rx bit by bit, bytes from pin
-// tx go to the terminal. The clock runs while there is anything to do and rests while there is not.
+// tx go to the terminal, perhaps through a USB-serial bridge. The clock runs while there is anything to do and rests
+// while there is not; what the bridge waits for then comes at once.
 //
-// usage: run TERMINAL_FD DIVISOR [TRACE.vcd]
+// usage: run TERMINAL_FD DIVISOR CLOCK_HZ LATENCY_US [TRACE.vcd]
 //
 // TERMINAL_FD is the master side of a pseudo-terminal in raw mode. Ends when stdin or the terminal is closed.
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <memory>
+#include <vector>
 
 #include "Vtop.h"
+#include "bridge.h"
 #include "uart_pins.h"
 #include "verilated.h"
 #if VM_TRACE
@@ -31,7 +34,8 @@ constexpr size_t kMaxWaiting = 4096;    // bytes; beyond this the terminal's own
 
 class Board {
  public:
-  Board(int terminal, int divisor, const char* trace) : terminal_(terminal), driver_(divisor), monitor_(divisor) {
+  Board(int terminal, int divisor, const Bridge& bridge, const char* trace)
+      : terminal_(terminal), bridge_(bridge), driver_(divisor), monitor_(divisor) {
 #if VM_TRACE
     if (trace) {
       context_.traceEverOn(true);
@@ -65,11 +69,13 @@ class Board {
 
  private:
   void clock() {
+    bridge_.step(now_++);
+    while (driver_.waiting() < 2 && bridge_.has_for_line()) driver_.send(bridge_.for_line());
     top_.rx = driver_.step();
     top_.clk = 0;
     top_.eval();
     dump();
-    if (monitor_.step(top_.tx)) outgoing_.push_back(monitor_.byte());
+    if (monitor_.step(top_.tx)) bridge_.from_line(monitor_.byte());
     if (!driver_.idle() || !monitor_.idle() || top_.state == kCheck || top_.state == kRun) {
       quiet_ = 0;
     } else {
@@ -88,10 +94,15 @@ class Board {
   }
 
   bool exchange() {
-    bool resting = quiet_ >= kQuietClocks && outgoing_.empty();
+    bool quiet = quiet_ >= kQuietClocks && bridge_.delivered().empty();
+    if (quiet && bridge_.next_event() != UINT64_MAX) {  // let the time pass that the bridge waits for
+      now_ = std::max(now_, bridge_.next_event());
+      return true;
+    }
+    bool resting = quiet;
     pollfd watched[2] = {{STDIN_FILENO, POLLIN, 0}, {terminal_, 0, 0}};
-    if (driver_.waiting() < kMaxWaiting) watched[1].events |= POLLIN;
-    if (!outgoing_.empty()) watched[1].events |= POLLOUT;
+    if (bridge_.waiting() < kMaxWaiting) watched[1].events |= POLLIN;
+    if (!bridge_.delivered().empty()) watched[1].events |= POLLOUT;
     if (poll(watched, 2, resting ? -1 : 0) < 0) return errno == EINTR;
     if (watched[0].revents) {  // nothing is ever sent there: it has been closed
       char byte;
@@ -107,25 +118,24 @@ class Board {
     uint8_t buffer[1024];
     ssize_t size = read(terminal_, buffer, sizeof buffer);
     if (size <= 0) return size < 0 && (errno == EAGAIN || errno == EINTR);
-    for (ssize_t i = 0; i < size; ++i) driver_.send(buffer[i]);
+    for (ssize_t i = 0; i < size; ++i) bridge_.from_host(buffer[i]);
     quiet_ = 0;
-    return outgoing_.empty() || send();
+    return bridge_.delivered().empty() || send();
   }
 
   bool send() {
-    while (!outgoing_.empty()) {
-      ssize_t size = write(terminal_, &outgoing_.front(), 1);
-      if (size != 1) return size < 0 && (errno == EAGAIN || errno == EINTR);
-      outgoing_.pop_front();
-    }
+    std::vector<uint8_t>& bytes = bridge_.delivered();
+    ssize_t size = write(terminal_, bytes.data(), bytes.size());
+    if (size < 0) return errno == EAGAIN || errno == EINTR;
+    bytes.erase(bytes.begin(), bytes.begin() + size);
     return true;
   }
 
   int terminal_;
+  Bridge bridge_;
   UartDriver driver_;
   UartMonitor monitor_;
-  std::deque<uint8_t> outgoing_;
-  uint64_t half_clocks_ = 0;
+  uint64_t half_clocks_ = 0, now_ = 0;
   int quiet_ = 0;
   VerilatedContext context_;
   Vtop top_{&context_};
@@ -137,13 +147,14 @@ class Board {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: %s TERMINAL_FD DIVISOR [TRACE.vcd]\n", argv[0]);
+  if (argc < 5) {
+    std::fprintf(stderr, "usage: %s TERMINAL_FD DIVISOR CLOCK_HZ LATENCY_US [TRACE.vcd]\n", argv[0]);
     return 2;
   }
   const int terminal = std::atoi(argv[1]);
   fcntl(terminal, F_SETFL, fcntl(terminal, F_GETFL) | O_NONBLOCK);
-  Board board(terminal, std::atoi(argv[2]), argc > 3 ? argv[3] : nullptr);
+  Bridge bridge(std::strtoull(argv[3], nullptr, 10), std::strtoull(argv[4], nullptr, 10));
+  Board board(terminal, std::atoi(argv[2]), bridge, argc > 5 ? argv[5] : nullptr);
   while (board.step()) {
   }
   return 0;

@@ -10,6 +10,7 @@ class UartDriver {
   explicit UartDriver(int divisor) : divisor_(divisor) {}
 
   void send(uint8_t byte) { queue_.push_back(byte); }
+  void clear() { queue_.clear(); }
   size_t waiting() const { return queue_.size(); }
   bool idle() const { return bits_ == 0 && queue_.empty(); }
 
