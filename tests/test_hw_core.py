@@ -300,6 +300,7 @@ FAULTS = {
     "too many sources": (_layer(n_tap_y=5, n_tap_x=13), _nothing, Fault.BAD_LAYER, 2),
     "far too many sources": (_layer(n_pool_y=8, n_pool_x=8, n_tap_y=32, n_tap_x=32), _nothing, Fault.BAD_LAYER, 2),
     "leak above one": (_layer(tau_q=257), _nothing, Fault.BAD_LAYER, 2),
+    "a leg that fires": (_layer(store_skip=1, spiking=1), _nothing, Fault.BAD_LAYER, 2),
     **{
         f"{name} = 0": (_layer(**{name: 0}), _nothing, Fault.BAD_LAYER, 2)
         for name in ("rows", "cols", "timesteps", "t_src", "n_pool_y", "n_pool_x", "n_tap_y", "n_tap_x", "n_passes")

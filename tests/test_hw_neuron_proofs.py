@@ -83,10 +83,11 @@ def test_shift_round_saturate(tmp_path: Path, wrong: bool) -> None:
     assert prove(tmp_path, m, [value, r], "bmc", 8) != wrong
 
 
-def test_add_saturate(tmp_path: Path) -> None:
-    """Bias and membrane additions."""
+@pytest.mark.parametrize("width", [24, 25])
+def test_add_saturate(tmp_path: Path, width: int) -> None:
+    """The membrane's addition; that of the bias and what comes from the skip memory, exact before it saturates."""
     m = Module()
-    a, b = Signal(signed(24)), Signal(signed(24))
+    a, b = Signal(signed(24)), Signal(signed(width))
     total = _add_saturate(m, a, b, "total")
     expected = clipped(delayed(m, a, 2, "a").as_signed() + delayed(m, b, 2, "b").as_signed(), 24)
     m.d.comb += Assert(~settled(m, 2) | (total == expected))
