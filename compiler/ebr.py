@@ -30,6 +30,7 @@ def block_rams(config: Config) -> dict[str, int]:
         "counts": banks * _blocks(COUNT_BITS, config.count_words, _SIMPLE_DUAL),
         "neuron parameters": config.neuron_lanes * _blocks(32, config.param_groups * 2, _SIMPLE_DUAL),
         "descriptors": _blocks(32, config.descriptors * DESCRIPTOR_WORDS, _SIMPLE_DUAL),
+        "skip memory": config.neuron_lanes // 2 * _blocks(config.skip_width, config.skip_words * 2, _SIMPLE_DUAL),
         "slot program": _blocks(_SLOT_BITS, config.slot_entries, _SIMPLE_DUAL),
         "counters": _blocks(32, config.descriptors * COUNTERS, _SIMPLE_DUAL),
         "link buffers": _LINK_BLOCKS,

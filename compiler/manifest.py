@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from reverb_fpga.compiler.program import InputTransform, LayerInfo
+from reverb_fpga.compiler.upgrade import OLD_VERSION
 from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.hw.errors import InputError
 
@@ -111,7 +112,7 @@ def _section(value: object, where: str) -> tuple[int, str]:
 def parse_manifest(value: object) -> dict[str, Any]:
     """Arguments of :class:`~reverb_fpga.compiler.program.Program` but for the sections.
 
-    ``sections`` maps each section to its (words, SHA-256).
+    ``sections`` maps each section to its (words, SHA-256), ``contract`` is the version it was compiled for.
 
     Raises
     ------
@@ -120,15 +121,17 @@ def parse_manifest(value: object) -> dict[str, Any]:
     """
     if not isinstance(value, dict) or value.get("format") != "reverb-fpga program":
         raise InputError("not a reverb-fpga program")
-    for field, known in (("version", FORMAT_VERSION), ("contract", CONTRACT_VERSION)):
-        if value.get(field) != known or type(value[field]) is not int:
+    for field, known in (("version", (FORMAT_VERSION,)), ("contract", (OLD_VERSION, CONTRACT_VERSION))):
+        if type(value.get(field)) is not int or value[field] not in known:
+            readable = " and ".join(map(str, known))
             raise InputError(
-                f"program file of {field} {value.get(field)!r:.20}, this release reads {known}; compile it again"
+                f"program file of {field} {value.get(field)!r:.20}, this release reads {readable}; compile it again"
             )
     table = _table(value, "top level", _KEYS)
     target = _table(table["target"], "target", ("name", "digest"))
     sections = _table(table["sections"], "sections", _SECTIONS)
     return {
+        "contract": table["contract"],
         **{field: _text(table[field], field) for field in ("name", "arch", "system", "dataset")},
         "timesteps": _integer(table["timesteps"], "timesteps", 1, 31),
         "accuracy": None if table["accuracy"] is None else _number(table["accuracy"], "accuracy", 0, 100),

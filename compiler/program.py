@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS, Opcode, Region
+from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, PARAM_WORDS, Opcode, Region
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["InputTransform", "LayerInfo", "Program", "ProgramMeta", "Section", "section_capacity", "sections_crc32"]
@@ -151,9 +151,11 @@ def section_capacity(config: Config) -> dict[str, int]:
 
 
 def sections_crc32(sections: Iterator[tuple[Region, Section]]) -> int:
-    """CRC-32 as the gateware computes it: little-endian words, without descriptor 0."""
+    """CRC-32 as the gateware computes it: little-endian words, the word that holds the CRC itself taken as 0."""
     crc = 0
     for region, words in sections:
-        body = words[DESCRIPTOR_WORDS:] if region is Region.DESC else words
-        crc = zlib.crc32(np.ascontiguousarray(body, dtype="<u4").tobytes(), crc)
+        body = np.array(words, dtype="<u4")
+        if region is Region.DESC:
+            body[CRC_WORD : CRC_WORD + 1] = 0
+        crc = zlib.crc32(body.tobytes(), crc)
     return crc

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import LayerInfo, Program, section_capacity, sections_crc32
+from reverb_fpga.compiler.slot_checks import check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
     CONTRACT_VERSION,
@@ -19,7 +20,6 @@ from reverb_fpga.hw.contract import (
     DESCRIPTOR_WORDS,
     PARAM_FIELDS,
     PARAM_WORDS,
-    SLOT_FIELDS,
     TAU_ONE,
     Opcode,
     unpack,
@@ -28,7 +28,6 @@ from reverb_fpga.hw.errors import InputError
 
 __all__ = ["check_program"]
 
-Z_ENTRIES = 16  # groups of z that may be open at a time
 _PAD_TAG = -2
 _EMPTY = -1
 
@@ -52,6 +51,7 @@ def check_program(program: Program, config: Config) -> None:
     memory.write("the input", head["in_act_base"], head["in_cnt_base"], head["in_records"], head["in_slots"], 0)
     _tag_input_rows(program, head, memory)
     previous: dict[int, int] = {}
+    leg: Mapping[str, int] | None = None
     for index in range(1, program.n_descriptors - 1):
         opcode, fields = program.descriptor(index)
         where = f"program {program.name}: descriptor {index}"
@@ -64,9 +64,12 @@ def check_program(program: Program, config: Config) -> None:
         previous[fields["layer"]] = strip[0] + strip[1]
         _check_layer(program, config, fields, info, where)
         _check_slots(program, config, fields, info, where)
+        _check_skip(config, leg, fields, info, where)
+        leg = fields
         memory.run_strip(fields, strip[0], where)
     for layer, info in enumerate(program.layers):
         _require(previous.get(layer) == info.shape[1], f"program {program.name}", f"layer {info.name} is not complete")
+    _require(leg is None or not leg["store_skip"], f"program {program.name}", "ends with a leg that nothing adds")
     opcode, _ = program.descriptor(program.n_descriptors - 1)
     _require(opcode is Opcode.END, f"program {program.name}", "does not end with END")
 
@@ -150,7 +153,6 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
     last = f["layer"] == len(program.layers) - 1
     _require(f["spiking"] == info.spiking == (not last), where, "only the last layer may be without firing")
     _require(f["tau_q"] <= TAU_ONE, where, f"tau_q is {f['tau_q']}")
-    _require(not (f["store_skip"] or f["add_skip"] or f["skip_groups"]), where, "shortcuts are not built yet")
     source = program.layers[f["layer"] - 1].shape if f["layer"] else (program.input.channels, 0, 0)
     _require(f["src_slots"] == -(-source[0] // config.banks), where, "src_slots does not fit the source's channels")
     _require(f["dst_slots"] == -(-info.shape[0] // config.banks), where, "dst_slots does not fit its channels")
@@ -177,29 +179,40 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
     _require(f["dst_row_stride"] == f["cols"] * f["timesteps"], where, "dst_row_stride is not cols * timesteps")
 
 
-def _check_slots(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
-    """Every group is opened once, completed once, and no two open groups share an entry of z."""
-    count = f["n_passes"] * config.slots
-    entries = program.slot[f["slot_base"] : f["slot_base"] + count]
-    _require(len(entries) == count, where, "its slot entries do not exist")
-    open_groups: dict[int, int] = {}
-    complete: set[int] = set()
-    for word in entries:
-        entry = unpack(SLOT_FIELDS, [int(word)])
-        if not entry["valid"]:
-            continue
-        group, cell = entry["group"], entry["group"] % Z_ENTRIES
-        _require(group not in complete, where, f"group {group} is computed twice")
-        if entry["first"]:
-            _require(cell not in open_groups, where, f"group {group} takes the z of a group that is not complete")
-            open_groups[cell] = group
-        _require(open_groups.get(cell) == group, where, f"group {group} is accumulated before its first plane")
-        if entry["final"]:
-            complete.add(group)
-            del open_groups[cell]
+_LEG = ("layer", "rows", "cols", "timesteps", "skip_groups")
+
+
+def _check_skip(
+    config: Config, before: Mapping[str, int] | None, f: Mapping[str, int], info: LayerInfo, where: str
+) -> None:
+    """Every word of skip memory that is read was written by the descriptor before, and none that is written is lost.
+
+    Legs of the same strip use the same words, all of them: those of every group of every position and step.
+    """
+    pending = before is not None and bool(before["store_skip"])
+    _require(bool(f["add_skip"]) == pending, where, "add_skip does not fit store_skip of the descriptor before it")
+    if before is not None and pending:
+        for name in _LEG:
+            _require(f[name] == before[name], where, f"{name} differs from that of the leg it adds")
+    if not f["store_skip"] and not f["add_skip"]:
+        _require(f["skip_groups"] == 0, where, f"skip_groups is {f['skip_groups']} without a shortcut")
+        return
+    _require(not (f["store_skip"] and f["spiking"]), where, "a leg that goes to the skip memory fires")
     groups = -(-info.shape[0] // config.neuron_lanes)
-    _require(not open_groups and complete == set(range(groups)), where, "its slot program does not complete its groups")
-    _require(groups <= config.layer_groups, where, f"{groups} groups, at most {config.layer_groups}")
+    _require(f["skip_groups"] == groups, where, f"skip_groups is {f['skip_groups']}, it has {groups} groups")
+    words = f["rows"] * f["cols"] * f["timesteps"] * groups
+    _require(words <= config.skip_words, where, f"{words} words of skip memory, at most {config.skip_words}")
+
+
+def _check_slots(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
+    """The slot program computes exactly the groups that the layer has."""
+    count = f["n_passes"] * config.slots
+    words = program.slot[f["slot_base"] : f["slot_base"] + count]
+    _require(len(words) == count, where, "its slot entries do not exist")
+    passes = check_slots(words, config, where)
+    groups = -(-info.shape[0] // config.neuron_lanes)
+    finished = sum(entry["final"] for entries in passes for entry in entries)
+    _require(finished == groups, where, f"its slot program computes {finished} groups, it has {groups}")
     _check_params(program, config, f["param_base"], groups, info, where)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from reverb_fpga.compiler.manifest import FORMAT_VERSION, parse_manifest
 from reverb_fpga.compiler.program import Program, Section, section_capacity
 from reverb_fpga.compiler.program_checks import check_program
+from reverb_fpga.compiler.upgrade import OLD_VERSION, old_digest, upgraded
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.hw.errors import InputError
@@ -140,13 +141,16 @@ def _load(archive: zipfile.ZipFile, config: Config | None) -> Program:
     description = parse_manifest(_unpack_manifest(archive))
     name, digest = description["config_name"], description["config_digest"]
     target = config or preset(name)
-    if digest != target.digest:
+    old = description.pop("contract") == OLD_VERSION
+    if digest != (old_digest(target) if old else target.digest):
         raise InputError(
             f"compiled for configuration {name} ({digest:016x}), not for {target.name} as it is here "
             f"({target.digest:016x}); compile it again"
         )
     description |= _sections(archive, description.pop("sections"), target)
     program = Program(**description)
+    if old:
+        program = upgraded(program, target)
     check_program(program, target)
     return program
 

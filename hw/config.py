@@ -56,6 +56,9 @@ class Config:
         Depth of the skip memory: (position, step, group) of one strip of a layer with a shortcut. 0: there is none.
     skip_width : int
         S: bits of a lane of the skip memory (signed, membrane units). Not more than ``membrane_width``.
+    z_depth : int
+        Cells of the memory of z, addressed by ``group % z_depth``. A group holds its cell from its first slot to the
+        end of the pass of its last one. At least :attr:`slots`. Power of two.
     """
 
     name: str
@@ -80,9 +83,10 @@ class Config:
     fraction_bits: int = 8
     skip_words: int = 0
     skip_width: int = 18
+    z_depth: int = 16
 
     def __post_init__(self) -> None:
-        for field in ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster"):
+        for field in ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster", "z_depth"):
             if not _is_power_of_two(getattr(self, field)):
                 raise InputError(f"configuration {self.name}: {field} = {getattr(self, field)} is not a power of two")
         if self.ports_per_bank != 2:
@@ -91,6 +95,11 @@ class Config:
             raise InputError(
                 f"configuration {self.name}: neuron_lanes = {self.neuron_lanes} must be a multiple of "
                 f"banks = {self.banks} and divide lanes = {self.lanes}"
+            )
+        if self.slots > self.z_depth:
+            raise InputError(
+                f"configuration {self.name}: a pass drains {self.slots} groups, "
+                f"z has only z_depth = {self.z_depth} cells"
             )
         if self.layer_groups * self.neuron_lanes // self.banks > 256:
             raise InputError(f"configuration {self.name}: channel index in a bank needs more than 8 bits")

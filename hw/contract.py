@@ -66,7 +66,7 @@ PROGRAM_FIELDS = _words(
     (("config_low", 32),),
     (("config_high", 32),),
 )
-"""Descriptor 0: section lengths, their CRC-32, the input layout, the configuration digest."""
+"""Descriptor 0: section lengths, the input layout, the configuration digest, the CRC-32 over all sections."""
 
 LAYER_FIELDS = _words(
     (
@@ -99,6 +99,9 @@ there is added to the current. ``skip_groups``: groups of a record in the skip m
 """
 
 END_FIELDS = _words((("opcode", 8),))
+
+CRC_WORD = next(field.word for field in PROGRAM_FIELDS if field.name == "crc32")
+"""Word of descriptor 0 that holds the CRC-32; it counts as 0 when the CRC is taken."""
 
 DESCRIPTOR_FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
     Opcode.PROGRAM: PROGRAM_FIELDS,

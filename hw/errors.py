@@ -5,7 +5,7 @@ Exit codes: 1 device or link, 2 bad input or usage, 3 gateware build or environm
 
 from __future__ import annotations
 
-__all__ = ["BuildError", "DeviceError", "EnvironmentMissing", "InputError", "Interrupted", "ReverbError"]
+__all__ = ["BuildError", "DeviceError", "EnvironmentMissing", "InputError", "Interrupted", "ReverbError", "printable"]
 
 
 class ReverbError(Exception):
@@ -46,3 +46,18 @@ class Interrupted(ReverbError):
     """The user stopped a long command; says what was kept and how to go on."""
 
     exit_code = 130
+
+
+def printable(text: str) -> str:
+    """`text` on one line and harmless to a terminal, for names that strangers chose.
+
+    Control and format characters (escape sequences, line feeds, reversals of the writing direction) appear as Python
+    writes them, and bytes of file names that are not UTF-8 as ``\\xNN``.
+    """
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    # how Python keeps the bytes of a file name that it cannot decode
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else char.encode("unicode_escape").decode()

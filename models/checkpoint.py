@@ -7,19 +7,19 @@ Reading one executes nothing, whatever the file holds; every tensor is checked a
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.description import NetworkSpec
-from reverb_fpga.models.files import write_whole
-from reverb_fpga.models.version1 import renamed
+from reverb_fpga.models.files import open_regular, write_whole
 
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
@@ -40,7 +40,10 @@ STATE_KEY = "reverb_fpga_run"
 _KEY = "reverb_fpga"
 _INFO = "reverb_fpga_info"
 _MAX_HEADER = 16 << 20
-_MAX_FILE = 4 << 30
+_MAX_CHECKPOINT = 2 << 30  # 500 million weights; the largest target holds 1.7 million
+_MAX_STATE = 8 << 30  # an optimiser keeps two numbers beside every weight
+_MAX_RANK = 8
+_MAX_NOTE = 1e15
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 Array = NDArray[np.float32]
@@ -87,24 +90,45 @@ def _repeatable(data: bytes) -> bytes:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Tensors and metadata of a safetensors file from a stranger.
+    """Tensors and metadata of a safetensors file of at most 8 GiB from a stranger.
 
     Read here and not with the library, which reports some defects late or as panics, and so that describing a model
     needs numpy alone. Raises InputError for whatever is not a well-formed file of float32 and int64 tensors.
     """
+    with open_regular(path, _MAX_STATE) as file:
+        header = _read_header(path, file)
+        return {name: _read_tensor(path, file, entry) for name, entry in header.entries.items()}, header.metadata
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a tensor lies in the file, and what it is."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Header:
+    entries: dict[str, _Entry]
+    metadata: dict[str, str]
+
+
+def _read_header(path: Path, file: BinaryIO) -> _Header:
+    """The description of a file's tensors, which fill it from its header to its end."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(8)
-            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            if not 2 <= length <= min(_MAX_HEADER, size - 8) or size > _MAX_FILE:
-                raise InputError(_not_a_checkpoint(path, head))
-            header_bytes = file.read(length)
-            body = file.read()
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 2 <= length <= min(_MAX_HEADER, size - 8):
+            raise InputError(_not_a_checkpoint(path, head))
+        text = file.read(length)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
-        header = json.loads(header_bytes.decode("utf-8"))
+        header = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
         raise InputError(_not_a_checkpoint(path, head)) from None
     if not isinstance(header, dict):
@@ -112,7 +136,18 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise InputError(f"{path}: damaged checkpoint: its metadata is not a table of texts")
-    return {str(name): _tensor(path, name, entry, body) for name, entry in header.items()}, metadata
+    entries = {str(name): _entry(path, name, entry, 8 + length) for name, entry in header.items()}
+    place = 8 + length
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != place or entry.end > size:
+            raise InputError(
+                f"{path}: damaged checkpoint: tensor {name!r:.80} lies outside the file, which may be truncated, or "
+                "in another one"
+            )
+        place = entry.end
+    if place != size:
+        raise InputError(f"{path}: damaged checkpoint: {size - place:,} bytes after its tensors")
+    return _Header(entries, metadata)
 
 
 def _not_a_checkpoint(path: Path, head: bytes) -> str:
@@ -126,28 +161,38 @@ def _not_a_checkpoint(path: Path, head: bytes) -> str:
     return f"{path}: not a checkpoint, or a truncated one (expected a .safetensors file)"
 
 
-def _tensor(path: Path, name: str, entry: object, body: bytes) -> NDArray[Any]:
+def _entry(path: Path, name: str, entry: object, base: int) -> _Entry:
     where = f"{path}: damaged checkpoint: tensor {name!r:.80}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{where} has a malformed header entry")
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
         raise InputError(f"{where} has type {entry['dtype']!r:.20}, expected F32")
-    numbers = [entry["shape"], entry["data_offsets"]]
-    for values in numbers:
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    for values in (shape, offsets):
         if not isinstance(values, list) or not all(type(v) is int and 0 <= v < 1 << 40 for v in values):
             raise InputError(f"{where} has a malformed shape or offsets")
-    shape, offsets = numbers
     count = 1
-    for side in shape:
+    for side in shape[:_MAX_RANK]:
         count *= side
-    if len(offsets) != 2 or offsets[1] - offsets[0] != count * dtype.itemsize or offsets[1] > len(body):
-        raise InputError(f"{where} lies outside the file, which may be truncated")
-    return np.frombuffer(body, dtype, count, offsets[0]).reshape(shape)
+    if len(shape) > _MAX_RANK or len(offsets) != 2 or offsets[1] - offsets[0] != count * dtype.itemsize:
+        raise InputError(f"{where} has a shape that does not go with its offsets")
+    return _Entry(dtype, tuple(shape), base + offsets[0], base + offsets[1])
+
+
+def _read_tensor(path: Path, file: BinaryIO, entry: _Entry) -> NDArray[Any]:
+    try:
+        file.seek(entry.start)
+        data = file.read(entry.end - entry.start)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if len(data) != entry.end - entry.start:
+        raise InputError(f"{path}: damaged checkpoint: shorter than it was a moment ago")
+    return np.frombuffer(data, entry.dtype).reshape(entry.shape)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read and check a checkpoint without torch.
+    """Read and check a checkpoint of at most 2 GiB without torch.
 
     Raises
     ------
@@ -156,43 +201,50 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         shape or type, not finite or out of range.
     """
     path = Path(path)
-    tensors, metadata = read_tensors(path)
-    if STATE_KEY in metadata:
-        raise InputError(f"{path}: the state of a run, for --resume only; give best.safetensors beside it")
-    if _KEY not in metadata:
-        raise InputError(f"{path}: a safetensors file without a reverb-fpga description; train one with `train`")
-    try:
-        spec = NetworkSpec.from_json(metadata[_KEY])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    if json.loads(metadata[_KEY])["format"] == 1:
-        rename = renamed(tuple(layer.name for layer in spec.layers))
-        tensors = {rename(name): tensor for name, tensor in tensors.items()}
-    return Checkpoint(spec, _checked(path, spec, tensors), _info(path, metadata.get(_INFO, "{}")))
+    with open_regular(path, _MAX_CHECKPOINT) as file:
+        header = _read_header(path, file)
+        metadata = header.metadata
+        if STATE_KEY in metadata:
+            raise InputError(f"{path}: the state of a run, for --resume only; give best.safetensors beside it")
+        if _KEY not in metadata:
+            raise InputError(f"{path}: a safetensors file without a reverb-fpga description; train one with `train`")
+        try:
+            spec = NetworkSpec.from_json(metadata[_KEY])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except OverflowError:
+            raise InputError(f"{path}: network description: a number that no float can hold") from None
+        info = _info(path, metadata.get(_INFO, "{}"))
+        _check_entries(path, spec, header.entries)
+        tensors = {name: _read_tensor(path, file, entry) for name, entry in header.entries.items()}
+    for name, tensor in tensors.items():
+        _check_values(path, name, tensor)
+    return Checkpoint(spec, {name: tensors[name] for name in spec.tensor_shapes()}, info)
 
 
-def _checked(path: Path, spec: NetworkSpec, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+def _check_entries(path: Path, spec: NetworkSpec, entries: Mapping[str, _Entry]) -> None:
+    """Before a tensor is read: are they those of the description?"""
     expected = spec.tensor_shapes()
-    for name in tensors:
+    for name in entries:
         if name not in expected:
             raise InputError(f"{path}: tensor {name!r:.80} does not belong to the network described")
-    result: dict[str, Array] = {}
     for name, shape in expected.items():
-        if name not in tensors:
+        entry = entries.get(name)
+        if entry is None:
             raise InputError(f"{path}: tensor {name} is missing")
-        tensor = tensors[name]
-        if tensor.dtype != np.float32 or tensor.shape != shape:
+        if entry.dtype != np.float32 or entry.shape != shape:
             raise InputError(
-                f"{path}: tensor {name} is {tensor.dtype} {tensor.shape}, its description asks for float32 {shape}"
+                f"{path}: tensor {name} is {entry.dtype} {entry.shape}, its description asks for float32 {shape}"
             )
-        if not np.isfinite(tensor).all():
-            raise InputError(f"{path}: tensor {name} has entries that are not finite")
-        if name.endswith(".scale") and not (tensor > 0).all():
-            raise InputError(f"{path}: tensor {name} must be positive")
-        if name.endswith("running_var") and not (tensor >= 0).all():
-            raise InputError(f"{path}: tensor {name} must not be negative")
-        result[name] = tensor
-    return result
+
+
+def _check_values(path: Path, name: str, tensor: Array) -> None:
+    if not np.isfinite(tensor).all():
+        raise InputError(f"{path}: tensor {name} has entries that are not finite")
+    if name.endswith("in_scale") and not (tensor > 0).all():
+        raise InputError(f"{path}: tensor {name} must be positive")
+    if name.endswith("running_var") and not (tensor >= 0).all():
+        raise InputError(f"{path}: tensor {name} must not be negative")
 
 
 def _info(path: Path, text: str) -> dict[str, float | int | str]:
@@ -200,9 +252,17 @@ def _info(path: Path, text: str) -> dict[str, float | int | str]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict) or not all(isinstance(entry, int | float | str) for entry in value.values()):
+    if not isinstance(value, dict) or not all(_is_note(entry) for entry in value.values()):
         raise InputError(f"{path}: damaged checkpoint: its training notes are not a table of numbers and texts")
+    accuracy = value.get("accuracy", 0)
+    if isinstance(accuracy, str) or not 0 <= accuracy <= 100:
+        raise InputError(f"{path}: damaged checkpoint: an accuracy of {accuracy!r:.20} is no percentage")
     return value
+
+
+def _is_note(value: object) -> bool:
+    """A text, or a number that every float format can hold."""
+    return isinstance(value, str) or (isinstance(value, int | float) and -_MAX_NOTE <= value <= _MAX_NOTE)
 
 
 def save_checkpoint(network: Network, path: Path | str, info: Mapping[str, float | int | str] | None = None) -> Path:

@@ -31,6 +31,8 @@ class LossPruning:
         Length of the run.
     seed : int
         The drawing follows from it, the epoch's number and the losses.
+    least : int
+        An epoch that would keep fewer images leaves none out: batch normalisation needs two of them.
 
     Attributes
     ----------
@@ -38,8 +40,8 @@ class LossPruning:
         Loss of every image when it was last trained on; NaN before.
     """
 
-    def __init__(self, count: int, ratio: float, epochs: int, seed: int) -> None:
-        self.ratio, self.seed = ratio, seed
+    def __init__(self, count: int, ratio: float, epochs: int, seed: int, least: int = 2) -> None:
+        self.ratio, self.seed, self.least = ratio, seed, least
         self.whole_from = _WHOLE_FROM * epochs
         self.scores: NDArray[np.float32] = np.full(count, np.nan, np.float32)
 
@@ -50,8 +52,9 @@ class LossPruning:
             known = self.scores[~np.isnan(self.scores)].astype(np.float64)
             below = self.scores < known.sum() / max(1, len(known))  # false for NaN
             left_out = np.random.default_rng((self.seed, epoch, _STREAM)).random(len(below)) < self.ratio
-            weights[below] = 1 / (1 - self.ratio)
-            weights[below & left_out] = 0
+            if np.count_nonzero(~(below & left_out)) >= self.least:
+                weights[below] = 1 / (1 - self.ratio)
+                weights[below & left_out] = 0
         return weights
 
     def learn(self, losses: NDArray[np.float32], trained: NDArray[np.bool_]) -> None:

@@ -8,44 +8,66 @@ It holds ``settings.json``, ``metrics.jsonl`` (one line per epoch), ``last.safet
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.curve import draw_curve, read_metrics
-from reverb_fpga.models.files import write_whole
+from reverb_fpga.models.files import FolderLock, write_whole
 from reverb_fpga.models.settings import TrainSettings
 
 __all__ = ["RunFolder"]
 
 
 class RunFolder:
-    """The files of one run below `path`, and whose run it is."""
+    """The files of one run below `path`, and whose run it is.
+
+    From :meth:`claim` or :meth:`reopen` to :meth:`release` no other process can have it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.best, self.last = path / "best.safetensors", path / "last.safetensors"
         self._settings, self._metrics = path / "settings.json", path / "metrics.jsonl"
         self._curve, self._result = path / "curve.png", path / "result.json"
+        self._lock: FolderLock | None = None
 
     def claim(self, settings: TrainSettings) -> None:
-        """Begin a run here. Raises InputError where one has already finished an epoch."""
-        if self.last.exists() or self._result.exists():
-            raise InputError(f"{self.path}: already holds a run; choose another --out or give --resume")
+        """Begin a run here. Raises InputError where one has already finished an epoch, or is under way."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self._metrics.unlink(missing_ok=True)  # of a run that was cut short in its first epoch
-        _write(self._settings, json.dumps(asdict(settings), indent=2, sort_keys=True) + "\n")
+        with self._claimed():
+            if self.last.exists() or self._result.exists():
+                raise InputError(f"{self.path}: already holds a run; choose another --out or give --resume")
+            self._metrics.unlink(missing_ok=True)  # of a run that was cut short in its first epoch
+            _write(self._settings, json.dumps(asdict(settings), indent=2, sort_keys=True) + "\n")
 
     def reopen(self, settings: TrainSettings) -> None:
-        """Go on with the run that is here. Raises InputError for none, or one with other settings."""
+        """Go on with the run that is here. Raises InputError for none, one under way, or one with other settings."""
         if not self.last.is_file():
             raise InputError(f"{self.path}: nothing to resume; it holds no finished epoch (leave --resume out)")
-        if differing := self.differing(settings):
-            raise InputError(
-                f"{self._settings}: --resume needs the settings of the run; they differ in {', '.join(differing)}"
-            )
+        with self._claimed():
+            if differing := self.differing(settings):
+                raise InputError(
+                    f"{self._settings}: --resume needs the settings of the run; they differ in {', '.join(differing)}"
+                )
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """The folder is this process's from here on, unless the block fails."""
+        self._lock = FolderLock(self.path)
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Leave the folder to others."""
+        if self._lock is not None:
+            self._lock.release()
 
     def differing(self, settings: TrainSettings) -> list[str]:
         """Names of the settings in which the run here differs; the place of the data does not count.

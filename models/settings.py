@@ -39,6 +39,10 @@ class TrainSettings:
         Checkpoint to start from ('' : random weights).
     limit : int
         Use only the first `limit` training and test images (0: all).
+    image_size : int
+        Side that the pictures of data set ``folder`` are brought to (0: their own; where they differ, a usual one).
+    strict : bool
+        Stop at a picture of data set ``folder`` that cannot be read, instead of leaving it out.
     """
 
     arch: str
@@ -63,6 +67,8 @@ class TrainSettings:
     prune_ratio: float = 0.0
     init: str = ""
     limit: int = 0
+    image_size: int = 0
+    strict: bool = False
 
     def check(self, processes: int) -> None:
         """Raises InputError for values that no run of so many `processes` can have."""
@@ -80,5 +86,7 @@ class TrainSettings:
             raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
         if not 0 < self.latent_rate < 1000:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
+        if self.image_size and self.dataset != "folder":
+            raise InputError(f"an image size can be chosen for data set folder; the images of {self.dataset} have one")
         if self.options.act_bits is not None and self.options.system == "snn":
             raise InputError("the vanilla SNN has binary spikes and trains in float: leave --act-bits out")

@@ -20,6 +20,7 @@ from reverb_fpga.models.checkpoint import load_checkpoint, save_checkpoint
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.evaluation import Evaluation, evaluate
+from reverb_fpga.models.image_set import class_difference
 from reverb_fpga.models.network import Network
 from reverb_fpga.models.optimise import Schedule, make_optimiser
 from reverb_fpga.models.parallel import Team
@@ -87,6 +88,13 @@ class Trainer:
         Called with a :class:`Progress` after every step.
     team : Team, optional
         The processes that train together, and the device of this one.
+    check : callable, optional
+        Called with the untrained network before anything is written; raises InputError for one that is of no use.
+
+    Attributes
+    ----------
+    notes, skipped : tuple of str
+        What was done to the pictures, and those that could not be read.
 
     Raises
     ------
@@ -101,18 +109,19 @@ class Trainer:
         resume: bool = False,
         progress: Callable[[Progress], None] | None = None,
         team: Team | None = None,
+        check: Callable[[Network], None] | None = None,
     ) -> None:
         self.settings, self.folder, self.progress = settings, RunFolder(out), progress
         self.team = team or Team()
         settings.check(self.team.size)
-        full = load_split(settings.dataset, settings.data_dir, "train").first(settings.limit)
-        self.test = load_split(settings.dataset, settings.data_dir, "test").first(settings.limit)
-        if self.test.classes != full.classes or self.test.images.shape[1:] != full.images.shape[1:]:
-            raise InputError(
-                f"{settings.data_dir}: training and test images of {settings.dataset} differ in classes or size"
-            )
+        full, self.test = _load(settings)
+        self.notes, self.skipped = full.notes + self.test.notes, full.skipped + self.test.skipped
         train, self.held_out = _split(full, settings.holdout, settings.seed)
         self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
+        if len(train) < 2 * self.team.size:
+            raise InputError(f"{len(train)} training images are too few for {self.team.size} process(es)")
+        if check is not None:
+            check(self.network)
         # only now, so that nothing is written for data or settings that are wrong
         if self.team.leads:
             (self.folder.reopen if resume else self.folder.claim)(settings)
@@ -121,16 +130,19 @@ class Trainer:
         self.optimiser = make_optimiser(self.network, settings.lr, settings.weight_decay, settings.latent_rate)
         self.steps = steps_of(len(train), settings.batch_size)
         self.schedule = Schedule(settings.lr, settings.warmup, self.steps * settings.epochs)
-        self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed)
+        self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed, 2 * self.team.size)
         self.state = RunState()
         if resume:
             self.state = load_state(self.folder.last, self.network, self.optimiser, self.pruning.scores)
 
     def run(self) -> Evaluation:
         """Train to the end; returns the test split's evaluation of the best network, which its file then notes."""
-        for epoch in range(self.state.epoch, self.settings.epochs):
-            self._epoch(epoch)
-        return self._finish()
+        try:
+            for epoch in range(self.state.epoch, self.settings.epochs):
+                self._epoch(epoch)
+            return self._finish()
+        finally:
+            self.folder.release()
 
     def _epoch(self, epoch: int) -> None:
         settings = self.settings
@@ -248,6 +260,20 @@ class Trainer:
         return result
 
 
+def _load(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
+    """Training and test images, of one shape and with the same classes."""
+    side = settings.image_size or None
+    where = (settings.dataset, settings.data_dir)
+    train = load_split(*where, "train", (side, side, None), strict=settings.strict)
+    height, width, channels = train.images.shape[1:]
+    test = load_split(*where, "test", (height, width, channels), strict=settings.strict)
+    if difference := class_difference(train.classes, test.classes, "train", "test"):
+        raise InputError(f"{settings.data_dir}: training and test images have different classes: {difference}")
+    if test.images.shape[1:] != train.images.shape[1:]:
+        raise InputError(f"{settings.data_dir}: training and test images of {settings.dataset} differ in size")
+    return train.first(settings.limit), test.first(settings.limit)
+
+
 def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:
     """Training images and held-out ones (at most a fifth), chosen by the seed."""
     count = min(holdout, len(data) // 5)
@@ -273,10 +299,10 @@ def _network(settings: TrainSettings, data: ImageSet) -> Network:
 
 
 def _transfer(source: Network, target: Network, path: str) -> None:
-    """Copy every tensor of `source` that `target` has; steps of codes that it lacks are set when rounding starts."""
+    """Copy every tensor of `source` that `target` has; input scales that it lacks are set when rounding starts."""
     theirs, ours = source.state_dict(), target.state_dict()
     for name in target.spec.tensor_shapes():
         if name in theirs and theirs[name].shape == ours[name].shape:
             ours[name].copy_(theirs[name])
-        elif not name.endswith((".scale", ".alpha")):
+        elif not name.endswith(("in_scale", "alpha")):
             raise InputError(f"{path}: does not fit {target.spec.arch}: {name} is missing or of another shape")

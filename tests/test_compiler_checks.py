@@ -14,7 +14,7 @@ from reverb_fpga.compiler.program import Program, sections_crc32
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_codes, random_network
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Opcode, field_range, pack
+from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, field_range, pack
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.golden import GoldenModel
 
@@ -114,9 +114,7 @@ def test_accumulators_are_proven() -> None:
 def _sealed(program: Program, desc: np.ndarray) -> Program:
     """The program with another schedule and a checksum that matches it."""
     changed = dataclasses.replace(program, desc=desc)
-    _, head = changed.descriptor(0)
-    head["crc32"] = sections_crc32(changed.sections())
-    desc[:DESCRIPTOR_WORDS] = pack(DESCRIPTOR_FIELDS[Opcode.PROGRAM], head, DESCRIPTOR_WORDS)
+    desc[CRC_WORD] = sections_crc32(changed.sections())
     return changed
 
 

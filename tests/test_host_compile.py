@@ -40,7 +40,7 @@ def test_a_checkpoint_becomes_a_program(checkpoint: Path, tmp_path: Path) -> Non
     output = tmp_path / "small.rvb"
     text = _run(checkpoint, "-o", output, "--target", "ulx3s-85f")
     assert "trained with T = 3; every tensor is the same at every step, so T = 1 is exact" in text
-    for name in ("conv1", "fc1", "weight rows per bank", "196 of 208", "code steps from statistics"):
+    for name in ("conv1", "fc1", "weight rows per bank", "204 of 208", "code steps from statistics"):
         assert name in text
     program = rvb.load(output)
     assert (program.name, program.arch, program.timesteps, program.accuracy) == ("small", "fmnist", 1, 91.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import random
 import warnings
 from collections.abc import Iterator
@@ -22,13 +23,14 @@ TIMEOUT = 40_000
 
 FOUR_SLOTS = Config(
     name="four", clusters=4, lanes_per_cluster=4, banks=2, neuron_lanes=4, act_words=4096, count_words=1024,
-    weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4,
+    weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4, skip_words=230,
 )  # fmt: skip
 ONE_SLOT = Config(
     name="one", clusters=1, lanes_per_cluster=4, banks=4, neuron_lanes=4, act_words=4096, count_words=1024,
-    weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4,
+    weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4, skip_words=230,
 )  # fmt: skip
 CONFIGS = {"tiny": preset("tiny"), "four": FOUR_SLOTS, "one": ONE_SLOT}
+NO_SKIP = dataclasses.replace(ONE_SLOT, name="without", skip_words=0)
 
 Entry = dict[str, int]
 
@@ -80,12 +82,34 @@ def slot_program(rng: random.Random, config: Config, groups: int, planes: int) -
 
 
 def random_job(rng: random.Random, config: Config, style: str) -> Job:
-    groups = rng.randint(1, 6)
+    """A layer of one leg."""
+    return random_leg(rng, config, style, rng.randint(1, 6))
+
+
+def random_legs(rng: random.Random, config: Config, style: str, number: int) -> list[Job]:
+    """A layer of several: what one stores, the next adds."""
+    while True:
+        groups = rng.randint(1, 6)
+        first = random_leg(rng, config, style, groups)
+        shape = {name: first.layer[name] for name in ("rows", "cols", "timesteps")}
+        if math.prod(shape.values()) * groups <= config.skip_words:
+            break
+    jobs = [first, *(random_leg(rng, config, style, groups, shape) for _ in range(1, number))]
+    for index, job in enumerate(jobs):
+        job.layer |= {"skip_groups": groups, "add_skip": int(index > 0)}
+        if index < number - 1:
+            job.layer |= {"store_skip": 1, "spiking": 0}
+    return jobs
+
+
+def random_leg(rng: random.Random, config: Config, style: str, groups: int, shape: dict[str, int] | None = None) -> Job:
     planes = rng.choice([1, 1, 2, 5, 8])
     slots = slot_program(rng, config, groups, planes)
     n_passes = len(slots) // config.slots
     cols, rows = rng.randint(1, 3), rng.randint(1, 3)
     timesteps = rng.randint(1, 4)
+    if shape is not None:
+        cols, rows, timesteps = shape["cols"], shape["rows"], shape["timesteps"]
     static = rng.randint(0, 1)
     ring_rows = rng.randint(rows, rows + 2)
     per_row = cols * timesteps
@@ -120,8 +144,12 @@ def random_job(rng: random.Random, config: Config, style: str) -> Job:
     return Job(config, layer, slots, params, captures)
 
 
-def expected(job: Job) -> Outcome:
-    """The whole unit, one slot at a time, from the models of its blocks."""
+def expected(job: Job, skip: dict[tuple[int, int], int] | None = None) -> Outcome:
+    """The whole unit, one slot at a time, from the models of its blocks.
+
+    ``skip``: content of the skip memory by (entry, lane), which changes as the job says.
+    """
+    skip = {} if skip is None else skip
     config, layer = job.config, job.layer
     captures = iter(job.captures)
     z: dict[tuple[int, int], int] = {}
@@ -130,7 +158,7 @@ def expected(job: Job) -> Outcome:
     row_off = layer["dst_row0"]
     lanes = range(config.neuron_lanes)
 
-    def one_pass(index: int, steps: Iterator[int], counts: dict[int, list[int]], record0: int) -> None:
+    def one_pass(index: int, steps: Iterator[int], counts: dict[int, list[int]], record0: int, position: int) -> None:
         p, s = next(captures)
         for step, t in enumerate(steps):
             for slot in range(config.slots):
@@ -153,12 +181,18 @@ def expected(job: Job) -> Outcome:
                         bias,
                         threshold,
                         layer["r_shift"],
-                        layer["tau_q"],
+                        contract.TAU_ONE if layer.get("store_skip", 0) else layer["tau_q"],
                         layer["code_max"],
                         bool(layer["spiking"]),
                     )
-                    v = out.membranes[group, lane] if t else 0
-                    result = NeuronPair.model(config, z[group, lane], v, params)
+                    stores = layer.get("store_skip", 0)
+                    v = out.membranes[group, lane] if t and not stores else 0
+                    entry_lane = (position * layer["timesteps"] + t) * layer.get("skip_groups", 0) + group, lane
+                    added = skip[entry_lane] if layer.get("add_skip", 0) else 0
+                    result = NeuronPair.model(config, z[group, lane], v, params, added)
+                    if stores:
+                        skip[entry_lane] = result.skip
+                        continue
                     out.membranes[group, lane] = result.membrane
                     if result.code:
                         channel = group * config.neuron_lanes + lane
@@ -167,17 +201,18 @@ def expected(job: Job) -> Outcome:
                         out.act[bank, address] = result.code | number << contract.EVENT_VALUE_BITS
                         counts[t][bank] += 1
 
-    for _ in range(layer["rows"]):
+    for oy in range(layer["rows"]):
         for ox in range(layer["cols"]):
+            position = oy * layer["cols"] + ox
             record0 = row_off + ox * layer["timesteps"]
             counts = {t: [0] * config.banks for t in range(layer["timesteps"])}
             if static:
                 for index in range(layer["n_passes"]):
-                    one_pass(index, iter(range(layer["timesteps"])), counts, record0)
+                    one_pass(index, iter(range(layer["timesteps"])), counts, record0, position)
             else:
                 for t in range(layer["timesteps"]):
                     for index in range(layer["n_passes"]):
-                        one_pass(index, iter([t]), counts, record0)
+                        one_pass(index, iter([t]), counts, record0, position)
             if layer["spiking"]:
                 out.counts |= {layer["dst_cnt_base"] + record0 + t: counts[t] for t in counts}
         row_off = (row_off + layer["dst_row_stride"]) % layer["dst_ring"]
@@ -312,6 +347,72 @@ def test_random_layers(name: str, style: str) -> None:
         assert trace.outcome.membranes == want.membranes, job.layer
         assert trace.outcome.counts == want.counts, job.layer
         assert trace.outcome.act == want.act, job.layer
+
+
+def test_z_of_every_slot_is_kept_for_the_repeats_of_a_static_input() -> None:
+    """32 groups finish in one pass: each repeat reads all of them again."""
+    config = dataclasses.replace(
+        FOUR_SLOTS, name="wide", clusters=16, neuron_lanes=2, layer_groups=64, param_groups=64, z_depth=32
+    )
+    assert config.slots == config.z_depth
+    rng = random.Random(1)
+    job = random_job(rng, config, "small")
+    groups = config.slots
+    job.slots = [
+        {"group": g, "shift": 1, "negate": 0, "subtract_s": 1, "first": 1, "final": 1, "valid": 1}
+        for g in range(groups)
+    ]
+    job.params = {(g, lane): (200, 0, 64) for g in range(groups) for lane in range(config.neuron_lanes)}
+    job.layer |= {
+        "static_input": 1, "spiking": 1, "timesteps": 2, "rows": 1, "cols": 1, "n_passes": 1, "slot_base": 0,
+        "param_base": 0, "dst_slots": groups, "dst_row_stride": 2, "dst_ring": 2, "dst_row0": 0, "code_max": 255,
+        "tau_q": 256, "r_shift": 4,
+    }  # fmt: skip
+    job.captures = [([rng.randint(0, 1000) for _ in range(config.lanes)], 1000)]
+    (trace,) = simulate([job], rng, 0)
+    want = expected(job)
+    assert (trace.outcome.act, trace.outcome.counts) == (want.act, want.counts)
+    assert trace.outcome.membranes == want.membranes
+    with pytest.raises(InputError, match="a pass drains 32 groups, z has only z_depth = 16 cells"):
+        dataclasses.replace(config, z_depth=16)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("style", ["small", "extreme"])
+def test_random_legs(name: str, style: str) -> None:
+    """Layers of two and three legs: what is added, and that a leg leaves membranes and records alone."""
+    config = CONFIGS[name]
+    rng = random.Random(f"legs {name} {style}")
+    jobs = [job for number in (2, 3) for job in random_legs(rng, config, style, number)]
+    skip: dict[tuple[int, int], int] = {}
+    membranes: dict[tuple[int, int], int] = {}
+    for job, trace in zip(jobs, simulate(jobs, rng, rng.choice([0, 3, 30])), strict=True):
+        want = expected(job, skip)
+        membranes |= want.membranes
+        known = {place: value for place, value in trace.outcome.membranes.items() if place in membranes}
+        assert known == {place: membranes[place] for place in known}, job.layer
+        assert trace.outcome.counts == want.counts, job.layer
+        assert trace.outcome.act == want.act, job.layer
+    assert min(skip.values()) < 0 < max(skip.values())
+
+
+def test_legs_back_to_back_as_fast_as_they_go() -> None:
+    """What the last slot stores is there for the first slot of the next descriptor."""
+    job = steady_job(FOUR_SLOTS, False, 1)
+    legs = []
+    for flags in ({"store_skip": 1}, {"store_skip": 1, "add_skip": 1}, {"add_skip": 1}):
+        layer = job.layer | {"spiking": 0, "tau_q": 256, "skip_groups": FOUR_SLOTS.slots} | flags
+        legs.append(dataclasses.replace(job, layer=layer))
+    traces = simulate(legs, random.Random(0), 0)
+    assert set(traces[-1].outcome.membranes.values()) == {-512 * 3}
+
+
+def test_without_a_skip_memory() -> None:
+    rng = random.Random(5)
+    job = random_job(rng, NO_SKIP, "small")
+    (trace,) = simulate([job], rng, 0)
+    want = expected(job)
+    assert (trace.outcome.membranes, trace.outcome.counts) == (want.membranes, want.counts)
 
 
 @pytest.mark.parametrize("r_shift", [0, 1, 8, 15, 16, 17, 31, 32, 47, 48, 63])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,21 +101,36 @@ def _set(name: str, value: Any) -> Any:
     return change
 
 
+def _replace_number(old: str, new: str) -> Any:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        text = metadata["reverb_fpga"].replace(" ", "")
+        assert old in text
+        metadata["reverb_fpga"] = text.replace(old, new, 1)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, m: t.pop("layers.conv1.weight"), "layers.conv1.weight is missing"),
+        (lambda t, m: t.pop("layers.0.weight"), "layers.0.weight is missing"),
         (lambda t, m: t.update(extra=np.zeros(1, np.float32)), "'extra' does not belong"),
-        (_set("tensors.conv1.alpha", lambda a: a[:-1]), "tensors.conv1.alpha is float32"),
-        (_set("tensors.conv1.alpha", lambda a: a.astype(np.int64)), "tensors.conv1.alpha is int64"),
-        (_set("tensors.conv1.alpha", lambda a: a.astype(np.float64)), "has type 'F64'"),
-        (_set("layers.conv2.weight", lambda a: a * np.float32("nan")), "not finite"),
-        (_set("tensors.conv1.scale", lambda a: a * 0), "scale must be positive"),
-        (_set("layers.conv2.bn.running_var", lambda a: a - 1e9), "running_var must not be negative"),
+        (_set("layers.1.alpha", lambda a: a[:-1]), "layers.1.alpha is float32"),
+        (_set("layers.1.alpha", lambda a: a.astype(np.int64)), "layers.1.alpha is int64"),
+        (_set("layers.1.alpha", lambda a: a.astype(np.float64)), "has type 'F64'"),
+        (_set("layers.1.weight", lambda a: a * np.float32("nan")), "not finite"),
+        (_set("layers.1.in_scale", lambda a: a * 0), "in_scale must be positive"),
+        (_set("layers.1.bn.running_var", lambda a: a - 1e9), "running_var must not be negative"),
         (lambda t, m: m.pop("reverb_fpga"), "without a reverb-fpga description"),
         (lambda t, m: m.update(reverb_fpga="{"), "not valid JSON"),
         (lambda t, m: m.update(reverb_fpga="[" * 100_000), "not valid JSON"),
         (lambda t, m: m.update(reverb_fpga_info="[1]"), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": 1e999}'), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": NaN}'), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info=f'{{"epochs": {10**400}}}'), "training notes"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": 255}'), "an accuracy of 255 is no percentage"),
+        (lambda t, m: m.update(reverb_fpga_info='{"accuracy": "high"}'), "is no percentage"),
+        (_replace_number('"v_th":0.25', f'"v_th":{10**400}'), "network description"),
     ],
 )
 def test_every_tensor_is_checked(network: Network, tmp_path: Path, change: Any, message: str) -> None:
@@ -132,7 +147,7 @@ def test_offsets_outside_the_file(saved: Path) -> None:
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
     for offsets, shape in (([0, 1 << 39], [1 << 37]), ([-4, 0], [1]), ([0, 4], [-1]), ([0, 4], [1.0]), ([4, 0], [1])):
-        header["tensors.conv1.scale"] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+        header["layers.1.in_scale"] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
         text = json.dumps(header).encode()
         saved.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
         with pytest.raises(InputError, match="damaged checkpoint"):
@@ -174,71 +189,18 @@ def test_unknown_and_missing_fields_are_named(network: Network) -> None:
     value["layers"][1]["colour"] = "red"
     with pytest.raises(InputError, match=r"layers\[1\]: has unknown fields: colour"):
         NetworkSpec.from_json(json.dumps(value))
-    del value["layers"][1]["colour"], value["layers"][1]["pool_after"]
-    with pytest.raises(InputError, match=r"layers\[1\]: lacks pool_after"):
+    del value["layers"][1]["colour"], value["layers"][1]["pool"]
+    with pytest.raises(InputError, match=r"layers\[1\]: lacks pool"):
         NetworkSpec.from_json(json.dumps(value))
     value["format"] = 99
     with pytest.raises(InputError, match="version 99 is not supported"):
         NetworkSpec.from_json(json.dumps(value))
 
 
-def _version1(spec: NetworkSpec) -> tuple[str, dict[str, str]]:
-    """The description of a chain as version 1 wrote it, and the old name of every tensor."""
-    layers, names = [], {}
-    for index, layer in enumerate(spec.layers):
-        names |= {
-            name: name.replace(layer.name, str(index))
-            for name in spec.tensor_shapes()
-            if name.startswith(f"layers.{layer.name}.")
-        }
-        source, following = spec.tensor(layer.source), spec.layers[index + 1 : index + 2]
-        if source is not None:
-            names[f"tensors.{layer.source}.alpha"] = f"layers.{index}.alpha"
-            names[f"tensors.{layer.source}.scale"] = f"layers.{index}.in_scale"
-        spikes = following[0].pool_before if following else None
-        pool = layer.pool_after or spikes
-        layers.append(
-            {
-                **{key: getattr(layer, key) for key in ("name", "kind", "in_channels", "out_channels")},
-                **{key: getattr(layer, key)[0] for key in ("kernel", "stride", "padding")},
-                **{key: asdict(value) if (value := getattr(layer, key)) else None for key in ("weight", "neuron")},
-                "alpha": source is not None and source.alpha,
-                "in_bits": source.bits if source is not None and not source.binary else None,
-                "bn": layer.bn == "affine",
-                "pool": pool.window[0] if pool else 1,
-                "pool_mode": "spike" if spikes else "current",
-            }
-        )
-    kept = {key: getattr(spec, key) for key in ("arch", "system", "dataset", "labels", "timesteps")}
-    return json.dumps({"format": 1, **kept, "input": asdict(spec.input), "layers": layers}), names
-
-
-@pytest.mark.parametrize("system", ["reverb", "reverb-learnable", "snn"])
-@pytest.mark.parametrize("pool_mode", ["current", "spike"])
-def test_version_1_is_read(system: str, pool_mode: Literal["current", "spike"], tmp_path: Path) -> None:
-    bits = None if system == "snn" else 8
-    options = Options(system=system, act_bits=bits, timesteps=2, v_th=0.25, width=0.125, pool_mode=pool_mode)
-    network = randomise(build("fmnist", DATA, options), seed=1)
-    text, names = _version1(network.spec)
-    state = network.state_dict()
-    tensors = {names[name]: state[name].numpy() for name in network.spec.tensor_shapes()}
-    assert NetworkSpec.from_json(text) == network.spec
-    path = tmp_path / "old.safetensors"
-    write_tensors(path, tensors, {"reverb_fpga": text})
-    images = torch.randint(0, 256, (3, 1, 28, 28))
-    with torch.no_grad():
-        assert torch.equal(load_checkpoint(path)(images), network(images))
-    broken = json.loads(text)
-    for change in ({"alpha": 1}, {"pool": 0}, {"bn": "affine"}, {"in_bits": 9}, {"kernel": [3, 3]}, {"name": 7}):
-        broken["layers"][1] = json.loads(text)["layers"][1] | change
-        with pytest.raises(InputError, match=rf"layers\[1\]\.{next(iter(change))}: expected"):
-            NetworkSpec.from_json(json.dumps(broken))
-
-
 def test_the_same_network_gives_the_same_bytes(network: Network, tmp_path: Path) -> None:
     files = [save_checkpoint(network, tmp_path / name, {"seed": 1, "epochs": 2}) for name in "abcdefgh"]
     assert len({file.read_bytes() for file in files}) == 1
-    name = "layers.conv2.weight"
+    name = "layers.1.weight"
     read = safe_open(files[0], "numpy").get_tensor(name)  # the library still finds everything in its place
     assert np.array_equal(read, network.state_dict()[name].numpy())
 
@@ -252,3 +214,23 @@ def test_files_that_are_no_checkpoints_are_named(network: Network, tmp_path: Pat
     write_tensors(state, {"a": np.zeros(1, np.float32)}, {STATE_KEY: "{}"})
     with pytest.raises(InputError, match=r"best\.safetensors beside it"):
         read_checkpoint(state)
+
+
+def test_tensors_fill_the_file_and_nothing_is_read_before_they_do(saved: Path) -> None:
+    data = saved.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    name = "layers.1.bn.bias"
+    start, end = header[name]["data_offsets"]
+    for offsets in ([0, end - start], [start + 4, end + 4]):  # on another tensor; over the next
+        text = json.dumps(header | {name: header[name] | {"data_offsets": offsets}}).encode()
+        saved.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+        with pytest.raises(InputError, match="damaged checkpoint"):
+            read_checkpoint(saved)
+    saved.write_bytes(data + b"more")
+    with pytest.raises(InputError, match="4 bytes after its tensors"):
+        read_checkpoint(saved)
+    saved.unlink()
+    os.mkfifo(saved)
+    with pytest.raises(InputError, match="a FIFO"):
+        read_checkpoint(saved)

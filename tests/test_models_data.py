@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models import data
 from reverb_fpga.models.data import load_split, statistics
+from reverb_fpga.models.idx import KNOWN_LABELS
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 28, 28), dtype=np.uint8)
@@ -69,6 +69,27 @@ def test_damaged_idx(tmp_path: Path, damage: object) -> None:
     write_idx(tmp_path, False)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(damage(idx(IMAGES)))  # type: ignore[operator]
     with pytest.raises(InputError, match="t10k-images"):
+        load_split("mnist", tmp_path, "test")
+
+
+def test_idx_is_bounded_before_it_is_read(tmp_path: Path) -> None:
+    write_idx(tmp_path, False)
+    images = tmp_path / "t10k-images-idx3-ubyte"
+    for shape, complaint in (((5, 0, 0), "no pixels"), ((0, 28, 28), "holds no images"), ((2**31, 2, 1), "at most")):
+        images.write_bytes(struct.pack(">BBBB3I", 0, 0, 8, 3, *shape))
+        (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS[: shape[0] if shape[0] < 9 else 1]))
+        with pytest.raises(InputError, match=complaint):
+            load_split("mnist", tmp_path, "test")
+    bomb = struct.pack(">BBBB3I", 0, 0, 8, 3, 7, 28, 28) + bytes(100_000_000)
+    images.write_bytes(gzip.compress(bomb, 1))
+    with pytest.raises(InputError, match="holds more"):
+        load_split("mnist", tmp_path, "test")
+    os.truncate(images, 1 << 40)
+    with pytest.raises(InputError, match="at most"):
+        load_split("mnist", tmp_path, "test")
+    images.unlink()
+    os.mkfifo(images)
+    with pytest.raises(InputError, match="a FIFO"):
         load_split("mnist", tmp_path, "test")
 
 
@@ -134,6 +155,16 @@ class _Bomb:
         pickle.dumps({b"data": CIFAR, b"labels": [0] * 4})[:-40],
         b"",
         b"cos\nsystem\n(S'touch executed'\ntR.",
+        # an array of objects over bytes of the file, which numpy would follow as pointers
+        b"cnumpy\ndtype\n(cnumpy\nndarray\n((K\x01tU\x01OC\x08ABCDEF\0\0tRtR.",
+        b"(dC\x04datacnumpy\nndarray\n((K\x01tU\x01OC\x08ABCDEF\0\0tRs.",
+        b"cnumpy\nndarray\n}S'shape'\nK\x00sb.",
+        b"cnumpy\ndtype\n(U\x02u1tR(K\x03U\x01|NNNK\x00K\x00K\x00tb.",
+        b"\x80\x02}" + b")" + b"\x85" * 1_000_000 + b"K\x00s.",  # hashing it would overflow the stack
+        b"\x80\x02K\x00r\xff\xff\xff\x3f.",  # memory for a thousand million notes
+        b"\x80\x02" + b"}" * 5_000_000 + b".",
+        pickle.dumps({b"data": CIFAR, b"labels": [2**63] * 4}),
+        pickle.dumps({b"data": CIFAR, b"labels": [-1] * 4}),
         b"not a pickle",
     ],
 )
@@ -145,20 +176,82 @@ def test_hostile_pickles_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "executed").exists()
 
 
+def pictures(root: Path, split: str = "test", **classes: Image.Image | list[Image.Image]) -> Path:
+    """A data set of people's own: folder `split` with the pictures of every class."""
+    for name, given in classes.items():
+        for number, image in enumerate(given if isinstance(given, list) else [given]):
+            place = root / split / name / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.save(place)
+    return root
+
+
 def test_folder_of_pictures(tmp_path: Path) -> None:
-    for index, name in enumerate(("cat", "dog")):
-        place = tmp_path / "test" / name
-        place.mkdir(parents=True)
-        Image.new("RGB", (6, 4), (10 * index, 20, 30)).save(place / "a.png")
+    pictures(tmp_path, cat=Image.new("RGB", (6, 4), (0, 20, 30)), dog=Image.new("RGB", (6, 4), (10, 20, 30)))
     data = load_split("folder", tmp_path, "test")
     assert data.classes == ("cat", "dog")
     assert data.images.shape == (2, 4, 6, 3)
     assert data.images[1, 0, 0].tolist() == [10, 20, 30]
-    Image.new("RGB", (5, 4)).save(tmp_path / "test" / "dog" / "b.png")
-    with pytest.raises(InputError, match=r"b\.png"):
+    assert (data.notes, data.skipped) == ((), ())
+
+
+def test_pictures_of_any_size_grey_and_colour_mixed(tmp_path: Path) -> None:
+    pictures(
+        tmp_path, cat=[Image.new("L", (6, 4), 7), Image.new("RGB", (50, 40), (1, 2, 3))], dog=Image.new("1", (9, 9))
+    )
+    data = load_split("folder", tmp_path, "test")
+    assert data.images.shape == (3, 32, 32, 3)
+    assert [image[0, 0].tolist() for image in data.images] == [[7, 7, 7], [1, 2, 3], [0, 0, 0]]
+    assert "3 sizes" in data.notes[0]
+    assert "2 grey pictures" in data.notes[1]
+    shaped = load_split("folder", tmp_path, "test", (5, 7, 1))
+    assert shaped.images.shape == (3, 5, 7, 1)
+
+
+def test_a_folder_without_colour_stays_grey(tmp_path: Path) -> None:
+    grey = Image.fromarray(IMAGES[0])
+    pictures(tmp_path, cat=[grey, grey.convert("P")], dog=Image.fromarray(IMAGES[0].astype(np.uint16) * 257))
+    data = load_split("folder", tmp_path, "test")
+    assert all(np.array_equal(image[..., 0], IMAGES[0]) for image in data.images)
+    assert data.images.shape == (3, 28, 28, 1)
+
+
+def test_what_is_no_picture_of_a_class_is_left_out(tmp_path: Path) -> None:
+    pictures(tmp_path, **{"a/x": Image.new("L", (8, 8), 1), "b": Image.new("L", (8, 8), 2)})
+    for hidden in (".ipynb_checkpoints", "@eaDir", "a/.hidden"):
+        pictures(tmp_path, **{hidden: Image.new("L", (8, 8), 3)})
+    for name in ("a/._0.png", "b/notes.txt", "._x.png"):
+        (tmp_path / "test" / name).write_bytes(b"no picture")
+    Image.new("L", (8, 8)).save(tmp_path / "test" / "loose.png")
+    data = load_split("folder", tmp_path, "test")
+    assert (data.classes, data.labels.tolist(), data.skipped) == (("a", "b"), [0, 1], ())
+    assert data.images.max() == 2
+    assert "1 pictures beside the class folders" in data.notes[0]
+
+
+def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    pictures(tmp_path, a=[Image.new("L", (8, 8), 1)] * 2, b=Image.new("L", (8, 8), 2))
+    (tmp_path / "test/a/1.png").write_bytes(b"")
+    (tmp_path / "test/b/cut.png").write_bytes((tmp_path / "test/b/0.png").read_bytes()[:50])
+    os.mkfifo(tmp_path / "test/b/pipe.png")
+    data = load_split("folder", tmp_path, "test")
+    assert data.labels.tolist() == [0, 1]
+    assert [Path(line.split(":")[0]).name for line in data.skipped] == ["1.png", "pipe.png", "cut.png"]
+    with pytest.raises(InputError, match=r"1\.png"):
+        load_split("folder", tmp_path, "test", strict=True)
+    (tmp_path / "test/a/0.png").unlink()
+    with pytest.raises(InputError, match=r"no picture of a can be read.*1\.png"):
         load_split("folder", tmp_path, "test")
-    (tmp_path / "test" / "dog" / "b.png").write_bytes(b"\x89PNG nonsense")
-    with pytest.raises(InputError, match="not a readable image"):
+
+
+def test_classes_that_cannot_be_are_named(tmp_path: Path) -> None:
+    pictures(tmp_path, a=Image.new("L", (8, 8)))
+    (tmp_path / "test" / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: a class folder without pictures"):
+        load_split("folder", tmp_path, "test")
+    (tmp_path / "test" / "empty").rmdir()
+    pictures(tmp_path, **{"re\x1b[31md": Image.new("L", (8, 8))})
+    with pytest.raises(InputError, match="a class cannot have this name"):
         load_split("folder", tmp_path, "test")
 
 
@@ -182,7 +275,7 @@ def test_statistics() -> None:
 def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path, packed=False)
     assert len(load_split("fashion-mnist", tmp_path, "test")) == len(LABELS)
-    monkeypatch.setitem(data._KNOWN_LABELS, zlib.crc32(LABELS.tobytes()), "mnist")
+    monkeypatch.setitem(KNOWN_LABELS, zlib.crc32(LABELS.tobytes()), "mnist")
     assert len(load_split("mnist", tmp_path, "test")) == len(LABELS)
     with pytest.raises(InputError, match="holds mnist, not fashion-mnist"):
         load_split("fashion-mnist", tmp_path, "test")

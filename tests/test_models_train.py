@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import write_idx
+from PIL import Image
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import activity_penalty, expected_density, set_initial_density
@@ -142,10 +143,11 @@ def test_expected_density_is_the_measured_one(v_th: float) -> None:
     with torch.no_grad():
         network.train()
         network(pixels, traces)
-    for layer, tensor, trace in zip(network.stages(), network.activations(), traces[1:], strict=False):
+    layers = network.stages()
+    for layer, consumer, trace in zip(layers[:-1], layers[1:], traces[1:], strict=True):
         assert trace.events is not None
         measured = float((trace.events != 0).float().mean())
-        assert expected_density(layer, tensor).item() == pytest.approx(measured, abs=0.05)
+        assert expected_density(layer, consumer).item() == pytest.approx(measured, abs=0.05)
     assert activity_penalty(network, 1.0).item() == 0
     assert activity_penalty(network, 0.1).item() > 0
 
@@ -216,3 +218,59 @@ def test_the_penalty_can_start_late(settings: TrainSettings, tmp_path: Path) -> 
     assert densities["late"][:3] == densities["never"][:3]
     assert densities["early"][2] < densities["late"][2]
     assert densities["late"][3] < densities["never"][3]
+
+
+def test_two_runs_do_not_share_a_folder(settings: TrainSettings, tmp_path: Path) -> None:
+    first = Trainer(replace(settings, epochs=1), tmp_path / "run")
+    before = (tmp_path / "run/settings.json").read_bytes()
+    for resume in (False, True):
+        (tmp_path / "run/last.safetensors").write_bytes(b"")  # as after an epoch of the first
+        with pytest.raises(InputError, match="another run is writing there"):
+            Trainer(replace(settings, lr=1e-4), tmp_path / "run", resume)
+    assert (tmp_path / "run/settings.json").read_bytes() == before
+    first.run()
+    with pytest.raises(InputError, match="already holds a run"):
+        Trainer(settings, tmp_path / "run")
+
+
+def _pictures(root: Path, **counts: int) -> str:
+    """A folder data set with so many pictures per class: `train_a=3`."""
+    rng = np.random.default_rng(0)
+    for key, count in counts.items():
+        place = root.joinpath(*key.split("_"))
+        place.mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(place / f"{number}.png")
+    return str(root)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_epoch_of_one_image_is_not_left(settings: TrainSettings, tmp_path: Path, seed: int) -> None:
+    data = _pictures(tmp_path / "data", train_a=3, train_b=3, test_a=1, test_b=1)
+    few = replace(
+        settings, arch="fmnist", dataset="folder", data_dir=data, epochs=12, batch_size=2, prune_ratio=0.9, seed=seed,
+        options=Options(act_bits=8, width=0.05), augmentation=Augmentation(0, False),
+    )  # fmt: skip
+    Trainer(few, tmp_path / "run").run()
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 12
+    assert min(line["images"] for line in lines) >= 2
+
+
+def test_classes_of_one_side_are_named(settings: TrainSettings, tmp_path: Path) -> None:
+    data = _pictures(tmp_path / "data", train_a=6, train_b=6, train_c=6, test_a=1, test_c=1, test_d=1)
+    with pytest.raises(InputError, match="different classes: only train has b; only test has d"):
+        Trainer(replace(settings, dataset="folder", data_dir=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_are_brought_to_the_size_asked_for(settings: TrainSettings, tmp_path: Path) -> None:
+    data = _pictures(tmp_path / "data", train_a=6, train_b=6, test_a=1, test_b=1)
+    Image.new("RGB", (90, 70)).save(tmp_path / "data/test/a/odd.png")
+    folder = replace(settings, arch="fmnist", dataset="folder", data_dir=data)
+    assert Trainer(folder, tmp_path / "own").network.spec.input.shape == (1, 28, 28)
+    trainer = Trainer(replace(folder, image_size=36), tmp_path / "run")
+    assert trainer.network.spec.input.shape == (1, 36, 36)
+    assert trainer.test.images.shape == (3, 36, 36, 1)
+    with pytest.raises(InputError, match="image size"):
+        Trainer(replace(settings, image_size=36), tmp_path / "no")

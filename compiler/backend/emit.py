@@ -142,10 +142,8 @@ def layer_descriptor(
     return pack(LAYER_FIELDS, fields, DESCRIPTOR_WORDS)
 
 
-def program_descriptor(
-    network: IntNetwork, source: Ring, config: Config, lengths: Sequence[int], crc32: int
-) -> list[int]:
-    """PROGRAM descriptor; ``lengths``: descriptors, then words of SLOT, PARAM, WEIGHT, ACT and COUNT."""
+def program_descriptor(network: IntNetwork, source: Ring, config: Config, lengths: Sequence[int]) -> list[int]:
+    """PROGRAM descriptor without its CRC; ``lengths``: descriptors, then words of SLOT, PARAM, WEIGHT, ACT, COUNT."""
     names = ("n_descriptors", "n_slot_entries", "n_param_words", "n_weight_words", "n_act_words", "n_count_words")
     fields = {
         "opcode": Opcode.PROGRAM,
@@ -157,7 +155,6 @@ def program_descriptor(
         "in_slots": source.tensor.slots,
         "n_outputs": network.layers[-1].weight.shape[0],
         **dict(zip(names, lengths, strict=True)),
-        "crc32": crc32,
         "config_low": config.digest & 0xFFFFFFFF,
         "config_high": config.digest >> 32,
     }

@@ -20,7 +20,7 @@ from reverb_fpga.compiler.intnet import IntLayer, IntNetwork
 from reverb_fpga.compiler.program import LayerInfo, Program, ProgramMeta, Section, sections_crc32
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Region
+from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, Region
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["lower"]
@@ -148,8 +148,8 @@ def _assemble(
         (Region.COUNT, count),
     )
     lengths = [len(body) // DESCRIPTOR_WORDS, *(len(section) for _, section in sections[1:])]
-    crc32 = sections_crc32(iter(sections))
-    body[:DESCRIPTOR_WORDS] = emit.program_descriptor(network, rings[0], config, lengths, crc32)
+    body[:DESCRIPTOR_WORDS] = emit.program_descriptor(network, rings[0], config, lengths)
+    body[CRC_WORD] = sections_crc32(iter(sections))
     return Program(
         **{field.name: getattr(meta, field.name) for field in dataclasses.fields(meta)},
         timesteps=network.timesteps,

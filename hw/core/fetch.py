@@ -186,11 +186,11 @@ class DescriptorFetch(wiring.Component):
         return foreign, empty
 
     def _layer_fault(self, m: Module, layer: data.View) -> Signal:
-        """A loop count of zero, more sources per position or time steps than there is room for, a leak above one."""
+        """A loop count of zero, more sources or steps than there is room for, a leak above one, a leg that fires."""
         config = self.config
         zero = Signal(len(_LOOP_COUNTS))
         pool, taps, entries = Signal(8), Signal(12), Signal(20)
-        crowded, long, growing, fault = Signal(), Signal(), Signal(), Signal()
+        crowded, long, growing, leg, fault = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             *(zero[n].eq(layer[name] == 0) for n, name in enumerate(_LOOP_COUNTS)),
             pool.eq(layer.n_pool_y * layer.n_pool_x),
@@ -199,6 +199,8 @@ class DescriptorFetch(wiring.Component):
             crowded.eq(entries[bits_for(config.table_entries) - 1 :].any() & (entries != config.table_entries)),
             long.eq((layer.timesteps > config.max_timesteps) | (layer.t_src > config.max_timesteps)),
             growing.eq(layer.tau_q > contract.TAU_ONE),
-            fault.eq(zero.any() | crowded | long | growing | layer.store_skip | layer.add_skip),
+            # a leg does not fire; without a skip memory there are none
+            leg.eq((layer.store_skip & layer.spiking) if config.skip_words else (layer.store_skip | layer.add_skip)),
+            fault.eq(zero.any() | crowded | long | growing | leg),
         ]
         return fault

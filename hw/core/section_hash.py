@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..bus import HostBus
-from ..contract import DESCRIPTOR_WORDS, Region
+from ..contract import CRC_WORD, DESCRIPTOR_WORDS, Region
 from ..crc import crc32
 from ..signatures import field_layout
 
 __all__ = ["SECTIONS", "SectionHash"]
 
 SECTIONS = {
-    Region.DESC: None,  # n_descriptors * DESCRIPTOR_WORDS, less descriptor 0
+    Region.DESC: None,  # n_descriptors * DESCRIPTOR_WORDS
     Region.SLOT: "n_slot_entries",
     Region.PARAM: "n_param_words",
     Region.WEIGHT: "n_weight_words",
@@ -27,6 +27,8 @@ SECTIONS = {
 
 class SectionHash(wiring.Component):
     """Reads every section, a word in about six cycles, and takes the CRC-32 over little-endian words, as ``zlib`` does.
+
+    Everything that decides a result is in it, descriptor 0 too; only the word that holds the CRC counts as 0.
 
     Members
     -------
@@ -69,7 +71,9 @@ class SectionHash(wiring.Component):
             unit.valid.eq(valid),
             unit.data.eq(word),
         ]
-        m.d.sync += [valid.eq(0), word.eq(self.bus.r_data)]
+        own = Signal()  # the CRC itself
+        m.d.comb += own.eq((section == 0) & (offset == CRC_WORD))
+        m.d.sync += [valid.eq(0), word.eq(Mux(own, 0, self.bus.r_data))]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += section.eq(0)
@@ -77,8 +81,6 @@ class SectionHash(wiring.Component):
                     m.next = "SECTION"
             with m.State("SECTION"):
                 m.d.sync += [end.eq(Array(ends)[section]), offset.eq(0)]
-                with m.If(section == 0):
-                    m.d.sync += offset.eq(DESCRIPTOR_WORDS)
                 m.next = "COMPARE"
                 with m.If(section == len(SECTIONS)):
                     m.d.comb += self.done.eq(1)

@@ -13,10 +13,7 @@ from ..config import Config
 from ..signatures import CAPTURED_PASSES
 from .fixed import DISTRIBUTED, delayed, limits
 
-__all__ = ["Z_DEPTH", "SlotAccumulator", "accumulate_layout", "offset"]
-
-Z_DEPTH = 16
-"""Groups that may be between their first and their final slot; z is addressed by ``group % Z_DEPTH``."""
+__all__ = ["SlotAccumulator", "accumulate_layout", "offset"]
 
 _SHIFT_BITS = next(field.width for field in contract.SLOT_FIELDS if field.name == "shift")
 
@@ -30,7 +27,7 @@ def accumulate_layout(config: Config) -> data.StructLayout:
         {
             "queued": range(CAPTURED_PASSES),
             "slot": range(config.slots) if config.slots > 1 else 1,
-            "group": range(Z_DEPTH),
+            "group": range(config.z_depth),
             "shift": _SHIFT_BITS,
             "negate": 1,
             "subtract_s": 1,
@@ -145,7 +142,9 @@ class SlotAccumulator(wiring.Component):
 
         late = Signal(self.op.shape())
         m.d.comb += late.as_value().eq(delayed(m, op, 4, "op"))
-        m.submodules.store = store = memory.Memory(shape=signed(width), depth=Z_DEPTH, init=[], attrs=DISTRIBUTED)
+        m.submodules.store = store = memory.Memory(
+            shape=signed(width), depth=self.config.z_depth, init=[], attrs=DISTRIBUTED
+        )
         read = store.read_port(domain="comb")
         write = store.write_port()
         total = Signal(signed(width))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, ValueLike, signed
 
 __all__ = [
+    "BLOCK",
     "DISTRIBUTED",
     "MUL_SPLIT",
     "delayed",
@@ -17,6 +18,9 @@ __all__ = [
 
 DISTRIBUTED = {"ram_style": "distributed"}
 """Attributes of a memory that must not take block RAM, of which there is least."""
+
+BLOCK = {"ram_style": "block"}
+"""Attributes of a memory that must not take logic."""
 
 MUL_SPLIT = 17
 """Bits of the unsigned low half of a wide operand: what an 18x18 signed multiplier takes besides the sign."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
 from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, split_multiply
+from .skip import SkipMemory
 
 __all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
 
@@ -33,15 +34,16 @@ class NeuronParams:
 
 @dataclasses.dataclass(frozen=True)
 class LaneResult:
-    """Outcome of one update: code to emit, and the membrane potential after reset and leak."""
+    """Outcome of one update: code, membrane potential after reset and leak, and what the skip memory keeps of that."""
 
     code: int
     membrane: int
     fired: bool
+    skip: int
 
 
 class NeuronPair(wiring.Component):
-    """Neuron updates of lanes 2i and 2i+1, one per cycle in turn, and their membrane memory.
+    """Neuron updates of lanes 2i and 2i+1, one per cycle in turn, their membrane memory and their skip memory.
 
     The pipeline has no valid bit and never stalls; the caller says when a result is one. Cycle numbers count from the
     cycle in which ``z[0]`` is applied, for lane 2i; everything of lane 2i+1 comes one cycle later.
@@ -54,12 +56,17 @@ class NeuronPair(wiring.Component):
         Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0.
     word0, word1 : In(32)
         Parameter words, in cycles ``word0_at`` and ``word1_at``.
-    r_shift, tau_q, code_max, spiking : In
+    r_shift, tau_q, code_max, spiking, add_skip : In
         Fields of the layer; stable while updates are under way.
     r_addr, r_clear : In
         ``group * 2 + way`` of the membrane to read, and 1 if it is to be taken as 0; in cycle ``read_at``.
     w_addr, w_en : In
         Where the new membrane goes; in cycle ``write_at``.
+    skip_r_addr : In
+        ``entry * 2 + way`` of the skip memory to read; in cycle ``skip_read_at``. Only with a skip memory, as the next.
+    skip_w_addr, skip_w_en : In
+        Where the new membrane goes in the skip memory, saturated; in cycle ``skip_write_at``. With a membrane that was
+        read as 0, no firing and ``tau_q`` = 256, it is the current.
     code : Out(8)
         Activation code, in cycle ``delay``; 0 if the neuron does not fire.
     membrane : Out(signed(membrane_width))
@@ -67,9 +74,11 @@ class NeuronPair(wiring.Component):
     """
 
     word0_at = 1
-    word1_at = 8
+    word1_at = 7
+    skip_read_at = 4
     read_at = 8
     write_at = 15
+    skip_write_at = 16
     delay = 14
     recurrence = write_at - read_at + 1
     """Least distance between two updates of the same group, in cycles."""
@@ -77,8 +86,11 @@ class NeuronPair(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         address = range(WAYS * config.layer_groups)
+        entry = range(WAYS * config.skip_words)
+        skip = {"skip_r_addr": In(entry), "skip_w_addr": In(entry), "skip_w_en": In(1), "add_skip": In(1)}
         super().__init__(
             {
+                **(skip if config.skip_words else {}),
                 "z": In(data.ArrayLayout(signed(config.z_width), WAYS)),
                 "way": In(1),
                 "word0": In(32),
@@ -97,17 +109,21 @@ class NeuronPair(wiring.Component):
         )
 
     @staticmethod
-    def model(config: Config, z: int, membrane: int, params: NeuronParams) -> LaneResult:
-        """Integer-exact update; ``membrane`` is V after leak of the step before (0 at the first step)."""
+    def model(config: Config, z: int, membrane: int, params: NeuronParams, skip: int = 0) -> LaneResult:
+        """Integer-exact update; ``membrane`` is V after leak of the step before (0 at the first step, and of a leg).
+
+        ``skip`` is what is added to the current.
+        """
         width = config.membrane_width
         fraction = config.fraction_bits
         half = (1 << params.r_shift) >> 1
         q = saturated((z * params.gain + half) >> params.r_shift, width)
-        y = saturated(q + params.bias, width)
+        y = saturated(q + params.bias + skip, width)
         u = saturated(membrane + y, width)
         fired = params.spiking and u >= params.threshold
         code = max(0, min(params.code_max, (u + ((1 << fraction) >> 1)) >> fraction)) if fired else 0
-        return LaneResult(code, ((0 if fired else u) * params.tau_q) >> 8, fired)
+        after = ((0 if fired else u) * params.tau_q) >> 8
+        return LaneResult(code, after, fired, saturated(after, config.skip_width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -126,12 +142,13 @@ class NeuronPair(wiring.Component):
         m.d.sync += z.eq(Mux(way, self.z[1], self.z[0]))  # cycle 1
         gain = Cat(self.word0[:16], 0).as_signed()
         bias_low = delayed(m, self.word0[16:], self.word1_at - self.word0_at, "bias_low")
-        bias = Cat(bias_low, self.word1[:8]).as_signed()  # cycle 8
-        threshold = delayed(m, self.word1[8:], 4, "threshold").as_signed()  # cycle 12
+        bias = Cat(bias_low, self.word1[:8]).as_signed()  # cycle 7
+        threshold = delayed(m, self.word1[8:], 5, "threshold").as_signed()  # cycle 12
+        added = Signal(signed(width + 1))  # cycle 8
 
         scaled = split_multiply(m, z, gain, "scaled")  # cycle 3
         q = _shift_round_saturate(m, scaled, r_shift, width)  # cycle 8
-        y = _add_saturate(m, q, bias, "y")  # cycle 10
+        y = _add_saturate(m, q, added, "y")  # cycle 10
         u = _add_saturate(m, y, self.membrane, "u")  # cycle 12
 
         fired = Signal()
@@ -142,7 +159,24 @@ class NeuronPair(wiring.Component):
         m.d.sync += kept.eq(Mux(fired, 0, u_late))  # cycle 14
         leaked = split_multiply(m, kept, Cat(tau_q, 0).as_signed(), "leaked")  # cycle 16
         self._membranes(m, leaked >> 8)
+        m.d.sync += added.eq(bias + self._skip(m, leaked >> 8))
         return m
+
+    def _skip(self, m: Module, new: Value) -> Value:
+        """What is added beside the bias; ``new``, the membrane after the update, is written."""
+        config = self.config
+        if not config.skip_words:
+            return Const(0)
+        depth = WAYS * config.skip_words
+        m.submodules.skip = skip = SkipMemory(depth, config.skip_width, config.membrane_width)
+        m.d.comb += [
+            skip.r_addr.eq(self.skip_r_addr),
+            skip.add.eq(self.add_skip),
+            skip.w_addr.eq(self.skip_w_addr),
+            skip.w_en.eq(self.skip_w_en),
+            skip.w_data.eq(new),
+        ]
+        return skip.value
 
     def _membranes(self, m: Module, new: Value) -> None:
         """Addresses are copied into registers of the pair, for the fan-out: used in cycles 9 and 16."""
@@ -199,8 +233,8 @@ def _shift_round_saturate(m: Module, value: Value, r_shift: Signal, width: int) 
 
 
 def _add_saturate(m: Module, a: Value, b: Value, name: str) -> Signal:
-    """``sat(a + b)``, two cycles."""
-    total = Signal(signed(len(a) + 1), name=f"{name}_sum")
+    """``sat(a + b)`` to the width of ``a``, two cycles; ``b`` may be wider."""
+    total = Signal(signed(max(len(a), len(b)) + 1), name=f"{name}_sum")
     result = Signal(signed(len(a)), name=name)
     m.d.sync += [total.eq(a + b), result.eq(saturate(total, len(a)))]
     return result

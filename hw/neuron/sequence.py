@@ -20,6 +20,7 @@ def operation_layout(config: Config) -> data.StructLayout:
 
     ``way``: 0 and 1 in the two cycles of a neuron update, ``update``: in both. ``param``: row of the parameter memory.
     ``emit``: an entry for the emitter will follow. ``has_codes``: with activation codes. ``end``: it ends record ``t``.
+    ``skip``: entry of the skip memory.
     """
     return data.StructLayout(
         {
@@ -32,12 +33,16 @@ def operation_layout(config: Config) -> data.StructLayout:
             "emit": 1,
             "has_codes": 1,
             "end": 1,
+            "skip": range(max(1, config.skip_words)),
         }
     )
 
 
 class _Cursor:
-    """Counters of the walk: slot fastest, then t and pass (pass before t for a static input), then column and row."""
+    """Counters of the walk: slot fastest, then t and pass (pass before t for a static input), then column and row.
+
+    ``skip`` is where the groups of this position and step begin in the skip memory.
+    """
 
     def __init__(self, m: Module, config: Config, layer: data.View) -> None:
         self.valid = Signal()
@@ -48,6 +53,10 @@ class _Cursor:
         self._pass = Signal(10)
         self._column = Signal(10)
         self._row = Signal(10)
+        self.skip = Signal(range(max(1, config.skip_words)))
+        self._skip_next = Signal.like(self.skip)
+        self._skip_again = Signal.like(self.skip)  # of step 0
+        m.d.comb += self._skip_next.eq(self.skip + layer.skip_groups)
         self._slots = config.slots
         self._layer = layer
         # limits are registered: the layer is stable from one cycle before start
@@ -94,6 +103,8 @@ class _Cursor:
             self._pass.eq(0),
             self._column.eq(0),
             self._row.eq(0),
+            self.skip.eq(0),
+            self._skip_again.eq(0),
         ]
 
     def step(self, m: Module) -> None:
@@ -101,12 +112,14 @@ class _Cursor:
         m.d.sync += self.slot.eq(Mux(self.slot_last, 0, self.slot + 1))
         with m.If(self.slot_last & (self._static | self._pass_last)):
             m.d.sync += self.t.eq(Mux(self._t_last, 0, self.t + 1))
+            m.d.sync += self.skip.eq(Mux(self._t_last & ~self._pass_last, self._skip_again, self._skip_next))
         with m.If(self.slot_last & (~self._static | self._t_last)):
             m.d.sync += [
                 self._pass.eq(Mux(self._pass_last, 0, self._pass + 1)),
                 self._base.eq(Mux(self._pass_last, self._layer.slot_base, self._base + self._slots)),
             ]
         with m.If(self.slot_last & self._t_last & self._pass_last):
+            m.d.sync += self._skip_again.eq(self._skip_next)
             m.d.sync += self._column.eq(Mux(self._column_last, 0, self._column + 1))
             with m.If(self._column_last):
                 m.d.sync += self._row.eq(self._row + 1)
@@ -166,8 +179,11 @@ class SlotSequencer(wiring.Component):
         entry = self._fetch(m, cursor, advance)
 
         tags = data.StructLayout(
-            {"slot": cursor.slot.shape(), "t": 5, "lead": 1, "revisit": 1, "fresh": 1, "tail": 1, "end": 1}
-        )
+            {
+                "slot": cursor.slot.shape(), "t": 5, "lead": 1, "revisit": 1, "fresh": 1, "tail": 1, "end": 1,
+                "skip": cursor.skip.shape(),
+            }
+        )  # fmt: skip
         tag0, tag1, tag2 = (Signal(tags, name=f"tag{n}") for n in range(3))
         valid1, valid2 = Signal(), Signal()
         m.d.comb += [
@@ -178,6 +194,7 @@ class SlotSequencer(wiring.Component):
             tag0.fresh.eq(cursor.fresh),
             tag0.tail.eq(cursor.slot_last),
             tag0.end.eq(cursor.end),
+            tag0.skip.eq(cursor.skip),
             self.busy.eq(cursor.valid | valid1 | valid2),
         ]
         with m.If(advance):
@@ -266,4 +283,5 @@ class SlotSequencer(wiring.Component):
             op.emit.eq(go & emits),
             op.has_codes.eq(final),
             op.end.eq(tag.end),
+            op.skip.eq(tag.skip + entry.group),
         ]

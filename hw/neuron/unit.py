@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, exact_log2
 
 from ..config import Config
+from ..contract import TAU_ONE
 from ..errors import InputError
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
@@ -111,7 +112,8 @@ class NeuronUnit(wiring.Component):
         config = self.config
         z_at, read_at, write_at = SlotAccumulator.delay, NeuronPair.read_at, NeuronPair.write_at
         group = op.group[: bits_for(config.layer_groups - 1)]
-        read = delayed(m, Cat(op.update, op.t == 0, op.way, group), z_at + read_at, "read")
+        stores = self.layer.store_skip  # a leg: its current, neither integrated nor leaked, is what comes out
+        read = delayed(m, Cat(op.update & ~stores, (op.t == 0) | stores, op.way, group), z_at + read_at, "read")
         write = delayed(m, read, write_at - read_at, "write")
         way = delayed(m, op.way, z_at - 1, "way")
 
@@ -121,7 +123,7 @@ class NeuronUnit(wiring.Component):
 
         zs = self._accumulators(m, op.accumulate, tail)
         words = self._params(m, op.param)
-        codes, membranes = [], []
+        codes, membranes, pairs = [], [], []
         for index in range(config.neuron_lanes // WAYS):
             m.submodules[f"pair_{index}"] = pair = NeuronPair(config)
             m.d.comb += [
@@ -133,16 +135,33 @@ class NeuronUnit(wiring.Component):
                 pair.w_addr.eq(write[2:]),
                 pair.w_en.eq(write[0]),
             ]
-            m.d.comb += [
-                getattr(pair, name).eq(self.layer[name]) for name in ("r_shift", "tau_q", "code_max", "spiking")
-            ]
+            m.d.comb += [getattr(pair, name).eq(self.layer[name]) for name in ("r_shift", "code_max", "spiking")]
+            m.d.comb += pair.tau_q.eq(Mux(stores, TAU_ONE, self.layer.tau_q))
             m.d.comb += [pair.z[n].eq(zs[WAYS * index + n]) for n in range(WAYS)]
+            pairs.append(pair)
             codes += [delayed(m, pair.code, 1, f"code_{index}"), pair.code]
             membranes.append(pair.membrane)
 
         host_pair = delayed(m, host.addr[1:lane_bits], 2, "host_pair")
         m.d.comb += host.r_data.eq(_select(membranes, host_pair))
+        if config.skip_words:
+            self._skip(m, op, pairs)
         self._enter(m, op, codes, emitter)
+
+    def _skip(self, m: Module, op: data.View, pairs: list[NeuronPair]) -> None:
+        """Addresses of the skip memory."""
+        read_at, write_at = NeuronPair.skip_read_at, NeuronPair.skip_write_at
+        read = delayed(
+            m, Cat(op.update & self.layer.store_skip, op.way, op.skip), SlotAccumulator.delay + read_at, "skip_read"
+        )
+        write = delayed(m, read, write_at - read_at, "skip_write")
+        for pair in pairs:
+            m.d.comb += [
+                pair.add_skip.eq(self.layer.add_skip),
+                pair.skip_r_addr.eq(read[1:]),
+                pair.skip_w_addr.eq(write[1:]),
+                pair.skip_w_en.eq(write[0]),
+            ]
 
     def _accumulators(self, m: Module, op: data.View, tail: Value) -> list[Value]:
         """z of every lane, of the odd ones one cycle later."""

@@ -1,10 +1,12 @@
-"""Proof, once per program, that every record read is the one that was last written there.
+"""Proof, once per program, that every record and every word of skip memory read is the one that was meant.
 
 The golden model keeps dense codes and no counts. That equals the hardware exactly as long as the count word and the
 activation words of a record always belong together, which is what this checks: the allocation of rings and strips.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +85,7 @@ def check_dataflow(schedule: Schedule, config: Config, until: int | None = None)
     read is not intact, or a strip overwrites what it reads.
     """
     state = Dataflow(config)
+    _check_legs(schedule.strips)
     for strip in schedule.strips:
         if strip.pad is not None:
             state.write(_pad_records(strip), np.zeros(1, dtype=np.int64), int(strip.pad.max()))
@@ -93,6 +96,32 @@ def check_dataflow(schedule: Schedule, config: Config, until: int | None = None)
             break
         largest.append(_step(state, strip))
     return state, largest
+
+
+_LEG_SHAPE = ("layer", "rows", "cols", "timesteps", "skip_groups")
+
+
+def _check_legs(strips: Sequence[Strip]) -> None:
+    """What a leg stores is added by the very next one, of the same strip; nothing else is added, and nothing is lost.
+
+    Legs write every word of their strip (every group of every position and step) and words of the same strip are laid
+    out alike, so that is all there is to prove.
+    """
+    before: Strip | None = None
+    for strip in strips:
+        if before is not None and before.fields["store_skip"]:
+            if not strip.fields["add_skip"]:
+                raise InputError(f"{before.where}: the next descriptor does not add what it stores in the skip memory")
+            for name in _LEG_SHAPE:
+                if strip.fields[name] != before.fields[name]:
+                    raise InputError(
+                        f"{strip.where}: {name} is {strip.fields[name]}, of the leg that it adds {before.fields[name]}"
+                    )
+        elif strip.fields["add_skip"]:
+            raise InputError(f"{strip.where}: adds what no leg has stored in the skip memory")
+        before = strip
+    if before is not None and before.fields["store_skip"]:
+        raise InputError(f"{before.where}: the schedule ends before what it stores in the skip memory is added")
 
 
 def _step(state: Dataflow, strip: Strip) -> int:

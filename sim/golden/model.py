@@ -15,6 +15,7 @@ from . import neuron
 from .dataflow import check_dataflow
 from .gather import Gather
 from .schedule import Schedule, Strip, decode
+from .skip import SkipMemory
 from .trace import DescriptorStats, MemoryImage, count_events, memory_image
 
 __all__ = ["GoldenModel"]
@@ -115,7 +116,8 @@ class GoldenModel:
     def run_strips(self, codes: Codes) -> tuple[dict[int, Codes], Logits]:
         """What every descriptor stores, (N, positions, T, slots * banks) by its index, and the logits.
 
-        For one batch (at most :attr:`batch` images). The output layer stores nothing: its array has no channels.
+        For one batch (at most :attr:`batch` images). The output layer, and a leg that goes to the skip memory, store no
+        record: their arrays have no channels.
         """
         stored: dict[int, Codes] = {}
 
@@ -148,21 +150,28 @@ class GoldenModel:
         words = slice(source.act_base, source.act_base + source.number * source.slots)
         memory[:, words] = records.reshape(len(codes), -1, config.banks)
         membrane = np.zeros((len(codes), self.schedule.n_outputs), dtype=np.int64)
+        skip = SkipMemory(len(codes), self.schedule.strips, config)
         for strip, gather in zip(self.schedule.strips, self._gathers, strict=True):
             if until is not None and strip.index > until:
                 break
             before = memory.copy() if observe else memory
-            membrane = np.concatenate(list(self._run_strip(strip, gather, memory)))
+            results = list(self._run_strip(strip, gather, memory, skip))
+            if not strip.fields["store_skip"]:
+                membrane = np.concatenate(results)
             if observe:
                 observe(strip, before, memory)
         return memory, membrane[:, : self.schedule.n_outputs]
 
-    def _run_strip(self, strip: Strip, gather: Gather, memory: Codes) -> Iterator[Logits]:
-        """Compute a strip some images at a time; their membranes."""
+    def _run_strip(self, strip: Strip, gather: Gather, memory: Codes, skip: SkipMemory) -> Iterator[Logits]:
+        """Compute a strip some images at a time; their membranes, unless it is a leg that leaves them alone."""
         step = max(1, _WORKING_BYTES // gather.bytes_per_image)
         for start in range(0, len(memory), step):
-            part = memory[start : start + step]
-            outputs, membrane = neuron.update(strip, self.config, gather.currents(part))
+            images = slice(start, start + step)
+            part, added = memory[images], skip.load(strip, images)
+            if strip.fields["store_skip"]:
+                skip.store(strip, images, neuron.leg(strip, self.config, gather.currents(part), added))
+                continue
+            outputs, membrane = neuron.update(strip, self.config, gather.currents(part), added)
             if strip.fields["spiking"]:
                 self._store(strip, part, outputs)
             yield membrane

@@ -17,21 +17,31 @@ from reverb_fpga.hw.contract import TAU_ONE
 
 from .schedule import Strip
 
-__all__ = ["update"]
+__all__ = ["leg", "update"]
 
 _FLOAT32_BITS, _FLOAT64_BITS = 24, 53
 
 
-def update(strip: Strip, config: Config, z: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def update(
+    strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Codes (N, T, positions, C) and final membranes (N, C) from currents z (N, T_in, positions, C).
 
     The membranes are those of the last position, which is what the membrane memory holds when the layer is done. ``z``
-    holds integers, in any type that is exact.
+    holds integers, in any type that is exact; ``skip`` (N, T, positions, C) is added to the current.
     """
-    if not _at_once(strip, config):
-        return _step_by_step(strip, config, _input(strip, config, z))
+    if skip is not None or not _at_once(strip, config):
+        return _step_by_step(strip, config, _input(strip, config, z, skip))
     _, membrane = _step_by_step(strip, config, _input(strip, config, z[:, :, -1:]))
     return _codes_at_once(strip, config, z), membrane
+
+
+def leg(strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None) -> NDArray[Any]:
+    """What a leg stores in the skip memory (N, T, positions, C), from currents z (N, T_in, positions, C)."""
+    y = _input(strip, config, z, skip)
+    limit = 1 << (config.skip_width - 1)
+    np.clip(y, -limit, limit - 1, out=y)
+    return np.broadcast_to(y, (len(y), strip.fields["timesteps"], *y.shape[2:]))
 
 
 def _at_once(strip: Strip, config: Config) -> bool:
@@ -95,7 +105,7 @@ def _leak(u: NDArray[Any], tau_q: int) -> NDArray[Any]:
     return np.floor(product, out=product).astype(u.dtype, copy=False)
 
 
-def _input(strip: Strip, config: Config, z: NDArray[Any]) -> NDArray[Any]:
+def _input(strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None) -> NDArray[Any]:
     """y, the membrane input of a step, as float32 where its sum with a membrane is exact in that."""
     shift = strip.fields["r_shift"]
     y = np.multiply(z, np.ldexp(strip.gain.astype(np.float64), -shift), dtype=np.float64)
@@ -104,6 +114,8 @@ def _input(strip: Strip, config: Config, z: NDArray[Any]) -> NDArray[Any]:
         np.floor(y, out=y)
     _saturate(y, config)
     y += strip.bias
+    if skip is not None:
+        y = y + skip
     _saturate(y, config)
     return y.astype(np.float32) if config.membrane_width <= _FLOAT32_BITS else y
 

@@ -25,7 +25,7 @@ NOTHING, PAD = -1, -2
 class Records:
     """Where consecutive records lie: record r has ``slots`` words from ``act_base + r * slots`` in every bank.
 
-    ``slots`` is 0 for the output layer, which stores nothing.
+    ``slots`` is 0 for the output layer and for legs that go to the skip memory: they store no record.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ class Strip:
         Source record of step 0, :data:`NOTHING` or :data:`PAD`. Positions are row by row.
     outputs : int array (positions, T)
         Target records.
+    skip : int array (positions, T, groups)
+        Its words of the skip memory; none if it uses none.
     weights : LayerWeights
     gain, bias, threshold : int64 arrays (groups * neuron_lanes,)
     """
@@ -81,6 +83,7 @@ class Strip:
     pad: NDArray[np.uint8] | None
     sources: NDArray[np.int64]
     outputs: NDArray[np.int64]
+    skip: NDArray[np.int64]
     weights: LayerWeights
     gain: NDArray[np.int64]
     bias: NDArray[np.int64]
@@ -204,6 +207,10 @@ class _StripDecoder:
         source = Records(fields["src_act_base"], fields["src_cnt_base"], fields["src_slots"], fields["src_ring"])
         slots = fields["dst_slots"] if fields["spiking"] else 0
         target = Records(fields["dst_act_base"], fields["dst_cnt_base"], slots, fields["dst_ring"])
+        if fields["store_skip"]:  # no record: its target has no meaning
+            target, outputs = Records(0, 0, 0, 1), np.zeros((fields["rows"] * fields["cols"], 1), dtype=np.int64)
+        else:
+            outputs = _outputs(fields, where)
         source.check(self._config, f"{where}, source")
         target.check(self._config, f"{where}, target")
         weights = self._weights.layer(fields, where)
@@ -215,7 +222,8 @@ class _StripDecoder:
         return Strip(
             index=index, where=where, fields=fields, source=source, target=target,
             pad=self._pad_codes(fields, where) if fields["pad_record"] else None,
-            sources=_sources(fields, where), outputs=_outputs(fields, where), weights=weights,
+            sources=_sources(fields, where), outputs=outputs, weights=weights,
+            skip=_skip_words(fields, groups, self._config, where),
             gain=self._gain[chosen].ravel(), bias=self._bias[chosen].ravel(), threshold=self._threshold[chosen].ravel(),
         )  # fmt: skip
 
@@ -268,10 +276,6 @@ def _check_loops(fields: dict[str, int], config: Config, where: str) -> None:
         raise InputError(f"{where}: gathers {entries} records per position, the table holds {config.table_entries}")
     if fields["tau_q"] > contract.TAU_ONE:
         raise InputError(f"{where}: tau_q = {fields['tau_q']} is more than {contract.TAU_ONE}")
-    if fields["store_skip"] or fields["add_skip"] or fields["skip_groups"]:
-        raise InputError(f"{where}: shortcuts are not built yet")
-    if fields["rows"] * fields["cols"] * fields["timesteps"] > fields["dst_ring"]:
-        raise InputError(f"{where}: writes more records than its target's ring of {fields['dst_ring']}")
 
 
 def _axis(fields: dict[str, int], names: tuple[str, str, str, str], counts: tuple[str, str, str]) -> NDArray[np.int64]:
@@ -302,8 +306,27 @@ def _sources(fields: dict[str, int], where: str) -> NDArray[np.int64]:
     return records.reshape(positions, fields["n_pool_y"] * fields["n_pool_x"], -1)
 
 
+def _skip_words(fields: dict[str, int], groups: int, config: Config, where: str) -> NDArray[np.int64]:
+    """Words (positions, T, groups) of the skip memory."""
+    if not (fields["store_skip"] or fields["add_skip"]):
+        if fields["skip_groups"]:
+            raise InputError(f"{where}: skip_groups = {fields['skip_groups']} without a shortcut")
+        return np.zeros((0, 0, 0), dtype=np.int64)
+    if fields["store_skip"] and fields["spiking"]:
+        raise InputError(f"{where}: a leg that goes to the skip memory fires")
+    if fields["skip_groups"] != groups:
+        raise InputError(f"{where}: skip_groups = {fields['skip_groups']}, its slot program has {groups} groups")
+    shape = (fields["rows"] * fields["cols"], fields["timesteps"], groups)
+    words = shape[0] * shape[1] * shape[2]
+    if words > config.skip_words:
+        raise InputError(f"{where}: needs {words} words of skip memory, there are {config.skip_words}")
+    return np.arange(words).reshape(shape)
+
+
 def _outputs(fields: dict[str, int], where: str) -> NDArray[np.int64]:
     steps = fields["timesteps"]
+    if fields["rows"] * fields["cols"] * steps > fields["dst_ring"]:
+        raise InputError(f"{where}: writes more records than its target's ring of {fields['dst_ring']}")
     rows = (fields["dst_row0"] + np.arange(fields["rows"]) * fields["dst_row_stride"]) % fields["dst_ring"]
     records = rows[:, None, None] + np.arange(fields["cols"])[:, None] * steps + np.arange(steps)
     records = records.reshape(-1, steps)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.program_checks import Z_ENTRIES
-from reverb_fpga.hw import contract
+from reverb_fpga.compiler.slot_checks import check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
@@ -99,7 +98,6 @@ class WeightStore:
 
     def _decode(self, fields: dict[str, int], where: str) -> LayerWeights:
         entries = tuple(self._entries(fields, where))
-        _check_order(entries, where)
         lanes = self._config.neuron_lanes
         groups = max(entry.group for entry in entries) + 1
         rows = entries[0].bits.shape[0]
@@ -113,26 +111,20 @@ class WeightStore:
         return LayerWeights(matrix, entries, z_gain, int(np.abs(matrix).sum(axis=0).max()))
 
     def _entries(self, fields: dict[str, int], where: str) -> Iterator[LaneEntry]:
-        """Valid entries in drain order."""
+        """Valid entries in drain order, their order checked."""
         config = self._config
-        for index in range(fields["n_passes"]):
+        first, count = fields["slot_base"], fields["n_passes"] * config.slots
+        words = self._slot[first : first + count]
+        if len(words) != count:
+            raise InputError(f"{where}: slot entry {first + count - 1} of {len(self._slot)}")
+        for index, entries in enumerate(check_slots(words, config, where)):
             bits = self._pass_bits(fields, index, where)
-            for slot in range(config.slots):
-                number = fields["slot_base"] + index * config.slots + slot
-                if number >= len(self._slot):
-                    raise InputError(f"{where}: slot entry {number} of {len(self._slot)}")
-                entry = _slot_entry(int(self._slot[number]), f"{where}: slot entry {number}")
-                if not entry["valid"]:
-                    continue
-                if entry["group"] >= config.layer_groups:
-                    raise InputError(
-                        f"{where}: slot entry {number} has group {entry['group']} of {config.layer_groups}"
-                    )
-                lanes = bits[:, slot * config.neuron_lanes : (slot + 1) * config.neuron_lanes]
+            for entry in entries:
+                lanes = bits[:, entry["slot"] * config.neuron_lanes : (entry["slot"] + 1) * config.neuron_lanes]
                 yield LaneEntry(
-                    index=index, slot=slot, group=entry["group"], shift=entry["shift"], negate=bool(entry["negate"]),
-                    subtract_s=bool(entry["subtract_s"]), first=bool(entry["first"]), final=bool(entry["final"]),
-                    bits=lanes,
+                    index=index, slot=entry["slot"], group=entry["group"], shift=entry["shift"],
+                    negate=bool(entry["negate"]), subtract_s=bool(entry["subtract_s"]), first=bool(entry["first"]),
+                    final=bool(entry["final"]), bits=lanes,
                 )  # fmt: skip
 
     def _pass_bits(self, fields: dict[str, int], index: int, where: str) -> NDArray[np.uint8]:
@@ -150,30 +142,3 @@ def _bound(matrix: NDArray[np.int64]) -> int:
     positive = np.maximum(matrix, 0).sum(axis=0).max()
     negative = np.maximum(-matrix, 0).sum(axis=0).max()
     return int(max(positive, negative))
-
-
-def _slot_entry(word: int, where: str) -> dict[str, int]:
-    try:
-        return contract.unpack(contract.SLOT_FIELDS, [word])
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
-def _check_order(entries: tuple[LaneEntry, ...], where: str) -> None:
-    """Every group starts with ``first``, ends with ``final``, once, and groups end in ascending order."""
-    if not entries:
-        raise InputError(f"{where}: the slot program has no valid entry")
-    begun: set[int] = set()
-    finished: list[int] = []
-    for entry in entries:
-        if entry.first == (entry.group in begun) or entry.group in finished:
-            raise InputError(f"{where}: the slot program starts group {entry.group} never or twice")
-        if any((entry.group - other) % Z_ENTRIES == 0 for other in begun - set(finished) - {entry.group}):
-            raise InputError(f"{where}: the slot program starts group {entry.group} where another one is still open")
-        begun.add(entry.group)
-        if entry.final:
-            finished.append(entry.group)
-    if set(finished) != begun:
-        raise InputError(f"{where}: the slot program never finishes group {min(begun - set(finished))}")
-    if finished != list(range(len(finished))):
-        raise InputError(f"{where}: the slot program finishes groups out of order: {finished}")

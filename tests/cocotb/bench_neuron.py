@@ -13,7 +13,7 @@ from test_hw_neuron import expected as unit_expected
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS
 from reverb_fpga.hw.neuron import SlotAccumulator
-from reverb_fpga.hw.neuron.accumulator import Z_DEPTH, accumulate_layout
+from reverb_fpga.hw.neuron.accumulator import accumulate_layout
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields
@@ -74,10 +74,10 @@ async def slot_accumulator(dut: HierarchyObject) -> None:
         await bench.tick()
     bench.set(p=rng.getrandbits(config.acc_width * config.slots), strobe=0)
     await bench.tick(SlotAccumulator.strobe_to_op)
-    z = [0] * Z_DEPTH
+    z = [0] * config.z_depth
     plan: list[tuple[int, int, int]] = []  # operation, offset, expected z
     for number in range(600):
-        begins = number < Z_DEPTH
+        begins = number < config.z_depth
         op = {
             "queued": rng.randrange(CAPTURED_PASSES), "slot": rng.randrange(config.slots),
             "group": number if begins else rng.randrange(4), "shift": rng.randint(0, 7), "negate": rng.randint(0, 1),

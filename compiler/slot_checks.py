@@ -1,0 +1,98 @@
+"""When a slot program is one: every group is opened, completed once and in order, and keeps its cell of z meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import SLOT_FIELDS, unpack
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["SlotEntry", "check_slots"]
+
+SlotEntry = dict[str, int]
+
+
+def check_slots(words: NDArray[np.uint32], config: Config, where: str) -> tuple[tuple[SlotEntry, ...], ...]:
+    """The valid entries of every pass, each with its ``slot``, after a check of their order.
+
+    A group takes the cell ``group % z_depth`` with its first slot and keeps it to the end of the pass of its final
+    one: repeats of a static input read it until then.
+
+    Parameters
+    ----------
+    words : uint32 array (passes * slots,)
+    where : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        Reserved bits, a group that is beyond the membranes, never begun, never finished, computed twice, out of order,
+        or in the cell of another.
+    """
+    state = _Cells(config, where)
+    passes = []
+    for start in range(0, len(words), config.slots):
+        entries = _entries(words[start : start + config.slots], start, where)
+        for entry in entries:
+            state.take(entry)
+        state.end_pass()
+        passes.append(entries)
+    state.end()
+    return tuple(passes)
+
+
+def _entries(words: Sequence[int] | NDArray[np.uint32], start: int, where: str) -> tuple[SlotEntry, ...]:
+    found = []
+    for slot, word in enumerate(words):
+        try:
+            entry = unpack(SLOT_FIELDS, [int(word)])
+        except InputError as error:
+            raise InputError(f"{where}: slot entry {start + slot} of the layer: {error}") from None
+        if entry["valid"]:
+            found.append({**entry, "slot": slot})
+    return tuple(found)
+
+
+class _Cells:
+    """Who holds which cell of z."""
+
+    def __init__(self, config: Config, where: str) -> None:
+        self._config = config
+        self._where = where
+        self._holder: dict[int, int] = {}
+        self._open: set[int] = set()
+        self._finished = 0  # groups finish in ascending order, so a number says which
+
+    def take(self, entry: SlotEntry) -> None:
+        """One valid entry."""
+        group = entry["group"]
+        self._require(group < self._config.layer_groups, f"has group {group} of {self._config.layer_groups}")
+        self._require(group >= self._finished, f"computes group {group} twice")
+        if entry["first"]:
+            self._require(group not in self._open, f"starts group {group} twice")
+            holder = self._holder.setdefault(group % self._config.z_depth, group)
+            self._require(holder == group, f"starts group {group} in the cell of z that group {holder} still holds")
+            self._open.add(group)
+        self._require(group in self._open, f"adds to group {group}, which was never started")
+        if entry["final"]:
+            self._require(group == self._finished, f"finishes groups out of order: {group} before {self._finished}")
+            self._open.remove(group)
+            self._finished += 1
+
+    def end_pass(self) -> None:
+        """Cells of finished groups are free again."""
+        self._holder = {cell: group for cell, group in self._holder.items() if group in self._open}
+
+    def end(self) -> None:
+        """Nothing may be left open."""
+        self._require(not self._open, f"never finishes group {min(self._open, default=0)}")
+        self._require(self._finished > 0, "has no valid entry")
+
+    def _require(self, ok: bool, what: str) -> None:
+        if not ok:
+            raise InputError(f"{self._where}: its slot program {what}")

@@ -1,0 +1,73 @@
+"""Images with their labels, as every reader of data sets gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["ImageSet", "Images", "Labels", "class_difference", "image_set"]
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a data set.
+
+    Attributes
+    ----------
+    images : uint8 array
+        (N, H, W, C), pixel codes.
+    labels : int64 array
+        (N,), indices into `classes`.
+    classes : tuple of str
+        Names of the classes.
+    notes : tuple of str
+        What was done to the pictures that a user may not expect.
+    skipped : tuple of str
+        A line for every picture that could not be read.
+    """
+
+    images: Images
+    labels: Labels
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> ImageSet:
+        """The first `count` images (0: all)."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count]) if count else self
+
+
+def image_set(images: Images, labels: NDArray[Any], classes: tuple[str, ...], where: str) -> ImageSet:
+    """A split, checked: as many labels as images, none of them outside the classes, no image without pixels."""
+    if len(images) != len(labels):
+        raise InputError(f"{where}: {len(images)} images but {len(labels)} labels")
+    if images.size == 0:
+        raise InputError(f"{where}: holds no images" if len(images) == 0 else f"{where}: its images have no pixels")
+    if int(labels.max()) >= len(classes) or int(labels.min()) < 0:
+        raise InputError(f"{where}: a label is outside 0..{len(classes) - 1}")
+    return ImageSet(images, labels.astype(np.int64), classes)
+
+
+def class_difference(ours: Sequence[str], theirs: Sequence[str], us: str, them: str) -> str:
+    """What two lists of classes do not share, in words; '' if they are equal."""
+    parts = []
+    for some, others, who in ((ours, theirs, us), (theirs, ours, them)):
+        if only := [name for name in some if name not in set(others)]:
+            more = ", ..." if len(only) > _NAMED else ""
+            parts.append(f"only {who} has {', '.join(only[:_NAMED])}{more}")
+    if not parts and tuple(ours) != tuple(theirs):
+        parts.append(f"{us} and {them} have them in different order")
+    return "; ".join(parts)
