@@ -46,12 +46,13 @@ def save(program: Program, path: Path | str) -> Path:
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If the file cannot be written, or the loader would refuse it.
     """
     path = Path(path)
+    manifest = _checked_manifest(program, path)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        members = [(_MANIFEST, json.dumps(_manifest(program), indent=1, sort_keys=True, allow_nan=False).encode())]
+        members = [(_MANIFEST, manifest)]
         members += [(f"{name}.bin", _bytes(getattr(program, name))) for name in SECTIONS]
         for name, content in members:
             info = zipfile.ZipInfo(name, _EPOCH)
@@ -59,11 +60,20 @@ def save(program: Program, path: Path | str) -> Path:
             info.external_attr = 0o644 << 16
             info.create_system = 3
             archive.writestr(info, content, compresslevel=9)
-    try:
-        write_whole(path, buffer.getvalue())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    write_whole(path, buffer.getvalue())
     return path
+
+
+def _checked_manifest(program: Program, path: Path) -> bytes:
+    """The manifest as it is written, read once as the loader does: huge weights give numbers that it refuses."""
+    try:
+        text = json.dumps(_manifest(program), indent=1, sort_keys=True, allow_nan=False)
+        parse_manifest(json.loads(text))
+    except InputError as error:
+        raise InputError(f"{path}: not written, for it could not be loaded: {error}") from None
+    except ValueError:
+        raise InputError(f"{path}: not written, for it could not be loaded: a number is not finite") from None
+    return text.encode()
 
 
 def _bytes(section: Section) -> bytes:

@@ -38,7 +38,10 @@ def bundled_models() -> dict[str, Path]:
 
 def bundled_images(dataset: str) -> list[BundledImage]:
     """Bundled test images of a data set, in the order of its test split; empty if there are none."""
-    directory = ASSETS / "images" / dataset
+    known = {entry.name: entry for entry in (ASSETS / "images").glob("*")}
+    if dataset not in known:  # a name from a stranger's file, which is no path
+        return []
+    directory = known[dataset]
     table = directory / "labels.json"
     if not table.is_file():
         return []

@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 from typing import NoReturn
 
 import click
 
-from reverb_fpga.hw.errors import Interrupted, ReverbError
+from reverb_fpga.hw.errors import Interrupted, ReverbError, printable
 
 __all__ = ["COMMANDS", "cli", "main", "run"]
 
@@ -66,6 +67,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or file that is not UTF-8 must not end a command
+            stream.reconfigure(errors="backslashreplace")
     run(cli, _PROGRAM, arguments)
 
 
@@ -100,7 +104,7 @@ def _help_hint(error: click.ClickException) -> str:
 
 def _complain(name: str, message: str) -> None:
     """One line on standard error."""
-    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{name}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def _close_quietly() -> NoReturn:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.program import InputTransform, Program
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split
+from reverb_fpga.models.image_set import class_difference
 
 from . import bundled, images
 
-__all__ = ["Item", "Selection", "gather_items"]
+__all__ = ["Item", "ItemReader", "Selection", "gather_items", "truth_of"]
 
-_MESSAGE_NAMES = 3
+_MESSAGES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Selection:
     paths : tuple of Path
     dataset : str or None
     data_dir : Path or None
+        Where the data set lies, if not in the usual place.
     limit : int or None
         At most so many.
     """
@@ -56,6 +63,59 @@ class Selection:
     dataset: str | None = None
     data_dir: Path | None = None
     limit: int | None = None
+
+
+class ItemReader:
+    """Reads images for one model, and keeps what cannot be read.
+
+    Parameters
+    ----------
+    transform : InputTransform
+        Of the model; pictures are brought to its size one by one, so that large ones are not kept.
+    strict : bool
+        Raise InputError for the first that cannot be read.
+
+    Attributes
+    ----------
+    failed : list of str
+        A line for every image that could not be read.
+    """
+
+    def __init__(self, transform: InputTransform, *, strict: bool) -> None:
+        self.failed: list[str] = []
+        self._transform, self._strict = transform, strict
+
+    def read(self, item: Item) -> images.Pixels | None:
+        """Pixels of the model's size and channels; None if the image cannot be read."""
+        try:
+            return images.fit(item.load(), self._transform)
+        except InputError as error:
+            if self._strict:
+                raise
+            self.failed.append(str(error))
+            return None
+
+    def read_all(self, items: Sequence[Item]) -> tuple[list[Item], list[images.Pixels]]:
+        """The items that can be read, and their pixels. Raises InputError if none can."""
+        found = [(item, pixels) for item in items if (pixels := self.read(item)) is not None]
+        if not found:
+            self.fail(len(items))
+        return [item for item, _ in found], [pixels for _, pixels in found]
+
+    def fail(self, count: int) -> NoReturn:
+        """Raise InputError: none of `count` images could be read."""
+        raise InputError(self.failed[0] if count == 1 else f"none of {count} images can be read; {self.failed[0]}")
+
+    def complain(self, count: int) -> int:
+        """Name on standard error what could not be read of `count` images; returns the command's exit code."""
+        for line in self.failed[:_MESSAGES]:
+            click.echo(f"not read: {line}", err=True)
+        if self.failed:
+            listed = f", {_MESSAGES} of them listed" if len(self.failed) > _MESSAGES else ""
+            click.echo(
+                f"{len(self.failed)} of {count} images could not be read{listed}; --strict stops there", err=True
+            )
+        return InputError.exit_code if self.failed else 0
 
 
 def gather_items(selection: Selection, program: Program) -> list[Item]:
@@ -68,31 +128,36 @@ def gather_items(selection: Selection, program: Program) -> list[Item]:
     """
     if selection.dataset is not None and selection.paths:
         raise InputError("give either image files or --dataset, not both")
-    if (selection.dataset is None) != (selection.data_dir is None):
-        raise InputError("--dataset NAME and --data-dir DIR go together")
-    if selection.dataset is not None and selection.data_dir is not None:
-        items = _from_dataset(selection.dataset, selection.data_dir, program)
+    if selection.dataset is None and selection.data_dir is not None:
+        raise InputError("--data-dir DIR goes with --dataset NAME")
+    if selection.dataset is not None:
+        items = _from_dataset(selection.dataset, selection.data_dir or Path(DEFAULT_DATA_DIR), program)
     elif selection.paths:
-        items = [_from_file(path, program) for path in images.find_images(selection.paths)]
+        items = [item for path in selection.paths for item in _from_path(path, program)]
     else:
         items = _bundled(program)
     return items[: selection.limit]
 
 
 def _from_dataset(name: str, data_dir: Path, program: Program) -> list[Item]:
-    from reverb_fpga.models.data import load_split
-
-    split = load_split(name, data_dir, "test")
-    if tuple(split.classes) != program.labels:
+    source = program.input
+    split = load_split(name, data_dir, "test", (source.height, source.width, source.channels))
+    if difference := class_difference(split.classes, program.labels, "the data set", "the model"):
         raise InputError(
-            f"data set {name} and model {program.name} ({program.dataset}) have different classes: "
-            f"{_some(split.classes)} and {_some(program.labels)}"
+            f"data set {name} and model {program.name} ({program.dataset}) have different classes: {difference}"
         )
 
     def pixels(index: int) -> Callable[[], NDArray[np.uint8]]:
         return lambda: split.images[index]
 
-    return [Item(f"{name}/test[{i}]", int(label), pixels(i)) for i, label in enumerate(split.labels)]
+    def failing(line: str) -> Callable[[], NDArray[np.uint8]]:
+        def fail() -> NoReturn:
+            raise InputError(line)
+
+        return fail
+
+    read = [Item(f"{name}/test[{i}]", int(label), pixels(i)) for i, label in enumerate(split.labels)]
+    return read + [Item(f"{name}/test", None, failing(line)) for line in split.skipped]
 
 
 def _bundled(program: Program) -> list[Item]:
@@ -102,11 +167,40 @@ def _bundled(program: Program) -> list[Item]:
     return [Item(image.path.name, _index(image.label, program), _loader(image.path)) for image in found]
 
 
-def _from_file(path: Path, program: Program) -> Item:
-    """The truth of a file is the name of its folder, if that is a label of the model."""
-    folder = _plain(path.resolve().parent.name)
-    truth = next((i for i, label in enumerate(program.labels) if _plain(label) == folder), None)
-    return Item(str(path), truth, _loader(path))
+def _from_path(path: Path, program: Program) -> list[Item]:
+    """An image, or all images below a folder. Folders that are named like labels of the model tell their truth."""
+    items = []
+    for file in images.find_images([path]):
+        depth = max(
+            1, len(file.parts) - len(path.parts) - 1
+        )  # folders below the one that was given, or the image's own
+        truth = truth_of([_name(folder) for folder in file.parents[:depth]], program.labels)
+        if truth is None and file != path:
+            truth = truth_of([_name(path)], program.labels)
+        items.append(Item(str(file), truth, _loader(file)))
+    return items
+
+
+def _name(folder: Path) -> str:
+    # not resolved: the link that lies in a class folder belongs to that class, wherever the picture is
+    return os.path.basename(os.path.abspath(folder))
+
+
+def truth_of(folders: Sequence[str], labels: Sequence[str]) -> int | None:
+    """Index of the label that folders of these names stand for; None where they tell none, or more than one.
+
+    A name stands for the label that equals it; else for the one label that differs in case or punctuation alone.
+    """
+    found = {index for name in folders if (index := _label_of(name, labels)) is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _label_of(name: str, labels: Sequence[str]) -> int | None:
+    equal = [index for index, label in enumerate(labels) if label == name]
+    plain = _plain(name)
+    similar = [index for index, label in enumerate(labels) if plain and _plain(label) == plain]
+    found = equal or similar
+    return found[0] if len(found) == 1 else None
 
 
 def _loader(path: Path) -> Callable[[], NDArray[np.uint8]]:
@@ -118,10 +212,5 @@ def _index(label: str, program: Program) -> int | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = ", ..." if len(listed) > _MESSAGE_NAMES else ""
-    return ", ".join(listed[:_MESSAGE_NAMES]) + more
+    """Letters and digits of any script, without regard to case; everything else is one dash."""
+    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", name).casefold()).strip("-")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.errors import printable
 
 from .backends import Outcome
 from .inputs import Item
@@ -30,6 +31,8 @@ class Run:
     program : Program
     backend : str
     items, outcomes : lists of equal length
+    failed : list of str
+        A line for every image that could not be read.
     seconds : float
         Inference alone, without reading images or starting the backend.
     """
@@ -39,6 +42,7 @@ class Run:
     items: list[Item]
     outcomes: list[Outcome]
     seconds: float
+    failed: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def images_per_second(self) -> float:
@@ -71,7 +75,7 @@ def confidences(outcome: Outcome, logit_scale: float) -> NDArray[np.float64]:
 
 
 def to_json(run: Run) -> dict[str, Any]:
-    """The object of ``--json``."""
+    """The object of ``--json``; confidences are the softmax of logits times ``logit_scale``."""
     return {
         "model": run.program.name,
         "backend": run.backend,
@@ -80,10 +84,14 @@ def to_json(run: Run) -> dict[str, Any]:
                 "image": item.name,
                 "label": run.program.labels[best(outcome)],
                 "index": best(outcome),
+                "confidence": float(confidences(outcome, run.program.logit_scale)[best(outcome)]),
+                "truth": None if item.truth is None else run.program.labels[item.truth],
                 "logits": list(outcome.logits),
             }
             for item, outcome in zip(run.items, run.outcomes, strict=True)
         ],
+        "failed": run.failed,
+        "logit_scale": run.program.logit_scale,
         "accuracy": run.accuracy,
         "images_per_second": run.images_per_second,
         "cycles": run.cycles,
@@ -112,7 +120,7 @@ def print_table(run: Run, top: int) -> None:
 def _row(program: Program, item: Item, outcome: Outcome, top: int, known: bool) -> list[Text]:
     chances = confidences(outcome, program.logit_scale)
     order = sorted(range(len(chances)), key=lambda i: -outcome.logits[i])[:top]
-    cells = [Text(item.name)]
+    cells = [Text(printable(item.name))]
     for index in order:
         cells += [Text(program.labels[index]), Text(f"{100 * chances[index]:.1f} %")]
     if known:

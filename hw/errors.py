@@ -19,6 +19,9 @@ class ReverbError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        return printable(super().__str__())  # names in it come from strangers
+
 
 class InputError(ReverbError):
     """A file, option, network or program that cannot be used; says what is wrong, where, and what to do."""

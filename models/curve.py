@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw_curve", "read_metrics"]
 
 
+_FEW = 10  # epochs that are marked one by one
 _FIGURES = {"epoch", "quantised", "loss", "train_loss", "accuracy", "train_accuracy", "density", "densities"}
 
 
@@ -47,8 +53,11 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], picture: Path, title: str) ->
         axes.grid(alpha=0.3)
     for name in lines[-1]["densities"]:
         layer = [line["densities"].get(name) for line in lines]
-        panels[2].plot(epochs, layer, linewidth=0.8, alpha=0.6, zorder=1, label=name)
+        mark = "x" if len(epochs) < _FEW else None
+        panels[2].plot(epochs, layer, linewidth=0.8, alpha=0.6, zorder=1, label=name, marker=mark)
     panels[2].legend(fontsize=7, ncols=2)
+    if len(epochs) == 1:
+        _single(panels, epochs[0])
     rounded = [line["epoch"] for line in lines if line["quantised"]]
     if rounded and len(rounded) < len(epochs):
         for axes in panels:
@@ -56,3 +65,14 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], picture: Path, title: str) ->
     panels[0].legend()
     figure.suptitle(title)
     figure.savefig(picture, dpi=110)
+
+
+def _single(panels: Sequence[Axes], epoch: int) -> None:
+    """One epoch is no curve: its points are marked with their values."""
+    for axes in panels:
+        axes.set_xlim(epoch - 0.3, epoch + 1.7)  # the legend is on the right
+        axes.set_xticks([epoch])
+        axes.margins(y=0.25)
+        for line in axes.get_lines():
+            value = float(np.asarray(line.get_ydata())[0])
+            axes.annotate(f"{value:.3g}", (epoch, value), (8, -3), textcoords="offset points", color=line.get_color())

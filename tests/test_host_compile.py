@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pictures import write_idx
 
 torch = pytest.importorskip("torch")
 
 from reverb_fpga.compiler import rvb  # noqa: E402
+from reverb_fpga.compiler.pipeline import compile_network  # noqa: E402
 from reverb_fpga.host.commands.compile import command  # noqa: E402
+from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
-from reverb_fpga.models.checkpoint import save_checkpoint  # noqa: E402
+from reverb_fpga.models.checkpoint import read_checkpoint, save_checkpoint  # noqa: E402
 from reverb_fpga.models.description import InputSpec  # noqa: E402
 from reverb_fpga.models.network import Network  # noqa: E402
 from reverb_fpga.models.testing import randomise  # noqa: E402
@@ -73,6 +78,75 @@ def test_sample_images_calibrate(checkpoint: Path, tmp_path: Path) -> None:
     assert "code steps from calibration" in text
 
 
+def test_samples_are_brought_to_the_network(checkpoint: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for label in ("ant", "bee", "cat"):
+        folder = tmp_path / "train" / label
+        folder.mkdir(parents=True)
+        Image.new("RGB", (60, 50), (9, 9, 200)).save(folder / "0.jpg")
+    text = _run(checkpoint, "-o", tmp_path / "a.rvb", "--dataset", "folder", "--data-dir", tmp_path)
+    assert "code steps from calibration" in text
+    labels = np.arange(7, dtype=np.uint8)
+    write_idx(tmp_path, "train", np.zeros((7, 9, 9), np.uint8), labels)
+    with pytest.raises(InputError, match=r"images of mnist are \(9, 9, 1\), the network takes \(28, 28, 1\)"):
+        _run(checkpoint, "-o", tmp_path / "a.rvb", "--dataset", "mnist", "--data-dir", tmp_path)
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("the output was not looked at first")
+
+    monkeypatch.setattr("reverb_fpga.compiler.pipeline.compile_network", work)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe.rvb")
+    (tmp_path / "link.rvb").symlink_to(checkpoint)
+    unkept = os.fsdecode(b"caf\xe9.rvb")
+    outputs = (
+        ".",
+        tmp_path,
+        "/dev/null",
+        "pipe.rvb",
+        "link.rvb",
+        "no/a.rvb",
+        "\x1b[31m.rvb",
+        unkept,
+        "a" * 201 + ".rvb",
+    )
+    for output in outputs:
+        with pytest.raises(InputError) as caught:
+            _run(checkpoint, "-o", output)
+        assert str(caught.value).isprintable()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"pipe.rvb", "link.rvb"}
+    assert (tmp_path / "link.rvb").is_symlink()
+
+
+@pytest.mark.parametrize("value", [3e38, 1e20, 1e10, 1e-45, 0.0, -3e38])
+def test_numbers_without_bounds_become_no_file_that_cannot_be_loaded(
+    checkpoint: Path, tmp_path: Path, value: float
+) -> None:
+    source = read_checkpoint(checkpoint)
+    output = tmp_path / "a.rvb"
+    refused = 0
+    for part in ("weight", "alpha", "bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
+        for layer in ("0", "1", "5"):
+            name = f"layers.{layer}.{part}"
+            if name not in source.tensors or (part == "bn.running_var" and value < 0):
+                continue
+            changed = {**source.tensors, name: np.full_like(source.tensors[name], value)}
+            try:
+                with np.errstate(all="ignore"):
+                    compiled = compile_network(dataclasses.replace(source, tensors=changed), preset("ulx3s-85f"))
+                rvb.save(compiled.program, output)
+            except InputError:
+                refused += 1
+            else:
+                rvb.load(output)
+    assert refused > 0 or abs(value) < 1
+
+
 def test_bad_input_is_one_error(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         _run(tmp_path / "missing.safetensors", "-o", tmp_path / "a.rvb")
@@ -80,7 +154,9 @@ def test_bad_input_is_one_error(checkpoint: Path, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1)}, pickled)
     with pytest.raises(InputError, match=r"a pickle checkpoint .* is refused"):
         _run(pickled, "-o", tmp_path / "a.rvb")
-    with pytest.raises(InputError, match="--dataset NAME and --data-dir DIR go together"):
+    with pytest.raises(InputError, match="--data-dir DIR goes with --dataset NAME"):
+        _run(checkpoint, "-o", tmp_path / "a.rvb", "--data-dir", tmp_path)
+    with pytest.raises(InputError, match="data: no such data folder"):
         _run(checkpoint, "-o", tmp_path / "a.rvb", "--dataset", "mnist")
     wide = tmp_path / "wide.safetensors"
     dataset = DatasetSpec("folder", InputSpec(1, 28, 28, (73,), (90.0,)), ("ant", "bee"))

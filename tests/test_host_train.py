@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from pictures import write_brightness
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -18,8 +19,9 @@ from reverb_fpga.host import cli  # noqa: E402
 from reverb_fpga.host.commands.train import command  # noqa: E402
 from reverb_fpga.host.images import to_codes  # noqa: E402
 from reverb_fpga.hw.config import preset  # noqa: E402
+from reverb_fpga.hw.errors import InputError  # noqa: E402
 from reverb_fpga.models.checkpoint import load_checkpoint  # noqa: E402
-from reverb_fpga.models.data import load_split  # noqa: E402
+from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split  # noqa: E402
 from reverb_fpga.models.train import Trainer  # noqa: E402
 from reverb_fpga.sim.golden import GoldenModel  # noqa: E402
 
@@ -76,3 +78,65 @@ def test_an_interrupted_run_says_how_to_go_on(
             cli.main([*arguments, str(tmp_path / f"run{epochs}")])
         assert stopped.value.code == 130
         assert capsys.readouterr().err == f"reverb-fpga: error: interrupted {message}\n"
+
+
+def _folder(root: Path, side: int) -> Path:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 2)):
+        for label in ("a", "b"):
+            place = root / split / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(place / f"{number}.png")
+    return root
+
+
+def test_what_cannot_be_compiled_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = _folder(tmp_path / "data", 160), tmp_path / "run"
+    arguments = ["train", "--dataset", "folder", "--data-dir", data, "--width", "0.1", "--epochs", "1", "--out", out]
+    arguments += ["--batch-size", "4", "--threads", "1", "--arch"]
+    for arch in ("cnv", "fmnist"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*map(str, arguments), arch])
+        message = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert "too large for ulx3s-85f" in message
+        assert "--image-size" in message
+        assert message.count("\n") == 1
+        assert not out.exists()
+    with pytest.raises(SystemExit):  # unchecked it gets as far as the run folder
+        cli.main([*map(str, arguments), "fmnist", "--target", "none", "--resume"])
+    assert "nothing to resume" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*map(str, arguments), "fmnist", "--image-size", "32"])
+    assert (stopped.value.code, (out / "best.safetensors").exists()) == (0, True)
+
+
+def test_pictures_that_are_left_out_are_named(tmp_path: Path) -> None:
+    data = _folder(tmp_path / "data", 28)
+    (data / "train/a/0.png").write_bytes(b"")
+    Image.new("L", (30, 20)).save(data / "train/a/1.png")
+    arguments = ["--dataset", "folder", "--data-dir", str(data), "--width", "0.1", "--epochs", "1", "--arch", "fmnist"]
+    arguments += ["--batch-size", "4", "--threads", "1", "--image-size", "28", "--json", "--out"]
+    result = CliRunner().invoke(command, [*arguments, str(tmp_path / "run")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert [Path(line.split(":")[0]).name for line in json.loads(result.stdout)["skipped"]] == ["0.png"]
+    assert "1 grey pictures are taken as colour" in result.stderr
+    assert "1 pictures could not be read" in result.stderr
+    with pytest.raises(InputError, match=r"0\.png"):
+        CliRunner().invoke(command, [*arguments, str(tmp_path / "no"), "--strict"], catch_exceptions=False)
+
+
+def test_missing_data_is_said_before_anything_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reverb_fpga.host.commands.train._progress_bar", lambda *_, **__: pytest.fail("a dead bar"))
+    with pytest.raises(InputError, match="no such data folder"):
+        CliRunner().invoke(
+            command, ["--data-dir", str(tmp_path / "no"), "--out", str(tmp_path / "run")], catch_exceptions=False
+        )
+
+
+def test_commands_look_for_data_in_one_place() -> None:
+    for name in ("train", "classify", "compile", "report"):
+        text = CliRunner().invoke(cli.cli, [name, "--help"]).output
+        option = text[text.index("  --data-dir") :]
+        assert f"[default: {DEFAULT_DATA_DIR}]" in " ".join(option[: option.index("\n  --")].split())

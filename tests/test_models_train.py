@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from pictures import write_idx
 from PIL import Image
 
@@ -16,6 +17,7 @@ from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import activity_penalty, expected_density, set_initial_density
 from reverb_fpga.models.augment import Augmentation, TrainingSet
 from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
+from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.evaluation import evaluate
@@ -171,6 +173,17 @@ def test_log_has_every_epoch_once(tmp_path: Path) -> None:
     assert [json.loads(entry)["epoch"] for entry in lines] == [1, 2, 3]
     folder.draw()
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_curve_of_one_epoch_shows_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    figures = {"loss": 0.82, "train_loss": 1.3, "accuracy": 71.2, "train_accuracy": 60.1, "density": 0.21}
+    draw_curve([{"epoch": 1, "quantised": True, "densities": {"conv2": 0.3}, **figures}], tmp_path / "curve.png", "run")
+    shown = [[text.get_text() for text in axes.texts] for axes in drawn[0].axes]
+    assert shown == [["0.82", "1.3"], ["71.2", "60.1"], ["0.21", "0.3"]]
+    assert all(axes.get_xticks().tolist() == [1] for axes in drawn[0].axes)
+    assert all(line.get_marker() not in ("None", "") for line in drawn[0].axes[2].get_lines())
 
 
 def test_an_epoch_is_kept_before_it_is_drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from .. import backends, bundled, images, progress
 from ..backends import Backend, BackendOptions, Outcome
-from ..inputs import Item, Selection, gather_items
+from ..inputs import Item, ItemReader, Selection, gather_items
 from ..results import Run, print_table, to_json
 
 __all__ = ["command"]
@@ -34,59 +35,78 @@ Examples:
 @click.option("--port", metavar="TTY", help="Serial port of the board (backend serial).")
 @click.option("--baud", type=click.IntRange(1200, 12_000_000), help="Serial rate; the build's report.json tells it.")
 @click.option("--dataset", metavar="NAME", help="Classify the test split of a data set instead of image files.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data set's files lie.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files lie.  [default: data]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N images.")
 @click.option(
     "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show the K best labels."
 )
 @click.option("--invert", is_flag=True, help="Negate the images first (dark on light, for a model of light on dark).")
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else there.")
 @click.option("--no-progress", is_flag=True, help="No progress bar on standard error.")
 def command(
     paths: tuple[Path, ...], dataset: str | None, data_dir: Path | None, limit: int | None, top: int, as_json: bool,
     **options: Any,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Classify images with a compiled model.
 
-    Without IMAGES the bundled test images are classified. Images are PNG, JPEG or NPY of any size; directories are
-    searched for them. The three backends give identical logits: golden is the integer model, rtl the gateware in a
+    Without IMAGES the bundled test images are classified. Images are PNG, JPEG, BMP, WebP, TIFF, GIF or NPY of any
+    size; directories are searched for them. Images that cannot be read are named, left out, and make the exit code 2.
+    The three backends give identical logits: golden is the integer model, rtl the gateware in a
     virtual board, serial a board on a port.
     """
     program = bundled.load_model(options["model"])
     selection = Selection(paths=paths, dataset=dataset, data_dir=data_dir, limit=limit)
     items = gather_items(selection, program)
+    reader = ItemReader(program.input, strict=options["strict"])
     with progress.bar("starting", len(items), enabled=not options["no_progress"]) as advance:
         chosen = BackendOptions(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
         with backends.open_backend(options["backend"], program, chosen) as backend:
             advance(0, "classifying")
-            outcomes, seconds = _classify(backend, items, options["invert"], advance)
-    run = Run(program, options["backend"], items, outcomes, seconds)
+            result = _classify(backend, items, reader, options["invert"], advance)
+    run = Run(program, options["backend"], result.items, result.outcomes, result.seconds, reader.failed)
     if as_json:
         click.echo(json.dumps(to_json(run)))
     else:
         print_table(run, top)
+    return reader.complain(len(items))
+
+
+@dataclasses.dataclass(eq=False)
+class _Result:
+    """Outcomes of the items that could be read, and the seconds that the backend took."""
+
+    items: list[Item] = dataclasses.field(default_factory=list)
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
 
 
 def _classify(
-    backend: Backend, items: list[Item], invert: bool, advance: progress.Advance
-) -> tuple[list[Outcome], float]:
-    """Outcomes of all items, and the seconds that the backend took."""
-    outcomes: list[Outcome] = []
-    seconds = 0.0
+    backend: Backend, items: list[Item], reader: ItemReader, invert: bool, advance: progress.Advance
+) -> _Result:
+    result = _Result()
     odd = 0
     for start in range(0, len(items), backend.batch):
-        batch = [item.load() for item in items[start : start + backend.batch]]
+        group = items[start : start + backend.batch]
+        found = [(item, pixels) for item in group if (pixels := reader.read(item)) is not None]
+        advance(len(group) - len(found))
+        if not found:
+            continue
+        batch = [pixels for _, pixels in found]
         odd += sum(images.looks_inverted(pixels) for pixels in batch) if backend.program.input.invert else 0
         codes = images.to_codes(batch, backend.program.input, invert=invert)
         if backend.input_steps > 1:  # an image that stands still shows the same pixels at every step
             codes = np.repeat(codes[:, None], backend.input_steps, axis=1)
         started = time.perf_counter()
         for outcome in backend.run(codes):
-            outcomes.append(outcome)
+            result.outcomes.append(outcome)
             advance()
-        seconds += time.perf_counter() - started
-    if odd > len(items) // 2 and not invert:
+        result.seconds += time.perf_counter() - started
+        result.items += [item for item, _ in found]
+    if not result.items:
+        reader.fail(len(items))
+    if odd > len(result.items) // 2 and not invert:
         click.echo(
             f"note: {odd} images are dark on light, the model was trained on light on dark: try --invert", err=True
         )
-    return outcomes, seconds
+    return result

@@ -11,16 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 from reverb_fpga.hw.config import PRESETS, preset
-from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.errors import InputError, printable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from reverb_fpga.compiler.report import CompileReport
+    from reverb_fpga.models.description import InputSpec
 
 __all__ = ["command"]
 
+_MAX_NAME = 200  # as the loader has it
 _EXAMPLES = """\b
 Examples:
   reverb-fpga compile runs/fmnist/best.safetensors -o fmnist.rvb
@@ -38,7 +40,7 @@ quantisation (--act-bits float); others need none."""
     "--target", type=click.Choice(list(PRESETS)), default="ulx3s-85f", show_default=True, help="Configuration."
 )
 @click.option("--dataset", default=None, help="Data set with sample images for calibration.")
-@click.option("--data-dir", type=click.Path(path_type=Path), default=None, help="Folder with the data set's files.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.  [default: data]")
 @click.option(
     "--samples", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Images used for calibration."
 )
@@ -54,10 +56,14 @@ def command(
 ) -> None:
     """Compile a trained network (CHECKPOINT, .safetensors) for a board."""
     from reverb_fpga.compiler import rvb
-    from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
+    from reverb_fpga.compiler.pipeline import CompileOptions, compile_network
+    from reverb_fpga.models.checkpoint import read_checkpoint
+    from reverb_fpga.models.files import check_output
 
-    images = _samples(dataset, data_dir, samples)
-    compiled = compile_checkpoint(checkpoint, preset(target), CompileOptions(name=output.stem, images=images))
+    check_output(output)  # before the work
+    network = read_checkpoint(checkpoint)
+    images = _samples(dataset, data_dir, samples, network.spec.input)
+    compiled = compile_network(network, preset(target), CompileOptions(name=_name(output), images=images))
     rvb.save(compiled.program, output)
     if as_json:
         click.echo(json.dumps({"output": str(output), **compiled.report.as_dict()}))
@@ -65,21 +71,36 @@ def command(
         _print(compiled.report, output)
 
 
-def _samples(dataset: str | None, data_dir: Path | None, count: int) -> NDArray[np.uint8] | None:
-    """(N, C, H, W), spread evenly over the training split."""
-    if (dataset is None) != (data_dir is None):
-        raise InputError("--dataset NAME and --data-dir DIR go together")
-    if dataset is None or data_dir is None:
-        return None
-    from reverb_fpga.models.data import load_split
+def _name(output: Path) -> str:
+    """The program's name, which is kept in its file."""
+    name = output.stem
+    if not name.isprintable() or len(name) > _MAX_NAME:
+        raise InputError(f"{output}: a program cannot have this name: at most {_MAX_NAME} printable characters")
+    return name
 
-    images = load_split(dataset, data_dir, "train").images
-    return images[:: max(1, len(images) // count)][:count].transpose(0, 3, 1, 2)
+
+def _samples(dataset: str | None, data_dir: Path | None, count: int, source: InputSpec) -> NDArray[np.uint8] | None:
+    """(N, C, H, W), spread evenly over the training split."""
+    if dataset is None:
+        if data_dir is not None:
+            raise InputError("--data-dir DIR goes with --dataset NAME")
+        return None
+    from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split
+
+    shape = (source.height, source.width, source.channels)
+    data = load_split(dataset, data_dir or DEFAULT_DATA_DIR, "train", shape)
+    if data.images.shape[1:] != shape:
+        raise InputError(
+            f"images of {dataset} are {data.images.shape[1:]}, the network takes {shape} (height, width, channels)"
+        )
+    if data.skipped:
+        click.echo(f"note: {len(data.skipped)} pictures cannot be read; the first: {data.skipped[0]}", err=True)
+    return data.images[:: max(1, len(data) // count)][:count].transpose(0, 3, 1, 2)
 
 
 def _print(report: CompileReport, output: Path) -> None:
     console = Console(width=max(Console().width, 100), markup=False)  # the table of layers needs so much
-    console.print(f"{report.name} for {report.target}: {output}", highlight=False)
+    console.print(printable(f"{report.name} for {report.target}: {output}"), highlight=False)
     console.print(_time(report), highlight=False)
     console.print(_layers(report))
     origins = sorted({layer.code_origin for layer in report.layers if layer.code_origin})

@@ -17,7 +17,7 @@ from reverb_fpga.hw.errors import InputError
 from .. import bundled
 from ..backends import config_of
 from ..images import to_codes
-from ..inputs import Selection, gather_items
+from ..inputs import ItemReader, Selection, gather_items
 from ..model_report import LayerCost, ModelReport, build_for, measure
 
 __all__ = ["command", "print_report"]
@@ -37,12 +37,14 @@ Examples:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
 @click.option("--images", "count", type=click.IntRange(1), help="At most so many.  [default: 10]")
 @click.option("--dataset", help="Images of a data set's test split.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.  [default: data]")
 @click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
-    subject: str | None, paths: tuple[Path, ...], count: int | None, build: Path | None, as_json: bool, **source: Any
-) -> None:
+    subject: str | None, paths: tuple[Path, ...], count: int | None, build: Path | None, strict: bool, as_json: bool,
+    **source: Any,
+) -> int:  # fmt: skip
     """Print the figures of a build, or of a compiled model.
 
     A build: device use, clock, block RAM by use, longest path. A model (the bundled one unless told): density,
@@ -57,16 +59,19 @@ def command(
             click.echo(json.dumps(dataclasses.asdict(figures)))
         else:
             print_report(figures)
-        return
+        return 0
     program = bundled.load_model(subject)
     clock = build_for(program, build).clock_mhz if build else None
     items = gather_items(Selection(paths=paths, limit=count or 10, **source), program)
-    report = measure(program, config_of(program), to_codes([item.load() for item in items], program.input))
+    reader = ItemReader(program.input, strict=strict)
+    _, pixels = reader.read_all(items)
+    report = measure(program, config_of(program), to_codes(pixels, program.input))
     if as_json:
         rate = report.images_per_second(clock) if clock else None
         click.echo(json.dumps(dataclasses.asdict(report) | {"clock_mhz": clock, "images_per_second": rate}))
     else:
         _print_model(report, clock)
+    return reader.complain(len(items))
 
 
 def _print_model(report: ModelReport, clock_mhz: float | None) -> None:

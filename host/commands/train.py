@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted
+from reverb_fpga.hw.config import PRESETS
+from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted, printable
+from reverb_fpga.models.data import DEFAULT_DATA_DIR
+
+from .. import progress
+from ..target_check import fits
 
 if TYPE_CHECKING:
     from reverb_fpga.models.evaluation import Evaluation
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "train"]
 
+_SKIPPED = 10  # lines
 _EXAMPLES = """\b
 Examples:
   reverb-fpga train --dataset fashion-mnist --data-dir data --out runs/fmnist
@@ -42,9 +48,23 @@ the test split is read once, at the end."""
     type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder"]),
     default="fashion-mnist",
     show_default=True,
-    help="Data set; 'folder' is train/CLASS/*.png and test/CLASS/*.png.",
+    help="Data set; 'folder' is train/CLASS/ and test/CLASS/ with pictures.",
 )
-@click.option("--data-dir", default="data", show_default=True, help="Folder with the data set's files.")
+@click.option("--data-dir", default=DEFAULT_DATA_DIR, show_default=True, help="Folder with the data set's files.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(8, 1024),
+    metavar="N",
+    help="Data set folder: bring pictures to N x N.  [default: their size; 32 where they differ]",
+)
+@click.option("--strict", is_flag=True, help="Data set folder: stop at a picture that cannot be read.")
+@click.option(
+    "--target",
+    type=click.Choice([*PRESETS, "none"]),
+    default="ulx3s-85f",
+    show_default=True,
+    help="Configuration that the network must fit, as for `compile`; checked before training. none: no check.",
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option(
     "--system",
@@ -156,8 +176,9 @@ the test split is read once, at the end."""
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 def train(
-    out: Path, resume: bool, device: str, threads: int | None, as_json: bool, no_progress: bool, **options: Any
-) -> None:
+    out: Path, resume: bool, device: str, threads: int | None, as_json: bool, no_progress: bool, target: str,
+    **options: Any,
+) -> None:  # fmt: skip
     """Train a network with binary weights and real-valued spikes.
 
     Activations are trained in float first and then with the rounding that the hardware does, so that the accuracy
@@ -180,8 +201,13 @@ def train(
     team = join_team(device)
     if team.leads:
         _announce(settings)
-    with _progress_bar(settings.epochs, enabled=team.leads and not no_progress) as show:
-        trainer = Trainer(settings, out, resume, show, team)
+    shown = team.leads and not no_progress
+    with progress.bar("reading data", 1, enabled=shown):
+        trainer = Trainer(settings, out, resume, team=team, check=fits(target) if target != "none" else None)
+    if team.leads:
+        _tell(trainer)
+    with _progress_bar(settings.epochs, enabled=shown) as show:
+        trainer.progress = show
         try:
             result = trainer.run()
         except KeyboardInterrupt:
@@ -222,6 +248,7 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
         cutout=options.pop("cutout"),
     )
     arch = options.pop("arch") or usual_arch(dataset)
+    options["image_size"] = options["image_size"] or 0
     return TrainSettings(arch=arch, dataset=dataset, options=network, augmentation=augmentation, **options)
 
 
@@ -232,6 +259,16 @@ def _announce(settings: TrainSettings) -> None:
         click.echo(
             f"with --v-th 0 and still images all {options.timesteps} steps are the same: one is computed", err=True
         )
+
+
+def _tell(trainer: Trainer) -> None:
+    """What became of the pictures that a user may not expect."""
+    for note in trainer.notes:
+        click.echo(f"note: {printable(note)}", err=True)
+    for line in trainer.skipped[:_SKIPPED]:
+        click.echo(f"not read: {line}", err=True)
+    if trainer.skipped:
+        click.echo(f"note: {len(trainer.skipped)} pictures could not be read and are left out", err=True)
 
 
 @contextmanager
@@ -273,6 +310,7 @@ def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_
             "density": round(result.density, 4),
             "densities": {name: round(share, 4) for name, share in result.densities.items()},
             "seconds": round(seconds, 1),
+            "skipped": list(trainer.skipped),
         }
         click.echo(json.dumps(value))
         return
@@ -281,6 +319,8 @@ def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_
         f"test accuracy {result.accuracy:.2f} % ({result.images:,} images), "
         f"density {100 * result.density:.1f} % (per layer: {layers})"
     )
-    click.echo(f"trained in {seconds:.0f} s; network: {best}; curve: {out / 'curve.png'}")
+    click.echo(
+        f"trained in {seconds:.0f} s; network: {printable(str(best))}; curve: {printable(str(out / 'curve.png'))}"
+    )
     if trainer.settings.options.system != "snn":
-        click.echo(f"next: reverb-fpga compile {best} -o {out.resolve().name}.rvb")
+        click.echo(printable(f"next: reverb-fpga compile {best} -o {out.resolve().name}.rvb"))

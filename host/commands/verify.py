@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import DeviceError, EnvironmentMissing
+from reverb_fpga.hw.errors import DeviceError, EnvironmentMissing, printable
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.verify import Target, Verification, Verifier
 
 from .. import bundled, images, progress
 from ..backends import config_of
 from ..driver import Device
-from ..inputs import Selection, gather_items
+from ..inputs import ItemReader, Selection, gather_items
 from ..transport import DEFAULT_BAUD, SerialTransport
 
 __all__ = ["command", "input_codes", "simulated_core"]
@@ -90,8 +90,9 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
         codes = np.where(rng.random(shape) < 0.5, rng.integers(0, 256, shape), 0)  # half of them are no event
         return f"random codes, seed {seed or 0}", codes.astype(np.uint8)
     items = gather_items(selection, program)
-    still = images.to_codes([item.load() for item in items], transform)
-    return ", ".join(item.name for item in items), np.repeat(still[:, None], steps, axis=1)
+    _, pixels = ItemReader(transform, strict=True).read_all(items)
+    still = images.to_codes(pixels, transform)
+    return ", ".join(printable(item.name) for item in items), np.repeat(still[:, None], steps, axis=1)
 
 
 @contextmanager
