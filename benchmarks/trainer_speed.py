@@ -21,14 +21,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor
 
-from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.activation import Activation
+from reverb_fpga.models.description import INPUT, InputSpec
 from reverb_fpga.models.network import Layer, Network
+from reverb_fpga.models.pooling import pooled
 from reverb_fpga.models.quant import sign_plus
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
+CIFAR = DatasetSpec("cifar10", InputSpec(3, 32, 32, (125, 123, 114), (63.0, 62.1, 66.7)), tuple("0123456789"))
 DATA = {
     "fmnist": DatasetSpec("fashion-mnist", InputSpec(1, 28, 28, (73,), (90.0,)), tuple("0123456789")),
-    "cnv": DatasetSpec("cifar10", InputSpec(3, 32, 32, (125, 123, 114), (63.0, 62.1, 66.7)), tuple("0123456789")),
+    "cnv": CIFAR,
+    "resnet20-classic": CIFAR,
 }
 
 
@@ -49,41 +53,52 @@ class _PlainRound(torch.autograd.Function):
         return grad * inside, share / (ratio.numel() * ctx.top) ** 0.5, None
 
 
-def plain_layer(layer: Layer, x: Tensor) -> Tensor:
-    """One time step of one layer, (N, C, H, W) spikes to current, in the order of the description."""
+def plain_read(tensor: Activation, x: Tensor) -> Tensor:
+    """Spikes of one step as readers see them: scaled, then rounded."""
+    if tensor.alpha is not None:
+        x = x * tensor.alpha.abs().reshape(1, -1, *([1] * (x.dim() - 2)))
+    if tensor.scale is not None and tensor.spec.bits is not None:
+        x = _PlainRound.apply(x, tensor.scale, tensor.spec.bits)
+    return x
+
+
+def plain_layer(layer: Layer, x: Tensor, alpha: Tensor | None) -> Tensor:
+    """One time step of one layer, (N, C, H, W) as read to current, in the order of the description."""
     spec, weight = layer.spec, layer.effective_weight()
-    if layer.alpha is not None:
-        shape = (1, -1, *([1] * (x.dim() - 2)))
-        x = x * layer.alpha.abs().reshape(shape)
-        signs = sign_plus(layer.alpha)
-        repeated = signs.repeat_interleave(weight.shape[1] // len(signs))
+    if alpha is not None:
+        repeated = sign_plus(alpha).repeat_interleave(weight.shape[1] // len(alpha))
         weight = weight * repeated.reshape(1, -1, *([1] * (weight.dim() - 2)))
-    if layer.in_scale is not None and spec.in_bits is not None:
-        x = _PlainRound.apply(x, layer.in_scale, spec.in_bits)
+    x = pooled(x, spec.pool_before)
     if spec.kind == "linear":
         return F.linear(x.flatten(1), weight, layer.bias)
-    y = F.conv2d(x, weight, stride=spec.stride, padding=spec.padding)
-    return F.avg_pool2d(y, spec.pool) if spec.pool > 1 else y
+    return pooled(F.conv2d(x, weight, layer.bias, spec.stride, spec.padding, spec.dilation), spec.pool_after)
 
 
 def plain_forward(network: Network, pixels: Tensor) -> Tensor:
     """Logits; every step of every layer is computed, with the neuron as the equations write it."""
     mean, std = network.mean[:, None, None], network.std[:, None, None]
-    steps = [(pixels.float() - mean) / std] * network.spec.timesteps
+    read: dict[str, list[Tensor]] = {INPUT: [(pixels.float() - mean) / std] * network.spec.timesteps}
     for layer in network.stages():
-        joined = torch.cat([plain_layer(layer, x) for x in steps])
-        currents = (layer.bn(joined) if layer.bn is not None else joined).chunk(len(steps))
-        neuron = layer.spec.neuron
+        spec = layer.spec
+        alpha = network.tensor(spec.source).alpha if spec.source != INPUT else None
+        joined = torch.cat([plain_layer(layer, x, alpha) for x in read[spec.source]])
+        currents = list((layer.bn(joined) if layer.bn is not None else joined).chunk(network.spec.timesteps))
+        for name in spec.shortcuts:
+            tensor = network.spec.tensor(name)
+            size = network.tensor(name).alpha if tensor is not None and tensor.alpha else None
+            divisor = 1 if size is None else size.abs()[:, None, None]
+            currents = [current + x / divisor for current, x in zip(currents, read[name], strict=True)]
+        neuron = spec.neuron
         if neuron is None:
-            steps = list(currents)
+            read[spec.name] = currents
             continue
-        steps, kept = [], torch.zeros(())
+        read[spec.name], kept = [], torch.zeros(())
         for current in currents:
             u = neuron.tau * kept + current
             fired = (u >= neuron.v_th).detach()
-            steps.append(u * fired)
+            read[spec.name].append(plain_read(network.tensor(spec.name), u * fired))
             kept = u * ~fired
-    return torch.stack(steps).mean(0)
+    return torch.stack(currents).mean(0)
 
 
 def seconds(

@@ -6,38 +6,38 @@ fire is close to ``Phi((beta - threshold) / |gamma|)``: a penalty on it costs no
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
+from reverb_fpga.models.activation import Activation
 from reverb_fpga.models.network import Layer, LayerTrace, Network
 
 __all__ = ["DensityMeter", "activity_penalty", "expected_density", "set_initial_density"]
 
 
-def expected_density(layer: Layer, consumer: Layer) -> Tensor:
-    """Share of non-zero events (scalar) that `consumer` will read from `layer`, taking the current as normal.
+def expected_density(layer: Layer, tensor: Activation) -> Tensor:
+    """Share of non-zero events (scalar) that readers of `tensor` will find, taking the current of `layer` as normal.
 
-    A spike whose code rounds to zero is no event, so half a step of the consumer's scale is a threshold too.
+    A spike whose code rounds to zero is no event, so half a step of the tensor's codes is a threshold too. 0 where the
+    current is not normalised, or not only that (shortcuts, gate).
     """
-    norm, neuron = layer.bn, layer.spec.neuron
-    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or neuron is None:
+    norm, spec = layer.bn, layer.spec
+    mixed = bool(spec.shortcuts) or spec.gate is not None
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or not norm.affine or spec.neuron is None or mixed:
         return torch.zeros(())
-    threshold = torch.full_like(norm.bias, neuron.v_th)
-    if consumer.in_scale is not None and consumer.quantised:
-        half = consumer.in_scale.detach() / 2
-        gain = torch.ones_like(threshold) if consumer.alpha is None else consumer.alpha.detach().abs()
+    threshold = torch.full_like(norm.bias, spec.neuron.v_th)
+    if tensor.rounds and tensor.scale is not None:
+        half = tensor.scale.detach() / 2
+        gain = torch.ones_like(threshold) if tensor.alpha is None else tensor.alpha.detach().abs()
         threshold = torch.maximum(threshold, half / gain.clamp_min(1e-6))
     return torch.special.ndtr((norm.bias - threshold) / norm.weight.abs().clamp_min(1e-6)).mean()
 
 
 def activity_penalty(network: Network, target: float) -> Tensor:
-    """Sum over layers of the expected density above `target` (0..1), differentiable; a scalar."""
-    layers = network.stages()
+    """Sum over tensors of the expected density above `target` (0..1), differentiable; a scalar."""
     total = torch.zeros(())
-    for layer, consumer in pairwise(layers):
-        total = total + torch.relu(expected_density(layer, consumer) - target)
+    for tensor in network.activations():
+        total = total + torch.relu(expected_density(network.layer(tensor.spec.name), tensor) - target)
     return total
 
 
@@ -46,7 +46,8 @@ def set_initial_density(network: Network, density: float) -> None:
     """Start every normalised layer where a share `density` of the neurons fires: ``beta = v_th + Phi^-1(density)``."""
     offset = float(torch.special.ndtri(torch.tensor(density, dtype=torch.float64)))
     for layer in network.stages():
-        if layer.spec.neuron is not None and isinstance(layer.bn, nn.BatchNorm1d | nn.BatchNorm2d):
+        if layer.spec.neuron is not None and layer.spec.bn == "affine":
+            assert isinstance(layer.bn, nn.BatchNorm1d | nn.BatchNorm2d)
             layer.bn.bias.fill_(layer.spec.neuron.v_th + offset)
 
 
@@ -65,7 +66,7 @@ class DensityMeter:
                 self._all[trace.name] = self._all.get(trace.name, 0) + trace.events.numel()
 
     def densities(self) -> dict[str, float]:
-        """Share of non-zero inputs of every layer but the first, by name."""
+        """Share of non-zero inputs of every layer that reads spikes, by name."""
         return {name: self._live[name] / total for name, total in self._all.items()}
 
     def mean(self) -> float:

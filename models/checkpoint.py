@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.description import NetworkSpec
 from reverb_fpga.models.files import open_regular, write_whole
+from reverb_fpga.models.version1 import renamed
 
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
@@ -215,11 +216,23 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         except OverflowError:
             raise InputError(f"{path}: network description: a number that no float can hold") from None
         info = _info(path, metadata.get(_INFO, "{}"))
-        _check_entries(path, spec, header.entries)
-        tensors = {name: _read_tensor(path, file, entry) for name, entry in header.entries.items()}
+        entries = _of_this_version(metadata[_KEY], spec, header.entries)
+        _check_entries(path, spec, entries)
+        tensors = {name: _read_tensor(path, file, entry) for name, entry in entries.items()}
     for name, tensor in tensors.items():
         _check_values(path, name, tensor)
     return Checkpoint(spec, {name: tensors[name] for name in spec.tensor_shapes()}, info)
+
+
+def _of_this_version(text: str, spec: NetworkSpec, entries: dict[str, _Entry]) -> dict[str, _Entry]:
+    """The tensors under the names that they have now."""
+    if json.loads(text)["format"] != 1:
+        return entries
+    rename = renamed(tuple(layer.name for layer in spec.layers))
+    result: dict[str, _Entry] = {}
+    for name, entry in entries.items():
+        result[name if rename(name) in result else rename(name)] = entry  # what is there twice is found to be too much
+    return result
 
 
 def _check_entries(path: Path, spec: NetworkSpec, entries: Mapping[str, _Entry]) -> None:
@@ -241,7 +254,7 @@ def _check_entries(path: Path, spec: NetworkSpec, entries: Mapping[str, _Entry])
 def _check_values(path: Path, name: str, tensor: Array) -> None:
     if not np.isfinite(tensor).all():
         raise InputError(f"{path}: tensor {name} has entries that are not finite")
-    if name.endswith("in_scale") and not (tensor > 0).all():
+    if name.endswith(".scale") and not (tensor > 0).all():
         raise InputError(f"{path}: tensor {name} must be positive")
     if name.endswith("running_var") and not (tensor >= 0).all():
         raise InputError(f"{path}: tensor {name} must not be negative")

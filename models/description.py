@@ -4,308 +4,90 @@ The description travels in a checkpoint's metadata, so it may come from a strang
 presence, type, range and consistency with its neighbours, and the first thing that is wrong raises
 :class:`~reverb_fpga.hw.errors.InputError` with the path of the field. Nothing here imports torch or numpy.
 
-Semantics of a layer, in the order in which it is computed (``x`` is what the previous layer fires):
+A network is a graph: layers in an order in which every one follows what it reads. A layer with a neuron fires a *tensor*
+of its own name. What readers see of a tensor ``x`` belongs to the tensor:
 
-1. ``x`` is multiplied by ``|alpha_c|`` per channel of the *producing* layer (where ``alpha``);
-2. where ``in_bits`` is set, ``x = s * clip(floor(x / s + 0.5), 0, 2**in_bits - 1)``, one scale ``s`` per tensor;
-3. ``pool_mode == "spike"`` of the *producer*: average pooling of ``x`` (window = stride = ``pool``);
-4. convolution or linear map with ``sign(W) * sign(alpha_c)``, ``sign(0) = +1`` (multi-bit: ``ints * scale_o``);
-5. ``pool_mode == "current"``: average pooling of the result; then ``bias`` (last layer only);
-6. batch normalisation (``eps = 1e-5``) where ``bn``;
-7. the LIF neuron, except for the last layer, whose mean over time is the logits.
+* ``x`` times ``|alpha_c|`` per channel, where it has ``alpha``;
+* where ``bits`` is set (2..8), ``s * clip(floor(x / s + 0.5), 0, 2**bits - 1)`` of that, one learned step ``s``;
+* with ``bits = 1`` the neuron's spikes are 1 instead of the membrane potential, and neither of the two applies.
+
+Semantics of a layer, in the order in which it is computed:
+
+1. ``pool_before`` pools the source tensor as above;
+2. the map: convolution or linear map with ``w(W) * sign(alpha_c)`` of the source's alpha, ``sign(0) = +1``, where ``w`` is
+   the sign, the ternary value, or ``integers * scale_o`` (``models/quant.py``); a pool layer passes its source, divided by
+   ``|alpha_c|`` (0 where alpha is 0);
+3. ``pool_after`` pools the result; then ``bias`` is added;
+4. batch normalisation (``eps = 1e-5``): ``affine``, or ``plain`` without gamma and beta;
+5. the gate: times ``sigmoid(a[t] * mean(y[t]))``;
+6. shortcuts are added: a tensor as its readers see it, divided by ``|alpha_c|`` (0 where alpha is 0), or the current of a
+   layer without neuron;
+7. the LIF neuron, except for a layer whose current is a shortcut and for the last layer, whose mean over time is the
+   logits.
+
+In training ``|alpha|`` of a tensor that is also divided by it (identity shortcut, pool layer) is kept within a factor
+``ALPHA_RATIO`` of its largest, so that the shortcut keeps its resolution.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar, cast
+from functools import cached_property
+from typing import Any, Literal
 
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.fields import choice, integer, require, table, text, tuple_of
+from reverb_fpga.models.layers import (
+    INPUT,
+    GateSpec,
+    InputSpec,
+    LayerSpec,
+    NeuronSpec,
+    Pair,
+    PoolSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+)
 
 __all__ = [
+    "ALPHA_RATIO",
     "BN_EPS",
     "FORMAT_VERSION",
+    "INPUT",
+    "SYSTEMS",
+    "GateSpec",
     "InputSpec",
+    "LayerShapes",
     "LayerSpec",
     "NetworkSpec",
     "NeuronSpec",
+    "Pair",
+    "PoolSpec",
     "Shape",
+    "System",
+    "TensorSpec",
     "WeightSpec",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BN_EPS = 1e-5
+ALPHA_RATIO = 16.0
 
-System = Literal["reverb", "reverb-learnable", "snn"]
-Shape = tuple[int, int, int]  # channels, height, width
+System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn"]
+SYSTEMS = ("reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn")
 
-_SYSTEMS = ("reverb", "reverb-learnable", "snn")
-_KINDS = ("conv", "linear")
-_POOL_MODES = ("current", "spike")
-_WEIGHT_KINDS = ("binary", "multibit", "real")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _MAX_LAYERS = 256
-_MAX_CHANNELS = 1 << 20
-_MAX_SIDE = 4096
-
-T = TypeVar("T")
-
-
-def _fail(where: str, what: str) -> InputError:
-    return InputError(f"network description: {where}: {what}")
-
-
-def _require(ok: bool, where: str, what: str) -> None:
-    if not ok:
-        raise _fail(where, what)
-
-
-def _integer(value: object, where: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _fail(where, f"expected an integer in {low}..{high}, got {value!r:.80}")
-    return value
-
-
-def _number(value: object, where: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _fail(where, f"expected a number, got {value!r:.80}")
-    if not math.isfinite(value) or not low <= value <= high:
-        raise _fail(where, f"expected a finite number in {low:g}..{high:g}, got {value!r:.80}")
-    return float(value)
-
-
-def _boolean(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _fail(where, f"expected true or false, got {value!r:.80}")
-    return value
-
-
-def _text(value: object, where: str, limit: int = 200) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
-        raise _fail(where, f"expected printable text of 1..{limit} characters, got {value!r:.80}")
-    return value
-
-
-def _choice(value: object, where: str, allowed: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise _fail(where, f"expected one of {', '.join(allowed)}, got {value!r:.80}")
-    return value
-
-
-def _table(value: object, where: str, keys: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _fail(where, f"expected an object, got {value!r:.80}")
-    missing = [key for key in keys if key not in value]
-    _require(not missing, where, f"lacks {', '.join(missing)}")
-    extra = [str(key)[:40] for key in value if key not in keys]
-    _require(not extra, where, f"has unknown fields: {', '.join(extra[:5])}")
-    return value
-
-
-def _array(value: object, where: str, limit: int, item: Callable[[Any, str], T]) -> tuple[T, ...]:
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= limit:
-        raise _fail(where, f"expected a list of 1..{limit} entries, got {value!r:.80}")
-    return tuple(item(entry, f"{where}[{index}]") for index, entry in enumerate(value))
-
-
-@dataclass(frozen=True)
-class NeuronSpec:
-    """Leaky integrate-and-fire with hard reset: ``U = tau * U * (not fired) + y``, fires where ``U >= v_th``.
-
-    Attributes
-    ----------
-    tau : float
-        Leak per time step, 0..1.
-    v_th : float
-        Threshold, >= 0, in units of the current after batch normalisation.
-    """
-
-    tau: float = 0.25
-    v_th: float = 0.0
-
-    def __post_init__(self) -> None:
-        _number(self.tau, "neuron.tau", 0.0, 1.0)
-        _number(self.v_th, "neuron.v_th", 0.0, 1e6)
-
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> NeuronSpec:
-        table = _table(value, where, ("tau", "v_th"))
-        return cls(_number(table["tau"], f"{where}.tau", 0.0, 1.0), _number(table["v_th"], f"{where}.v_th", 0, 1e6))
-
-
-@dataclass(frozen=True)
-class WeightSpec:
-    """How a layer's weights are stored: ``binary`` (bits = 1), ``multibit`` (2..8), ``real`` (bits = 32)."""
-
-    kind: Literal["binary", "multibit", "real"] = "binary"
-    bits: int = 1
-
-    def __post_init__(self) -> None:
-        _choice(self.kind, "weight.kind", _WEIGHT_KINDS)
-        low, high = {"binary": (1, 1), "multibit": (2, 8), "real": (32, 32)}[self.kind]
-        _integer(self.bits, f"weight.bits ({self.kind})", low, high)
-
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> WeightSpec:
-        table = _table(value, where, ("kind", "bits"))
-        kind = _choice(table["kind"], f"{where}.kind", _WEIGHT_KINDS)
-        return cls(cast(Any, kind), _integer(table["bits"], f"{where}.bits", 1, 32))
-
-
-_LAYER_KEYS = (
-    "name", "kind", "in_channels", "out_channels", "kernel", "stride", "padding", "weight", "alpha", "bn",
-    "pool", "pool_mode", "neuron", "in_bits",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer: map, pooling, normalisation, neuron. See the module's docstring for the order.
-
-    Attributes
-    ----------
-    in_channels, out_channels : int
-        Channels of a convolution; features of a linear layer. A linear layer after a convolution flattens
-        C, H, W in that order (C slowest).
-    kernel, stride, padding : int
-        Square, the same in both directions; 1, 1, 0 for a linear layer. Padding is zeros of the (normalised) input.
-    alpha : bool
-        Whether a learnable scale per channel of the producing layer multiplies the input.
-    pool : int
-        Average-pooling window and stride; 1 means none.
-    in_bits : int or None
-        Bits of this layer's input code under quantisation-aware training; None: not quantised in training.
-    """
-
-    name: str
-    kind: Literal["conv", "linear"]
-    in_channels: int
-    out_channels: int
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
-    weight: WeightSpec = WeightSpec()
-    alpha: bool = False
-    bn: bool = True
-    pool: int = 1
-    pool_mode: Literal["current", "spike"] = "current"
-    neuron: NeuronSpec | None = None
-    in_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        where = f"layer {self.name!r:.70}"
-        _require(
-            isinstance(self.name, str) and _NAME.fullmatch(self.name) is not None,
-            where,
-            "a name is a letter followed by up to 63 letters, digits, '_', '.' or '-'",
-        )
-        _choice(self.kind, f"{where}.kind", _KINDS)
-        _integer(self.in_channels, f"{where}.in_channels", 1, _MAX_CHANNELS)
-        _integer(self.out_channels, f"{where}.out_channels", 1, _MAX_CHANNELS)
-        _integer(self.kernel, f"{where}.kernel", 1, 64)
-        _integer(self.stride, f"{where}.stride", 1, 64)
-        _integer(self.padding, f"{where}.padding", 0, self.kernel - 1)
-        _integer(self.pool, f"{where}.pool", 1, 64)
-        _choice(self.pool_mode, f"{where}.pool_mode", _POOL_MODES)
-        _boolean(self.alpha, f"{where}.alpha")
-        _boolean(self.bn, f"{where}.bn")
-        if self.in_bits is not None:
-            _integer(self.in_bits, f"{where}.in_bits", 2, 8)
-        if self.kind == "linear":
-            plain = (self.kernel, self.stride, self.padding, self.pool) == (1, 1, 0, 1)
-            _require(plain, where, "a linear layer has kernel 1, stride 1, padding 0 and pool 1")
-
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> LayerSpec:
-        table = _table(value, where, _LAYER_KEYS)
-        neuron, in_bits = table["neuron"], table["in_bits"]
-        return cls(
-            name=_text(table["name"], f"{where}.name", 64),
-            kind=cast(Any, _choice(table["kind"], f"{where}.kind", _KINDS)),
-            in_channels=_integer(table["in_channels"], f"{where}.in_channels", 1, _MAX_CHANNELS),
-            out_channels=_integer(table["out_channels"], f"{where}.out_channels", 1, _MAX_CHANNELS),
-            kernel=_integer(table["kernel"], f"{where}.kernel", 1, 64),
-            stride=_integer(table["stride"], f"{where}.stride", 1, 64),
-            padding=_integer(table["padding"], f"{where}.padding", 0, 63),
-            weight=WeightSpec.from_dict(table["weight"], f"{where}.weight"),
-            alpha=_boolean(table["alpha"], f"{where}.alpha"),
-            bn=_boolean(table["bn"], f"{where}.bn"),
-            pool=_integer(table["pool"], f"{where}.pool", 1, 64),
-            pool_mode=cast(Any, _choice(table["pool_mode"], f"{where}.pool_mode", _POOL_MODES)),
-            neuron=None if neuron is None else NeuronSpec.from_dict(neuron, f"{where}.neuron"),
-            in_bits=None if in_bits is None else _integer(in_bits, f"{where}.in_bits", 2, 8),
-        )
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight tensor: (out, in, kernel, kernel) or (out, in)."""
-        if self.kind == "conv":
-            return (self.out_channels, self.in_channels, self.kernel, self.kernel)
-        return (self.out_channels, self.in_channels)
-
-    def map_shape(self, shape: Shape) -> Shape:
-        """Shape after the convolution or linear map, before pooling. `shape` is what the map reads."""
-        if self.kind == "linear":
-            return (self.out_channels, 1, 1)
-        side = [(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in shape[1:]]
-        return (self.out_channels, side[0], side[1])
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """The image as the network takes it: 8-bit pixels, normalised as ``(pixel - mean) / std`` per channel.
-
-    Attributes
-    ----------
-    mean : tuple of int
-        Integer pixel codes 0..255, one per channel, so that a border of normalised zeros is a pixel code.
-    std : tuple of float
-        In pixel codes, > 0, one per channel.
-    """
-
-    channels: int
-    height: int
-    width: int
-    mean: tuple[int, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _integer(self.channels, "input.channels", 1, 64)
-        _integer(self.height, "input.height", 1, _MAX_SIDE)
-        _integer(self.width, "input.width", 1, _MAX_SIDE)
-        for name in ("mean", "std"):
-            count = len(getattr(self, name))
-            _require(count == self.channels, f"input.{name}", f"{count} entries for {self.channels} channels")
-        for value in self.mean:
-            _integer(value, "input.mean", 0, 255)
-        for deviation in self.std:
-            _number(deviation, "input.std", 1e-3, 1e6)
-
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> InputSpec:
-        table = _table(value, where, ("channels", "height", "width", "mean", "std"))
-        return cls(
-            channels=_integer(table["channels"], f"{where}.channels", 1, 64),
-            height=_integer(table["height"], f"{where}.height", 1, _MAX_SIDE),
-            width=_integer(table["width"], f"{where}.width", 1, _MAX_SIDE),
-            mean=_array(table["mean"], f"{where}.mean", 64, lambda v, w: _integer(v, w, 0, 255)),
-            std=_array(table["std"], f"{where}.std", 64, lambda v, w: _number(v, w, 1e-3, 1e6)),
-        )
-
-    @property
-    def shape(self) -> Shape:
-        return (self.channels, self.height, self.width)
+_KEYS = ("format", "arch", "system", "dataset", "labels", "input", "timesteps", "tensors", "layers")
 
 
 @dataclass(frozen=True)
 class LayerShapes:
-    """Shapes around one layer: what its producer fires, what its map reads, what it fires (or its logits)."""
+    """Shapes around one layer: its source tensor, that after `pool_before`, after the map, and of its current."""
 
-    fired: Shape
+    source: Shape
     read: Shape
     mapped: Shape
     out: Shape
@@ -313,7 +95,7 @@ class LayerShapes:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A sequential network: every layer reads what the one before it fires.
+    """A network.
 
     Attributes
     ----------
@@ -323,8 +105,10 @@ class NetworkSpec:
         One per logit.
     timesteps : int
         T; the logits are the mean over T.
+    tensors : tuple of TensorSpec
+        One for every layer with a neuron, in their order.
     layers : tuple of LayerSpec
-        The last one is linear, has no neuron, and is the only one that may lack batch normalisation and has a bias.
+        Each after what it reads. The last one is linear and has no neuron.
     """
 
     arch: str
@@ -333,99 +117,138 @@ class NetworkSpec:
     labels: tuple[str, ...]
     input: InputSpec
     timesteps: int
+    tensors: tuple[TensorSpec, ...]
     layers: tuple[LayerSpec, ...]
 
     def __post_init__(self) -> None:
-        _text(self.arch, "arch", 64)
-        _text(self.dataset, "dataset", 64)
-        _choice(self.system, "system", _SYSTEMS)
-        _integer(self.timesteps, "timesteps", 1, 64)
-        _require(1 <= len(self.layers) <= _MAX_LAYERS, "layers", f"expected 1..{_MAX_LAYERS} layers")
-        names = [layer.name for layer in self.layers]
-        _require(len(set(names)) == len(names), "layers", "two layers have the same name")
-        self._check_roles()
-        self._check_weights()
-        shapes = self.shapes()
-        classes = shapes[-1].out[0]
-        _require(len(self.labels) == classes, "labels", f"{len(self.labels)} labels for {classes} output channels")
+        text(self.arch, "arch", 64)
+        text(self.dataset, "dataset", 64)
+        choice(self.system, "system", SYSTEMS)
+        integer(self.timesteps, "timesteps", 1, 64)
+        for label in self.labels:
+            text(label, "labels")
+        require(1 <= len(self.layers) <= _MAX_LAYERS, "layers", f"expected 1..{_MAX_LAYERS} layers")
+        doubled = [name for name, count in Counter(layer.name for layer in self.layers).items() if count > 1]
+        require(not doubled, "layers", f"two layers have the same name {doubled[:1]}")
+        firing = [layer.name for layer in self.layers if layer.neuron is not None]
+        named = [tensor.name for tensor in self.tensors]
+        require(named == firing, "tensors", "expected one for every layer with a neuron, in their order")
+        self._check_graph()
+        self._check_system()
+        classes = self.shapes()[-1].out[0]
+        require(len(self.labels) == classes, "labels", f"{len(self.labels)} labels for {classes} output channels")
 
-    def _check_roles(self) -> None:
-        first, last = self.layers[0], self.layers[-1]
-        where = f"layer {last.name!r}"
-        _require(last.kind == "linear", where, "the last layer must be linear")
-        _require(last.neuron is None, where, "the last layer has no neuron: its current is the logits")
-        for layer in self.layers[:-1]:
-            _require(layer.neuron is not None, f"layer {layer.name!r}", "lacks its neuron")
-        _require(
-            not first.alpha and first.in_bits is None,
-            f"layer {first.name!r}",
-            "the first layer reads pixels: it has neither alpha nor in_bits",
-        )
-
-    def _check_weights(self) -> None:
+    def _check_graph(self) -> None:
+        last, where = self.layers[-1], f"layer {self.layers[-1].name!r}"
+        require(last.kind == "linear", where, "the last layer must be linear")
+        require(last.neuron is None, where, "the last layer has no neuron: its current is the logits")
+        fired, currents = {INPUT}, set[str]()
         for layer in self.layers:
             where = f"layer {layer.name!r}"
+            require(layer.source in fired, where, f"its source {layer.source!r} is no tensor before it")
+            for name in layer.shortcuts:
+                require(name != INPUT, where, "the image cannot be a shortcut: its codes are pixels, not spikes")
+                require(name in fired | currents, where, f"its shortcut {name!r} is no layer before it")
+            if layer.neuron is None:
+                require(not layer.shortcuts, where, "a layer without neuron takes no shortcuts")
+            (currents if layer.neuron is None else fired).add(layer.name)
+        read = {layer.source for layer in self.layers} | {name for layer in self.layers for name in layer.shortcuts}
+        for layer in self.layers[:-1]:
+            require(layer.name in read, f"layer {layer.name!r}", "no layer reads it")
+        for layer in self.layers:
+            pooled = layer.source == INPUT and layer.pool_before is not None and layer.pool_before.kind == "max"
+            require(not pooled, f"layer {layer.name!r}", "the image cannot be max-pooled: its values are signed")
+            whole = layer.source != INPUT or layer.kind != "pool"
+            require(whole, f"layer {layer.name!r}", "a pool layer pools spikes, not the image")
+
+    def _check_system(self) -> None:
+        for layer in self.layers:
             real = layer.weight.kind == "real"
-            _require(real == (self.system == "snn"), where, f"{layer.weight.kind} weights in system {self.system!r}")
-            _require(
-                not layer.alpha or self.system == "reverb-learnable",
-                where,
-                f"alpha in system {self.system!r}; only reverb-learnable has it",
+            require(
+                not real or self.system == "snn", f"layer {layer.name!r}", f"real weights in system {self.system!r}"
             )
+        learns = self.system in ("reverb-learnable", "ternary")
+        for tensor in self.tensors:
+            where = f"tensor {tensor.name!r}"
+            require(learns or not tensor.alpha, where, f"system {self.system!r} has no alpha")
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[LayerSpec, TensorSpec | None]]:
+        tensors = {tensor.name: tensor for tensor in self.tensors}
+        return {layer.name: (layer, tensors.get(layer.name)) for layer in self.layers}
+
+    def layer(self, name: str) -> LayerSpec:
+        """The layer of that name."""
+        return self._by_name[name][0]
+
+    def tensor(self, name: str) -> TensorSpec | None:
+        """The tensor of that name; None for ``input`` and for a layer without neuron."""
+        return self._by_name[name][1] if name in self._by_name else None
+
+    def readers(self, name: str) -> tuple[LayerSpec, ...]:
+        """Layers whose map reads the tensor `name`."""
+        return tuple(layer for layer in self.layers if layer.source == name)
+
+    def adders(self, name: str) -> tuple[LayerSpec, ...]:
+        """Layers that have `name` among their shortcuts."""
+        return tuple(layer for layer in self.layers if name in layer.shortcuts)
+
+    def divided(self, name: str) -> bool:
+        """Whether some reader of the tensor `name` takes it without alpha: identity shortcut or pool layer."""
+        return bool(self.adders(name)) or any(layer.kind == "pool" for layer in self.readers(name))
 
     def shapes(self) -> tuple[LayerShapes, ...]:
-        """Shapes around every layer; raises InputError naming the layer that does not fit its producer."""
-        result: list[LayerShapes] = []
-        fired: Shape = self.input.shape
-        producer: LayerSpec | None = None
-        for layer in self.layers:
-            read = _pooled(fired, producer.pool) if producer and producer.pool_mode == "spike" else fired
-            if layer.kind == "linear":
-                features = read[0] * read[1] * read[2]
-                _require(
-                    layer.in_channels == features,
-                    f"layer {layer.name!r}",
-                    f"in_channels is {layer.in_channels}, its input has {features} features",
-                )
-            else:
-                _require(
-                    layer.in_channels == read[0],
-                    f"layer {layer.name!r}",
-                    f"in_channels is {layer.in_channels}, its input has {read[0]} channels",
-                )
-            mapped = layer.map_shape(read)
-            out = _pooled(mapped, layer.pool) if layer.pool_mode == "current" else mapped
-            final = _pooled(mapped, layer.pool)
-            _require(min(mapped + final) >= 1, f"layer {layer.name!r}", f"its input {read} is too small for it")
-            result.append(LayerShapes(fired, read, mapped, out))
-            fired, producer = out, layer
-        return tuple(result)
+        """Shapes around every layer; raises InputError naming the layer that does not fit what it reads."""
+        return self._shapes
 
-    def alpha_size(self, index: int) -> int:
-        """Number of alphas of layer `index`: the channels of what its producer fires."""
-        return self.shapes()[index].fired[0]
+    @cached_property
+    def _shapes(self) -> tuple[LayerShapes, ...]:
+        outs: dict[str, Shape] = {INPUT: self.input.shape}
+        result = []
+        for layer in self.layers:
+            where, source = f"layer {layer.name!r}", outs[layer.source]
+            read = source if layer.pool_before is None else layer.pool_before.shape(source)
+            features = read[0] * read[1] * read[2] if layer.kind == "linear" else read[0]
+            unit = "features" if layer.kind == "linear" else "channels"
+            fits = layer.in_channels == features
+            require(min(read) >= 1, where, f"its input {source} is too small for it")
+            require(fits, where, f"in_channels is {layer.in_channels}, its input has {features} {unit}")
+            mapped = layer.map_shape(read)
+            require(min(mapped) >= 1, where, f"its input {read} is too small for it")
+            out = mapped if layer.pool_after is None else layer.pool_after.shape(mapped)
+            require(min(out) >= 1, where, f"its input {read} is too small for it")
+            for name in layer.shortcuts:
+                require(outs[name] == out, where, f"its current is {out}, its shortcut {name!r} is {outs[name]}")
+            result.append(LayerShapes(source, read, mapped, out))
+            outs[layer.name] = out
+        return tuple(result)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name to shape of every tensor of a checkpoint; all are float32.
 
-        ``layers.I.weight`` (latent, real), ``.alpha`` (channels of the producer), ``.in_scale`` (scalar, > 0),
-        ``.bias`` (last layer), ``.bn.weight`` (gamma), ``.bn.bias`` (beta), ``.bn.running_mean``,
-        ``.bn.running_var`` (>= 0).
+        ``layers.NAME.weight`` (latent, real; not of pool layers), ``.bias``, ``.bn.weight`` (gamma), ``.bn.bias``
+        (beta), ``.bn.running_mean``, ``.bn.running_var`` (>= 0), ``.gate`` (T,); ``tensors.NAME.alpha`` (channels),
+        ``.scale`` (scalar, > 0; where ``bits`` is 2..8).
         """
         result: dict[str, tuple[int, ...]] = {}
-        shapes = self.shapes()
-        for index, layer in enumerate(self.layers):
-            prefix = f"layers.{index}."
-            result[prefix + "weight"] = layer.weight_shape
-            if layer.alpha:
-                result[prefix + "alpha"] = (shapes[index].fired[0],)
-            if layer.in_bits is not None:
-                result[prefix + "in_scale"] = ()
-            if layer.neuron is None:
-                result[prefix + "bias"] = (layer.out_channels,)
-            if layer.bn:
-                for name in ("weight", "bias", "running_mean", "running_var"):
-                    result[f"{prefix}bn.{name}"] = (layer.out_channels,)
+        for layer, shapes in zip(self.layers, self.shapes(), strict=True):
+            result |= {f"layers.{layer.name}.{part}": shape for part, shape in self._layer_tensors(layer).items()}
+            tensor = self.tensor(layer.name)
+            if tensor is not None and tensor.alpha:
+                result[f"tensors.{layer.name}.alpha"] = (shapes.out[0],)
+            if tensor is not None and tensor.learned_step:
+                result[f"tensors.{layer.name}.scale"] = ()
+        return result
+
+    def _layer_tensors(self, layer: LayerSpec) -> dict[str, tuple[int, ...]]:
+        channels = (layer.out_channels,)
+        norm = {"affine": ("weight", "bias", "running_mean", "running_var"), "plain": ("running_mean", "running_var")}
+        result: dict[str, tuple[int, ...]] = {} if layer.kind == "pool" else {"weight": layer.weight_shape}
+        if layer.bias:
+            result["bias"] = channels
+        result |= {f"bn.{part}": channels for part in norm.get(layer.bn, ())}
+        if layer.gate is not None:
+            result["gate"] = (self.timesteps,)
         return result
 
     def to_json(self) -> str:
@@ -433,8 +256,8 @@ class NetworkSpec:
         return json.dumps({"format": FORMAT_VERSION, **asdict(self)}, sort_keys=True, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> NetworkSpec:
-        """Read and check a description.
+    def from_json(cls, line: str) -> NetworkSpec:
+        """Read and check a description of this or an earlier version.
 
         Raises
         ------
@@ -443,27 +266,30 @@ class NetworkSpec:
             inconsistent; the message names it.
         """
         try:
-            value = json.loads(text)
+            value = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"network description: not valid JSON ({error!s:.100})") from None
-        keys = ("format", "arch", "system", "dataset", "labels", "input", "timesteps", "layers")
-        table = _table(value, "top level", keys)
-        version = table["format"]
-        _require(
-            version == FORMAT_VERSION and not isinstance(version, bool),
-            "format",
-            f"version {version!r:.20} is not supported, this release reads version {FORMAT_VERSION}",
-        )
-        return cls(
-            arch=_text(table["arch"], "arch", 64),
-            system=cast(Any, _choice(table["system"], "system", _SYSTEMS)),
-            dataset=_text(table["dataset"], "dataset", 64),
-            labels=_array(table["labels"], "labels", 1 << 16, _text),
-            input=InputSpec.from_dict(table["input"], "input"),
-            timesteps=_integer(table["timesteps"], "timesteps", 1, 64),
-            layers=_array(table["layers"], "layers", _MAX_LAYERS, LayerSpec.from_dict),
-        )
+        return cls.from_dict(value)
 
+    @classmethod
+    def from_dict(cls, value: Any) -> NetworkSpec:
+        """As :meth:`from_json`, from the JSON value."""
+        from reverb_fpga.models.version1 import upgraded
 
-def _pooled(shape: Shape, pool: int) -> Shape:
-    return (shape[0], shape[1] // pool, shape[2] // pool)
+        version = value.get("format") if isinstance(value, dict) else None
+        if type(version) is int and version == 1:
+            value = upgraded(value)
+        elif isinstance(value, dict) and "format" in value:
+            known = type(version) is int and version == FORMAT_VERSION
+            readable = f"this release reads versions 1 and {FORMAT_VERSION}"
+            require(known, "format", f"version {version!r:.20} is not supported, {readable}")
+        values = dict(table(value, "top level", _KEYS))
+        del values["format"]
+        parts: tuple[tuple[str, type[TensorSpec] | type[LayerSpec], int], ...]
+        parts = (("tensors", TensorSpec, 0), ("layers", LayerSpec, 1))
+        for name, kind, low in parts:
+            entries = tuple_of(values[name], name, low, _MAX_LAYERS)
+            values[name] = tuple(kind.from_dict(entry, f"{name}[{index}]") for index, entry in enumerate(entries))
+        values["input"] = InputSpec.from_dict(values["input"], "input")
+        values["labels"] = tuple_of(values["labels"], "labels", 1, 1 << 16)
+        return cls(**values)

@@ -1,33 +1,31 @@
 """The trainable network of a :class:`~reverb_fpga.models.description.NetworkSpec`.
 
 Time is the leading dimension between layers, (T, N, C, H, W); a tensor that is the same at every step has T = 1 and is
-computed once. With a static image and ``v_th = 0`` a neuron's spikes are the same at every step (each step either
-fires and resets, or the membrane only sinks), so the whole network then runs once: exact, not an approximation.
+computed once. With a current that does not change and ``v_th = 0`` (or ``tau = 0``) a neuron's spikes are the same at
+every step (each step either fires and resets, or the membrane only sinks), so a still image runs through such a network
+once: exact, not an approximation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor, nn
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.description import BN_EPS, LayerShapes, LayerSpec, NetworkSpec
+from reverb_fpga.models.activation import Activation, Encoded, per_channel
+from reverb_fpga.models.description import BN_EPS, INPUT, LayerSpec, NetworkSpec, TensorSpec
 from reverb_fpga.models.neuron import lif
-from reverb_fpga.models.quant import (
-    activation_codes,
-    binarise,
-    code_of,
-    multibit_ste,
-    scaled_gradient,
-    sign_plus,
-    step_factor,
-)
+from reverb_fpga.models.pooling import bordered, pooled, running_average
+from reverb_fpga.models.quant import code_of, effective_weight
 
-__all__ = ["Layer", "LayerTrace", "Network", "running_average"]
+__all__ = ["Layer", "LayerTrace", "Network"]
+
+Observe = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,9 @@ class LayerTrace:
     name : str
         The layer.
     events : Tensor or None
-        What the map reads before pooling, (T, N, ...): scaled, quantised where ``in_bits``; None for the first layer.
+        What its map reads before pooling, (T, N, ...): scaled, rounded where the tensor is; None for the image.
     current : Tensor
-        After pooling, bias and normalisation: what the neuron receives, or the logits of each step.
+        What the neuron receives, shortcuts included, or the logits of each step.
     """
 
     name: str
@@ -50,126 +48,132 @@ class LayerTrace:
 
 
 class Layer(nn.Module):
-    """One layer of a network; parameters as in ``NetworkSpec.tensor_shapes``."""
+    """One layer of a network; parameters as in ``NetworkSpec.tensor_shapes``.
 
-    def __init__(self, spec: LayerSpec, shapes: LayerShapes, producer: LayerSpec | None, binary_spikes: bool) -> None:
+    Parameters
+    ----------
+    spec : LayerSpec
+    fires : TensorSpec or None
+        The tensor that it fires.
+    steps : int
+        Time steps of the network.
+    """
+
+    def __init__(self, spec: LayerSpec, fires: TensorSpec | None, steps: int) -> None:
         super().__init__()
-        self.spec = spec
-        self.pool_input = producer.pool if producer is not None and producer.pool_mode == "spike" else 1
-        self.binary_spikes = binary_spikes
-        self.quantised = True  # training may start without rounding; a checkpoint is always evaluated with it
-        self.weight = nn.Parameter(torch.empty(spec.weight_shape))
-        self.alpha = nn.Parameter(torch.ones(shapes.fired[0])) if spec.alpha else None
-        self.in_scale = nn.Parameter(torch.ones(())) if spec.in_bits is not None else None
-        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.neuron is None else None
+        self.spec, self.steps = spec, steps
+        self.binary_spikes = fires is not None and fires.binary
+        self.weight = nn.Parameter(torch.empty(spec.weight_shape)) if spec.kind != "pool" else None
+        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.bias else None
+        self.gate = nn.Parameter(torch.zeros(steps)) if spec.gate is not None else None
         self.bn: nn.Module | None = None
-        if spec.bn:
+        if spec.bn != "none":
             kind = nn.BatchNorm2d if spec.kind == "conv" else nn.BatchNorm1d
-            self.bn = kind(spec.out_channels, eps=BN_EPS)
+            self.bn = kind(spec.out_channels, eps=BN_EPS, affine=spec.bn == "affine")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Latent weights uniform: +-0.1 for binary ones (only signs count), He's bound for the others."""
-        bound = 0.1 if self.spec.weight.kind == "binary" else (6.0 / self.weight[0].numel()) ** 0.5
-        nn.init.uniform_(self.weight, -bound, bound)
+        """Latent weights uniform: +-0.1 where their signs count, He's bound for the others."""
+        if self.weight is not None:
+            bound = 0.1 if self.spec.weight.signs else (6.0 / self.weight[0].numel()) ** 0.5
+            nn.init.uniform_(self.weight, -bound, bound)
 
     def effective_weight(self) -> Tensor:
-        """The weights that the map uses: signs, or quantised values; without alpha."""
-        if self.spec.weight.kind == "binary":
-            return binarise(self.weight)
-        if self.spec.weight.kind == "multibit":
-            return multibit_ste(self.weight, self.spec.weight.bits)
-        return self.weight
+        """The weights that the map uses: signs, or quantised values; without alpha. A pool layer has none."""
+        if self.weight is None:
+            raise ValueError(f"layer {self.spec.name}: a pool layer has no weights")
+        return effective_weight(self.weight, self.spec.weight)
 
-    def scaled(self, x: Tensor) -> Tensor:
-        """`x` (N, C, ...) times ``|alpha|``: what is quantised; `x` itself without alpha."""
-        return x if self.alpha is None else x * _per_channel(self.alpha.abs(), x)
-
-    def events(self, x: Tensor) -> Tensor:
-        """What the map reads, before pooling: scaled and, where ``in_bits``, quantised. No gradient."""
-        with torch.no_grad():
-            x = self.scaled(x)
-            if self.rounds and self.in_scale is not None and self.spec.in_bits is not None:
-                x = code_of(x, self.in_scale, self.spec.in_bits) * self.in_scale
-        return x
-
-    @property
-    def rounds(self) -> bool:
-        """Whether the input is rounded to codes at present."""
-        return self.quantised and self.in_scale is not None
-
-    def map(self, x: Tensor) -> Tensor:
-        """Scale and quantise the spikes, pool them, convolve, pool the current, add the bias, normalise.
-
-        The map runs on codes, and the scalar step and the signs of alpha (without quantisation alpha itself) go into
-        the weights: the same numbers with fewer passes over the activations. Quantising clips at zero, so `x` may also
-        be the current of a neuron with ``v_th = 0`` and no time.
-        """
-        x, gain = self._codes(x)
-        if not self.reads_averages:
-            return self._mapped(x, gain)
-        # bfloat16 holds codes of 8 bits, but not their averages: those would be rounded by up to half a code
-        with torch.autocast(x.device.type, enabled=False):
-            return self._mapped(x.float(), gain)
+    def current(self, source: Encoded) -> Tensor:
+        """Pool the source, map, pool, add the bias, normalise, gate: (T or 1, N, ...), without shortcuts."""
+        times = source.values.shape[:2]
+        x = source.values.flatten(0, 1)
+        if source.codes and self.reads_averages:
+            # bfloat16 holds codes of 8 bits, but not their averages: those would be rounded by up to half a code
+            with torch.autocast(x.device.type, enabled=False):
+                y = self._map(pooled(x.float(), self.spec.pool_before), source)
+        else:
+            y = self._map(pooled(x, self.spec.pool_before), source)
+        if self.bn is not None:
+            y = self.bn(y)
+        y = y.unflatten(0, times)
+        return y if self.gate is None else self._gated(y, self.gate)
 
     @property
     def reads_averages(self) -> bool:
-        """Whether the convolution or linear map reads averages of codes and not codes (see `_convolve`)."""
-        spec = self.spec
-        averages = spec.pool > 1 and spec.pool_mode == "current" and spec.stride == 1
-        return self.rounds and (self.pool_input > 1 or averages)
+        """Whether the convolution or linear map reads averages of what its source holds (see `_convolve`)."""
+        before = self.spec.pool_before is not None and self.spec.pool_before.kind == "avg"
+        return before or self._averages_first
 
-    def _mapped(self, x: Tensor, gain: Tensor | None) -> Tensor:
-        if self.pool_input > 1:
-            x = F.avg_pool2d(x, self.pool_input)
-        weight = self.effective_weight()
+    @property
+    def _averages_first(self) -> bool:
+        """Whether the input is averaged instead of the current (see `_convolve`)."""
+        pool = self.spec.pool_after
+        if pool is None or pool.kind != "avg" or self.spec.stride != (1, 1):
+            return False
+        return pool.padding == (0, 0)
+
+    def _map(self, x: Tensor, source: Encoded) -> Tensor:
+        if self.spec.kind == "pool":
+            return x if source.identity is None else x * per_channel(source.identity, source.values)
+        weight, gain = self.effective_weight(), source.gain
         if self.spec.kind == "linear":
-            x = x.flatten(1)
             if gain is not None:
                 weight = weight * gain.repeat_interleave(weight.shape[1] // gain.numel())
-            y = F.linear(x, weight, self.bias)
-        else:
-            if gain is not None:
-                weight = weight * gain.reshape(1, -1, 1, 1)
-            y = self._convolve(x, weight)
-        return y if self.bn is None else self.bn(y)
-
-    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the convolution reads, and the gain per input channel (C or 1) that its weights carry."""
-        if not self.rounds or self.in_scale is None or self.spec.in_bits is None:
-            return x, self.alpha
-        step = scaled_gradient(self.in_scale, step_factor(x.numel(), self.spec.in_bits))
-        if self.alpha is None:
-            return activation_codes(x, 1 / step, self.spec.in_bits), step.reshape(1)
-        signs = sign_plus(self.alpha)
-        gain = _per_channel(self.alpha * signs / step, x)
-        return activation_codes(x, gain, self.spec.in_bits), step * signs
+            return F.linear(x.flatten(1), weight, self.bias)
+        if gain is not None:
+            weight = weight * gain.reshape(1, -1, 1, 1)
+        return self._convolve(x, weight)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        spec = self.spec
-        pool = spec.pool if spec.pool_mode == "current" else 1
-        if pool == 1:
-            return F.conv2d(x, weight, stride=spec.stride, padding=spec.padding)
-        if spec.stride > 1:
-            return F.avg_pool2d(F.conv2d(x, weight, stride=spec.stride, padding=spec.padding), pool)
-        # Averaging and convolving commute: the average of a convolution at stride 1 is a convolution, with stride
-        # `pool`, of the running average of its padded input: for 3x3 and pool 2, 9 products an output instead of 36.
-        return F.conv2d(running_average(_bordered(x, spec.padding), pool), weight, stride=pool)
+        spec, pool = self.spec, self.spec.pool_after
+        if pool is None or not self._averages_first:
+            y = pooled(F.conv2d(x, weight, None, spec.stride, spec.padding, spec.dilation), pool)
+            return y if self.bias is None else y + self.bias[:, None, None]
+        # Averaging and convolving commute: the average of a convolution at stride 1 is a convolution, with the stride
+        # of the pool, of the running average of its padded input: for 3x3 and pool 2, 9 products an output, not 36.
+        x = running_average(bordered(x, spec.padding), pool.window)
+        return F.conv2d(x, weight, self.bias, pool.stride, 0, spec.dilation)
+
+    def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
+        """Times ``sigmoid(a[t] * mean)``; every step has its own ``a``, so a static `y` becomes T steps."""
+        over = tuple(range(2 if self.spec.gate is not None and self.spec.gate.mean == "layer" else 3, y.dim()))
+        mean = y.mean(over, keepdim=True) if over else y
+        return y * torch.sigmoid(gate.reshape(-1, *([1] * (y.dim() - 1))) * mean)
 
     def redundant(self, current: Tensor) -> bool:
-        """Whether every step would fire the same: a current without time and ``v_th = 0``. Spikes are ``relu``."""
+        """Whether every step would fire the same: a current without time, and ``v_th = 0`` or ``tau = 0``."""
         neuron = self.spec.neuron
-        return neuron is not None and current.shape[0] == 1 and neuron.v_th == 0 and not self.binary_spikes
+        return neuron is not None and current.shape[0] == 1 and (neuron.v_th == 0 or neuron.tau == 0 or self.steps == 1)
 
-    def fire(self, current: Tensor, steps: int) -> Tensor:
-        """Spikes (steps or 1, N, ...) of a current (T or 1, N, ...)."""
+    def clips(self, current: Tensor) -> bool:
+        """Whether firing only sets to zero what is negative, as rounding to codes does too."""
+        neuron = self.spec.neuron
+        return neuron is not None and neuron.v_th == 0 and not self.binary_spikes and self.redundant(current)
+
+    def fire(self, current: Tensor) -> Tensor:
+        """Spikes (T or 1, N, ...) of a current (T or 1, N, ...)."""
         neuron = self.spec.neuron
         if neuron is None:
             return current
-        if self.redundant(current):
+        if self.clips(current):
             # without the dimension of time the gradient keeps the memory order of the current (channels-last)
             return torch.relu(current.squeeze(0)).unsqueeze(0)
+        steps = 1 if self.redundant(current) else self.steps
         return lif(current, steps, neuron.tau, neuron.v_th, self.binary_spikes)
+
+
+class _Named(nn.Module):
+    """Modules by any name: ``nn.ModuleDict`` refuses those of its own methods, which a stranger's layer may have."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._modules.update(modules)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        module = self._modules[name]
+        assert module is not None
+        return module
 
 
 class Network(nn.Module):
@@ -187,23 +191,33 @@ class Network(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        producers: list[LayerSpec | None] = [None, *spec.layers[:-1]]
-        binary = spec.system == "snn"
-        self.layers = nn.ModuleList(
-            Layer(layer, shapes, producer, binary)
-            for layer, shapes, producer in zip(spec.layers, spec.shapes(), producers, strict=True)
-        )
+        self.layers = _Named({s.name: Layer(s, spec.tensor(s.name), spec.timesteps) for s in spec.layers})
+        channels = {layer.name: shapes.out[0] for layer, shapes in zip(spec.layers, spec.shapes(), strict=True)}
+        self.tensors = _Named({t.name: Activation(t, channels[t.name], spec.divided(t.name)) for t in spec.tensors})
+        self._last_use = {name: layer.name for layer in spec.layers for name in (layer.source, *layer.shortcuts)}
         self.register_buffer("mean", torch.tensor(spec.input.mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(spec.input.std, dtype=torch.float32), persistent=False)
 
+    def layer(self, name: str) -> Layer:
+        """The layer of that name."""
+        return cast(Layer, self.layers[name])
+
+    def tensor(self, name: str) -> Activation:
+        """The tensor that the layer of that name fires."""
+        return cast(Activation, self.tensors[name])
+
     def stages(self) -> list[Layer]:
-        """The layers, typed."""
-        return [layer for layer in self.layers if isinstance(layer, Layer)]
+        """The layers in order."""
+        return [self.layer(layer.name) for layer in self.spec.layers]
+
+    def activations(self) -> list[Activation]:
+        """The tensors in order."""
+        return [self.tensor(tensor.name) for tensor in self.spec.tensors]
 
     def set_quantised(self, on: bool) -> None:
-        """Switch the rounding of activations, where the description has ``in_bits``, on or off."""
-        for layer in self.stages():
-            layer.quantised = on
+        """Switch the rounding of activations, where the description has ``bits``, on or off."""
+        for tensor in self.activations():
+            tensor.quantised = on
 
     def forward(self, pixels: Tensor, traces: list[LayerTrace] | None = None) -> Tensor:
         """Logits (N, classes), the mean over time.
@@ -215,18 +229,36 @@ class Network(nn.Module):
         traces : list of LayerTrace, optional
             Filled with one entry per layer.
         """
-        x = self._normalise(pixels)
-        stages = self.stages()
-        for index, layer in enumerate(stages):
-            steps, batch = x.shape[:2]
-            flat = x.flatten(0, 1)
-            current = layer.map(flat).unflatten(0, (steps, batch))
+        return self._run(pixels, traces)
+
+    def _run(self, pixels: Tensor, traces: list[LayerTrace] | None = None, observe: Observe | None = None) -> Tensor:
+        """`observe` is called with every tensor's name and spikes (or the current that stands for them) in order."""
+        encoded = {INPUT: Encoded(self._normalise(pixels))}
+        currents: dict[str, Tensor] = {}
+        events: dict[str, Tensor] = {}
+        for stage in self.stages():
+            name, source = stage.spec.name, stage.spec.source
+            current = stage.current(encoded[source])
+            for shortcut in stage.spec.shortcuts:
+                current = _added(current, currents.get(shortcut), encoded.get(shortcut))
             if traces is not None:
-                events = layer.events(flat).unflatten(0, (steps, batch)) if index else None
-                traces.append(LayerTrace(layer.spec.name, events, current))
-            clipped = index + 1 < len(stages) and stages[index + 1].rounds and layer.redundant(current)
-            x = current if clipped else layer.fire(current, self.spec.timesteps)
-        return x.mean(dim=0)
+                traces.append(LayerTrace(name, events.get(source), current))
+            if stage.spec.neuron is None:
+                currents[name] = current
+            else:
+                tensor = self.tensor(name)
+                x = current if tensor.rounds and stage.clips(current) else stage.fire(current)
+                if observe is not None:
+                    observe(name, x)
+                if traces is not None:
+                    events[name] = tensor.events(x)
+                encoded[name] = tensor.encode(x)
+            for done in (source, *stage.spec.shortcuts):
+                if self._last_use[done] == name:  # evaluation must not hold every tensor of a deep network
+                    encoded.pop(done, None)
+                    currents.pop(done, None)
+                    events.pop(done, None)
+        return current.mean(dim=0)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """(T or 1, N, C, H, W), normalised."""
@@ -239,74 +271,39 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """After an optimiser's step: every ``in_scale`` positive, latent binary weights where their gradient passes."""
+        """After an optimiser's step: steps positive, alphas in ratio, latent signs where their gradient passes."""
         for layer in self.stages():
-            if layer.spec.weight.kind == "binary":
+            if layer.weight is not None and layer.spec.weight.signs:
                 layer.weight.clamp_(-1.0, 1.0)
-            if layer.in_scale is not None:
-                layer.in_scale.clamp_(min=1e-6)
+        for tensor in self.activations():
+            tensor.constrain()
 
     @torch.no_grad()
     def initialise_scales(self, pixels: Tensor) -> None:
-        """Set every ``in_scale`` from one batch, layer by layer, each with the codes of those before it.
-
-        The step is ``2 * mean(x > 0) / sqrt(top)`` (the LSQ start), widened until at most 0.1 % of events clip.
-        """
-        x = self._normalise(pixels)
-        for layer in self.stages():
-            steps, batch = x.shape[:2]
-            flat = x.flatten(0, 1)
-            if layer.in_scale is not None and layer.spec.in_bits is not None:
-                layer.in_scale.copy_(_step_of(layer.scaled(flat), layer.spec.in_bits))
-            x = layer.fire(layer.map(flat).unflatten(0, (steps, batch)), self.spec.timesteps)
+        """Set the step of every tensor's codes from one batch, each with the codes of those before it."""
+        self._run(pixels, observe=lambda name, x: self.tensor(name).initialise(x))
 
     @torch.no_grad()
     def codes(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Integer input codes (T or 1, N, C, H, W) of every layer trained with ``in_bits``, by layer name."""
-        traces: list[LayerTrace] = []
-        self(pixels, traces)
+        """Integer codes (T or 1, N, C, H, W) of every tensor that training rounds or that is binary, by name."""
         result: dict[str, Tensor] = {}
-        for layer, trace in zip(self.stages(), traces, strict=True):
-            if layer.in_scale is not None and layer.spec.in_bits is not None and trace.events is not None:
-                result[trace.name] = code_of(trace.events, layer.in_scale, layer.spec.in_bits).to(torch.int64)
+
+        def observe(name: str, x: Tensor) -> None:
+            tensor = self.tensor(name)
+            if tensor.scale is not None and tensor.spec.bits is not None:
+                result[name] = code_of(tensor.scaled(x), tensor.scale, tensor.spec.bits).to(torch.int64)
+            elif tensor.spec.binary:
+                result[name] = x.to(torch.int64)
+
+        self._run(pixels, observe=observe)
         return result
 
 
-class _RunningAverage(torch.autograd.Function):
-    """Its backward is the running average of the gradient with a border of zeros: torch's own scatters."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, side: int) -> Tensor:
-        ctx.side = side
-        return F.avg_pool2d(x, side, stride=1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        if ctx.side == 2:
-            return F.avg_pool2d(grad, 2, stride=1, padding=1), None
-        return F.avg_pool2d(_bordered(grad, ctx.side - 1), ctx.side, stride=1), None
-
-
-def running_average(x: Tensor, side: int) -> Tensor:
-    """Average over every `side` x `side` window of (N, C, H, W): (N, C, H - side + 1, W - side + 1)."""
-    return _RunningAverage.apply(x, side)
-
-
-def _bordered(x: Tensor, border: int) -> Tensor:
-    return F.pad(x, (border, border, border, border)) if border else x
-
-
-def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """(C,) shaped to multiply (N, C, ...)."""
-    return values.reshape(1, -1, *([1] * (like.dim() - 2)))
-
-
-def _step_of(x: Tensor, bits: int) -> Tensor:
-    top = 2**bits - 1
-    live = x[x > 0]
-    if live.numel() == 0:
-        return torch.ones(())
-    start = 2 * live.mean() / top**0.5
-    count = min(live.numel(), 1 << 20)
-    clip = live[torch.linspace(0, live.numel() - 1, count).long()].kthvalue(max(1, int(0.999 * count))).values
-    return torch.maximum(start, clip / top) if bits >= 6 else start
+def _added(current: Tensor, shortcut: Tensor | None, tensor: Encoded | None) -> Tensor:
+    """`current` plus the current of a layer without neuron, or the spikes of a tensor; either may lack time."""
+    if shortcut is not None:
+        return current + shortcut
+    assert tensor is not None
+    if tensor.identity is None:
+        return current + tensor.values
+    return torch.addcmul(current, tensor.values, per_channel(tensor.identity, tensor.values))

@@ -41,16 +41,16 @@ class Schedule:
 def make_optimiser(network: Network, lr: float, weight_decay: float, latent_rate: float) -> torch.optim.Optimizer:
     """AdamW with a ``factor`` on the rate in every group of parameters.
 
-    Latent binary weights are not decayed, and learn at `latent_rate` times the rate. Steps of the quantisers are
-    slower than everything else, because Adam ignores the size of their gradient.
+    Latent weights that count by their signs are not decayed, and learn at `latent_rate` times the rate. Steps of the
+    quantisers are slower than everything else, because Adam ignores the size of their gradient.
     """
     scales, latent, decayed, others = [], [], [], []
     for name, parameter in network.named_parameters():
-        if name.endswith("in_scale"):
+        if name.endswith(".scale"):
             scales.append(parameter)
         elif parameter.dim() < 2:
             others.append(parameter)
-        elif network.spec.layers[int(name.split(".")[1])].weight.kind == "binary":
+        elif network.spec.layer(name.split(".")[1]).weight.signs:
             latent.append(parameter)
         else:
             decayed.append(parameter)

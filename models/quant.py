@@ -1,6 +1,7 @@
 """Quantisers with their gradients: sign, multi-bit weights, learned activation codes.
 
-``quantise_multibit`` is the one definition of multi-bit weights; the compiler calls it on the latent weights.
+``quantise_multibit`` and ``quantise_ternary`` are the one definition of these weights; the compiler calls them on the
+latent weights.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reverb_fpga.models.description import WeightSpec
+
 __all__ = [
     "activation_codes",
     "binarise",
     "code_of",
+    "effective_weight",
     "multibit_ste",
     "quantise_activation",
     "quantise_multibit",
+    "quantise_ternary",
     "scaled_gradient",
     "sign_plus",
     "step_factor",
+    "ternary_ste",
 ]
 
 
@@ -86,6 +92,48 @@ class _MultibitSte(torch.autograd.Function):
 def multibit_ste(weight: Tensor, bits: int) -> Tensor:
     """``integers * scale`` of :func:`quantise_multibit`; the gradient passes straight through."""
     return _MultibitSte.apply(weight, bits)
+
+
+def quantise_ternary(weight: Tensor) -> Tensor:
+    """-1, 0 or 1 in the type of `weight` (out, ...): 0 where ``|W|`` is at most 0.7 of its mean over the channel.
+
+    (Li and Liu, "Ternary Weight Networks", 2016; without their scale, which normalisation takes over.)
+    """
+    flat = weight.detach().reshape(weight.shape[0], -1)
+    size = flat.abs()
+    live = size > 0.7 * size.mean(dim=1, keepdim=True)
+    return (torch.sign(flat) * live).reshape(weight.shape)
+
+
+class _TernarySte(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return quantise_ternary(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, weight, -_JUST_ABOVE_ONE, _JUST_ABOVE_ONE)
+
+
+def ternary_ste(weight: Tensor) -> Tensor:
+    """:func:`quantise_ternary` with the straight-through gradient: 1 where ``|W| <= 1``, else 0."""
+    return _TernarySte.apply(weight)
+
+
+def effective_weight(weight: Tensor, spec: WeightSpec) -> Tensor:
+    """What a map multiplies with, from latent weights (out, ...); differentiable."""
+    if spec.kind == "binary":
+        return binarise(weight)
+    if spec.kind == "ternary":
+        return ternary_ste(weight)
+    if spec.kind == "scaled":
+        flat = weight.abs().reshape(weight.shape[0], -1).mean(dim=1)
+        return binarise(weight) * flat.reshape(-1, *([1] * (weight.dim() - 1)))
+    if spec.kind == "multibit":
+        return multibit_ste(weight, spec.bits)
+    return weight
 
 
 def code_of(x: Tensor, scale: Tensor, bits: int) -> Tensor:

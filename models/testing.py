@@ -19,15 +19,19 @@ def randomise(network: Network, seed: int) -> Network:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in network.stages():
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.1)
-            layer.weight[torch.rand(layer.weight.shape, generator=generator) < 0.02] = 0.0
-            if layer.alpha is not None:
-                layer.alpha.copy_(_signed(layer.alpha.shape[0], generator))
+            if layer.weight is not None:
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.1)
+                layer.weight[torch.rand(layer.weight.shape, generator=generator) < 0.02] = 0.0
             if layer.bias is not None:
                 layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator) * 0.1)
-            if isinstance(layer.bn, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            if layer.gate is not None:
+                layer.gate.copy_(torch.randn(layer.gate.shape, generator=generator))
+            if isinstance(layer.bn, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) and layer.bn.affine:
                 layer.bn.weight.copy_(_signed(layer.bn.num_features, generator))
                 layer.bn.bias.copy_(torch.randn(layer.bn.num_features, generator=generator) * 0.3)
+        for tensor in network.activations():
+            if tensor.alpha is not None:
+                tensor.alpha.copy_(_signed(tensor.alpha.shape[0], generator))
         shape = (16, *network.spec.input.shape)
         pixels = torch.randint(0, 256, shape, generator=generator)
         network.initialise_scales(pixels)

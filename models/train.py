@@ -299,10 +299,10 @@ def _network(settings: TrainSettings, data: ImageSet) -> Network:
 
 
 def _transfer(source: Network, target: Network, path: str) -> None:
-    """Copy every tensor of `source` that `target` has; input scales that it lacks are set when rounding starts."""
+    """Copy every tensor of `source` that `target` has; steps of codes that it lacks are set when rounding starts."""
     theirs, ours = source.state_dict(), target.state_dict()
     for name in target.spec.tensor_shapes():
         if name in theirs and theirs[name].shape == ours[name].shape:
             ours[name].copy_(theirs[name])
-        elif not name.endswith(("in_scale", "alpha")):
+        elif not name.endswith((".scale", ".alpha")):
             raise InputError(f"{path}: does not fit {target.spec.arch}: {name} is missing or of another shape")

@@ -1,12 +1,14 @@
-"""The networks of this project, as descriptions: one table of topologies, one builder."""
+"""The networks of this project, as descriptions: one table of topologies; ``models/builder.py`` makes their layers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.description import InputSpec, LayerSpec, NetworkSpec, NeuronSpec, WeightSpec
+from reverb_fpga.models.builder import Builder, DatasetSpec, Options
+from reverb_fpga.models.description import NetworkSpec, PoolSpec
 
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
@@ -15,65 +17,97 @@ __all__ = ["ARCHITECTURES", "DatasetSpec", "Options", "build", "describe", "usua
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """What a network must know of its data set."""
-
-    name: str
-    input: InputSpec
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Choices that every architecture offers.
-
-    Attributes
-    ----------
-    system : str
-        ``reverb``, ``reverb-learnable`` or ``snn`` (real weights, binary spikes, float only).
-    timesteps, v_th, tau
-        The neuron and its time.
-    act_bits : int or None
-        Activation bits under quantisation-aware training; None trains with float activations.
-    pool_mode : str
-        Average the ``current`` before the neuron, or the ``spike`` after it.
-    width : float
-        Multiplies the hidden channels.
-    first_bits, last_bits : int
-        Weight bits of the first and last layers.
-    """
-
-    system: str = "reverb-learnable"
-    timesteps: int = 1
-    v_th: float = 0.0
-    tau: float = 0.25
-    act_bits: int | None = None
-    pool_mode: Literal["current", "spike"] = "current"
-    width: float = 1.0
-    first_bits: int = 4
-    last_bits: int = 4
-
-
-@dataclass(frozen=True)
 class _Conv:
+    """A 3x3 convolution; `pool` averages windows of that side."""
+
     channels: int
     padding: int = 0
     pool: int = 1
 
 
 @dataclass(frozen=True)
-class _Topology:
+class _Chain:
     convs: tuple[_Conv, ...]
     hidden: tuple[int, ...] = field(default=())
 
+    def __call__(self, net: Builder) -> None:
+        for conv in self.convs:
+            net.conv(conv.channels, padding=conv.padding, pool=conv.pool)
+        for wide in self.hidden:
+            net.linear(wide)
+        net.classify()
 
-ARCHITECTURES: dict[str, _Topology] = {
+
+@dataclass(frozen=True)
+class _Stem:
+    """What stands before the blocks: `count` convolutions of one kind, then a pool.
+
+    `pool` averages the current or the spikes, as the options say; `pool_spikes` is always of spikes.
+    """
+
+    channels: int
+    count: int = 1
+    kernel: int = 3
+    stride: int = 1
+    pool: int = 1
+    pool_spikes: PoolSpec | None = None
+
+
+@dataclass(frozen=True)
+class _ResNet:
+    """A residual network of basic blocks.
+
+    Attributes
+    ----------
+    groups : tuple of (channels, blocks)
+        Every group but the first halves the map in its first block.
+    """
+
+    stem: _Stem
+    groups: tuple[tuple[int, int], ...]
+
+    def __call__(self, net: Builder) -> None:
+        stem = self.stem
+        for index in range(stem.count):
+            pool = stem.pool if index == stem.count - 1 else 1
+            net.conv(stem.channels, kernel=stem.kernel, stride=stem.stride, padding=stem.kernel // 2, pool=pool)
+        if stem.pool_spikes is not None:
+            net.pool(stem.pool_spikes)
+        for group, (channels, blocks) in enumerate(self.groups):
+            for block in range(blocks):
+                net.block(f"b{group + 1}{block + 1}", channels, stride=2 if group and not block else 1)
+        net.classify(global_pool=True)
+
+
+ARCHITECTURES: dict[str, Callable[[Builder], None]] = {
     # Fashion-MNIST: 3.0e5 weights, 28x28 -> 14x14 -> 7x7 -> 5x5
-    "fmnist": _Topology((_Conv(32, 1), _Conv(64, 1, 2), _Conv(64, 1), _Conv(128, 1, 2), _Conv(128))),
+    "fmnist": _Chain((_Conv(32, 1), _Conv(64, 1, 2), _Conv(64, 1), _Conv(128, 1, 2), _Conv(128))),
     # FINN's CIFAR-10 network: 1.5e6 weights, no padding, 32 -> 30 -> 14 -> 12 -> 5 -> 3 -> 1
-    "cnv": _Topology((_Conv(64), _Conv(64, 0, 2), _Conv(128), _Conv(128, 0, 2), _Conv(256), _Conv(256)), (512, 512)),
+    "cnv": _Chain((_Conv(64), _Conv(64, 0, 2), _Conv(128), _Conv(128, 0, 2), _Conv(256), _Conv(256)), (512, 512)),
     # five layers, pooled at every convolution; for frames and event frames of any size
-    "scnn5": _Topology((_Conv(32, 1, 2), _Conv(64, 1, 2), _Conv(128, 1, 2), _Conv(128, 1, 2))),
+    "scnn5": _Chain((_Conv(32, 1, 2), _Conv(64, 1, 2), _Conv(128, 1, 2), _Conv(128, 1, 2))),
+    # event frames of 48x48, as in the TET line of papers: 9.2e6 weights
+    "vggsnn": _Chain(
+        (
+            *(_Conv(64, 1), _Conv(128, 1, 2), _Conv(256, 1), _Conv(256, 1, 2)),
+            *(_Conv(512, 1), _Conv(512, 1, 2), _Conv(512, 1), _Conv(512, 1, 2)),
+        )
+    ),
+    # He et al.'s CIFAR network, 0.27e6 weights
+    "resnet20-classic": _ResNet(_Stem(16), ((16, 3), (32, 3), (64, 3))),
+    # the ReverB paper's: 11.2e6 weights
+    "resnet20": _ResNet(_Stem(64, count=3, pool=2), ((64, 2), (128, 2), (256, 2), (512, 2))),
+    # 12.6e6 weights
+    "resnet19": _ResNet(_Stem(128), ((128, 3), (256, 3), (512, 2))),
+    # ImageNet, 224x224; the pool of the stem is an average, exact at any number of steps
+    "resnet18": _ResNet(
+        _Stem(64, kernel=7, stride=2, pool_spikes=PoolSpec("avg", (3, 3), (2, 2), (1, 1))),
+        ((64, 2), (128, 2), (256, 2), (512, 2)),
+    ),
+    "resnet34": _ResNet(
+        _Stem(64, kernel=7, stride=2, pool_spikes=PoolSpec("avg", (3, 3), (2, 2), (1, 1))),
+        ((64, 3), (128, 4), (256, 6), (512, 3)),
+    ),
 }
 
 
@@ -90,72 +124,9 @@ def describe(arch: str, dataset: DatasetSpec, options: Options) -> NetworkSpec:
     topology = ARCHITECTURES.get(arch)
     if topology is None:
         raise InputError(f"unknown architecture {arch!r}; known: {', '.join(sorted(ARCHITECTURES))}")
-    layers: list[LayerSpec] = []
-    channels, height, width = dataset.input.shape
-    for index, conv in enumerate(topology.convs, start=1):
-        out = max(1, round(conv.channels * options.width))
-        layers.append(
-            LayerSpec(
-                name=f"conv{index}",
-                kind="conv",
-                in_channels=channels,
-                out_channels=out,
-                kernel=3,
-                padding=conv.padding,
-                pool=conv.pool,
-                pool_mode=options.pool_mode,
-                **_common(options, first=not layers),
-            )
-        )
-        channels = out
-        height, width = ((side + 2 * conv.padding - 2) // conv.pool for side in (height, width))
-        if min(height, width) < 1:
-            _, given_height, given_width = dataset.input.shape
-            raise InputError(
-                f"{arch} is too deep for images of {given_width}x{given_height}; nothing is left at conv{index}"
-            )
-    features = channels * height * width
-    for index, wide in enumerate(topology.hidden, start=1):
-        out = max(1, round(wide * options.width))
-        layers.append(
-            LayerSpec(name=f"fc{index}", kind="linear", in_channels=features, out_channels=out, **_common(options))
-        )
-        features = out
-    layers.append(
-        LayerSpec(
-            name=f"fc{len(topology.hidden) + 1}",
-            kind="linear",
-            in_channels=features,
-            out_channels=len(dataset.labels),
-            weight=_weight(options, options.last_bits),
-            bn=False,
-            in_bits=options.act_bits,
-        )
-    )
-    return NetworkSpec(
-        arch=arch,
-        system=cast(Any, options.system),
-        dataset=dataset.name,
-        labels=dataset.labels,
-        input=dataset.input,
-        timesteps=options.timesteps,
-        layers=tuple(layers),
-    )
-
-
-def _common(options: Options, first: bool = False) -> dict[str, Any]:
-    return {
-        "weight": _weight(options, options.first_bits if first else 1),
-        "alpha": options.system == "reverb-learnable" and not first,
-        "neuron": NeuronSpec(options.tau, options.v_th),
-        "in_bits": None if first else options.act_bits,
-    }
-
-
-def _weight(options: Options, bits: int) -> WeightSpec:
-    if options.system == "snn":
-        return WeightSpec("real", 32)
-    return WeightSpec("binary") if bits == 1 else WeightSpec("multibit", bits)
+    net = Builder(arch, dataset, options)
+    topology(net)
+    return net.spec()
 
 
 def build(arch: str, dataset: DatasetSpec, options: Options | None = None, seed: int = 0) -> Network:

@@ -17,7 +17,7 @@ from reverb_fpga.compiler.pipeline import CompileOptions, compile_network  # noq
 from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
 from reverb_fpga.models.checkpoint import Checkpoint  # noqa: E402
-from reverb_fpga.models.description import InputSpec, NetworkSpec  # noqa: E402
+from reverb_fpga.models.description import InputSpec, NetworkSpec, PoolSpec  # noqa: E402
 from reverb_fpga.models.network import Network  # noqa: E402
 from reverb_fpga.models.testing import randomise  # noqa: E402
 from reverb_fpga.models.zoo import DatasetSpec, Options, describe  # noqa: E402
@@ -36,18 +36,24 @@ def _with_bad_scales(network: Network) -> Network:
     """Negative and zero alpha and gamma in every layer that has them, whatever the seed."""
     with torch.no_grad():
         for layer in network.stages():
-            for scale in (layer.alpha, layer.bn.weight if layer.bn is not None else None):
-                if scale is not None:
-                    scale[:3] = torch.tensor([-0.8, 0.0, 0.6])
+            if layer.bn is not None:
+                layer.bn.weight[:3] = torch.tensor([-0.8, 0.0, 0.6])
+        for tensor in network.activations():
+            if tensor.alpha is not None:
+                tensor.alpha[:3] = torch.tensor([-0.8, 0.0, 0.6])
     return network
 
 
 def _small(spec: NetworkSpec, source: InputSpec) -> NetworkSpec:
     """Two convolutions, the second pooled, and the classifier."""
     first, second, last = spec.layers[0], spec.layers[1], spec.layers[-1]
-    side = source.height // second.pool
-    last = dataclasses.replace(last, in_channels=second.out_channels * side * side)
-    return dataclasses.replace(spec, input=source, layers=(first, second, last))
+    side = source.height // 2
+    pooled = PoolSpec.square(2) if second.pool_after is None else None
+    last = dataclasses.replace(
+        last, source=second.name, in_channels=second.out_channels * side * side, pool_before=pooled
+    )
+    tensors = (spec.tensors[0], dataclasses.replace(spec.tensors[1], alpha=False))
+    return dataclasses.replace(spec, input=source, tensors=tensors, layers=(first, second, last))
 
 
 def _checkpoint(network: Network) -> Checkpoint:
@@ -145,7 +151,7 @@ def test_redundant_time_is_dropped_and_reported() -> None:
 
 def test_real_weights_are_refused_by_name() -> None:
     network = _network(Options(system="snn", v_th=0.5, width=0.25), 1, GREY)
-    with pytest.raises(InputError, match=r"layer conv1: real weights are not supported; supported: conv and linear"):
+    with pytest.raises(InputError, match=r"layer conv1: binary spikes are not supported; supported: chains of conv"):
         compile_network(_checkpoint(network), preset("ulx3s-85f"))
 
 

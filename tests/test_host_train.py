@@ -53,8 +53,8 @@ def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: st
     right, computed = (float(np.mean(found.argmax(1) == test.labels)) for found in (logits, golden))
     assert value["accuracy"] == pytest.approx(100 * right, abs=0.01)
     assert abs(computed - right) < 1.5 / len(test)
-    for layer, trace, codes in zip(network.layers[1:], traces[1:], outputs, strict=False):
-        trained = torch.round(trace.events[0] / layer.in_scale).detach().numpy().transpose(0, 2, 3, 1)
+    for tensor, trace, codes in zip(network.activations(), traces[1:], outputs, strict=False):
+        trained = torch.round(trace.events[0] / tensor.scale).detach().numpy().transpose(0, 2, 3, 1)
         # a current at the edge of its step may fall to either side of it
         assert np.abs(trained - codes[:, 0]).max() <= 1
         assert np.mean(trained != codes[:, 0]) < 0.05

@@ -113,14 +113,14 @@ def _replace_number(old: str, new: str) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, m: t.pop("layers.0.weight"), "layers.0.weight is missing"),
+        (lambda t, m: t.pop("layers.conv1.weight"), "layers.conv1.weight is missing"),
         (lambda t, m: t.update(extra=np.zeros(1, np.float32)), "'extra' does not belong"),
-        (_set("layers.1.alpha", lambda a: a[:-1]), "layers.1.alpha is float32"),
-        (_set("layers.1.alpha", lambda a: a.astype(np.int64)), "layers.1.alpha is int64"),
-        (_set("layers.1.alpha", lambda a: a.astype(np.float64)), "has type 'F64'"),
-        (_set("layers.1.weight", lambda a: a * np.float32("nan")), "not finite"),
-        (_set("layers.1.in_scale", lambda a: a * 0), "in_scale must be positive"),
-        (_set("layers.1.bn.running_var", lambda a: a - 1e9), "running_var must not be negative"),
+        (_set("tensors.conv1.alpha", lambda a: a[:-1]), "tensors.conv1.alpha is float32"),
+        (_set("tensors.conv1.alpha", lambda a: a.astype(np.int64)), "tensors.conv1.alpha is int64"),
+        (_set("tensors.conv1.alpha", lambda a: a.astype(np.float64)), "has type 'F64'"),
+        (_set("layers.conv2.weight", lambda a: a * np.float32("nan")), "not finite"),
+        (_set("tensors.conv1.scale", lambda a: a * 0), "scale must be positive"),
+        (_set("layers.conv2.bn.running_var", lambda a: a - 1e9), "running_var must not be negative"),
         (lambda t, m: m.pop("reverb_fpga"), "without a reverb-fpga description"),
         (lambda t, m: m.update(reverb_fpga="{"), "not valid JSON"),
         (lambda t, m: m.update(reverb_fpga="[" * 100_000), "not valid JSON"),
@@ -147,7 +147,7 @@ def test_offsets_outside_the_file(saved: Path) -> None:
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
     for offsets, shape in (([0, 1 << 39], [1 << 37]), ([-4, 0], [1]), ([0, 4], [-1]), ([0, 4], [1.0]), ([4, 0], [1])):
-        header["layers.1.in_scale"] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+        header["tensors.conv1.scale"] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
         text = json.dumps(header).encode()
         saved.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
         with pytest.raises(InputError, match="damaged checkpoint"):
@@ -189,8 +189,8 @@ def test_unknown_and_missing_fields_are_named(network: Network) -> None:
     value["layers"][1]["colour"] = "red"
     with pytest.raises(InputError, match=r"layers\[1\]: has unknown fields: colour"):
         NetworkSpec.from_json(json.dumps(value))
-    del value["layers"][1]["colour"], value["layers"][1]["pool"]
-    with pytest.raises(InputError, match=r"layers\[1\]: lacks pool"):
+    del value["layers"][1]["colour"], value["layers"][1]["pool_after"]
+    with pytest.raises(InputError, match=r"layers\[1\]: lacks pool_after"):
         NetworkSpec.from_json(json.dumps(value))
     value["format"] = 99
     with pytest.raises(InputError, match="version 99 is not supported"):
@@ -200,7 +200,7 @@ def test_unknown_and_missing_fields_are_named(network: Network) -> None:
 def test_the_same_network_gives_the_same_bytes(network: Network, tmp_path: Path) -> None:
     files = [save_checkpoint(network, tmp_path / name, {"seed": 1, "epochs": 2}) for name in "abcdefgh"]
     assert len({file.read_bytes() for file in files}) == 1
-    name = "layers.1.weight"
+    name = "layers.conv2.weight"
     read = safe_open(files[0], "numpy").get_tensor(name)  # the library still finds everything in its place
     assert np.array_equal(read, network.state_dict()[name].numpy())
 

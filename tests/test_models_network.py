@@ -9,9 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 
-from reverb_fpga.models.description import InputSpec, NetworkSpec
-from reverb_fpga.models.network import LayerTrace, Network, running_average
+from reverb_fpga.models.activation import Encoded
+from reverb_fpga.models.description import InputSpec, LayerSpec, NetworkSpec, PoolSpec, TensorSpec
+from reverb_fpga.models.network import LayerTrace, Network
 from reverb_fpga.models.neuron import lif
+from reverb_fpga.models.pooling import running_average
 from reverb_fpga.models.quant import quantise_multibit, sign_plus
 from reverb_fpga.models.testing import randomise
 from reverb_fpga.models.zoo import ARCHITECTURES, DatasetSpec, Options, build
@@ -23,51 +25,95 @@ def pixels(count: int = 4, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (count, *DATA.input.shape), generator=torch.Generator().manual_seed(seed))
 
 
+def _plain_read(tensor: TensorSpec, tensors: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    if tensor.alpha:
+        x = x * tensors["alpha"].abs().reshape(-1, *([1] * (x.dim() - 3)))
+    if tensor.bits is not None and tensor.bits > 1:
+        step = tensors["scale"]
+        x = step * torch.floor(x / step + 0.5).clamp(0, 2**tensor.bits - 1)
+    return x
+
+
+def _plain_pool(x: torch.Tensor, pool: PoolSpec | None) -> torch.Tensor:
+    if pool is None:
+        return x
+    apply = F.avg_pool2d if pool.kind == "avg" else F.max_pool2d
+    return apply(x, pool.window, pool.stride, pool.padding)
+
+
+def _plain_weight(layer: LayerSpec, latent: torch.Tensor) -> torch.Tensor:
+    wide = (-1, *([1] * (latent.dim() - 1)))
+    if layer.weight.kind == "multibit":
+        integers, scale = quantise_multibit(latent.float(), layer.weight.bits)
+        return integers.double() * scale.double().reshape(wide)
+    if layer.weight.kind == "ternary":
+        limit = 0.7 * latent.float().abs().flatten(1).mean(1).reshape(wide)
+        return torch.sign(latent) * (latent.float().abs() > limit)
+    if layer.weight.kind == "scaled":
+        return sign_plus(latent) * latent.abs().flatten(1).mean(1).reshape(wide)
+    return sign_plus(latent) if layer.weight.kind == "binary" else latent
+
+
 def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
     """Step by step in the order of models/description.py, in float64, nothing shared, fused or skipped."""
     spec, state = network.spec, {name: value.double() for name, value in network.state_dict().items()}
     mean, std = torch.tensor(spec.input.mean).double(), torch.tensor(spec.input.std).double()
-    x = ((images - mean[:, None, None]) / std[:, None, None]).expand(spec.timesteps, *images.shape)
-    producer = None
-    for index, layer in enumerate(spec.layers):
-        tensors = {name.split(".", 2)[2]: v for name, v in state.items() if name.startswith(f"layers.{index}.")}
-        signs = torch.ones(x.shape[2]).double()
-        if layer.alpha:
-            signs = sign_plus(tensors["alpha"])
-            x = x * tensors["alpha"].abs().reshape(-1, *([1] * (x.dim() - 3)))
-        if layer.in_bits is not None:
-            step = tensors["in_scale"]
-            x = step * torch.floor(x / step + 0.5).clamp(0, 2**layer.in_bits - 1)
-        weight = tensors["weight"]
-        if layer.weight.kind == "binary":
-            weight = sign_plus(weight)
-        elif layer.weight.kind == "multibit":
-            integers, scale = quantise_multibit(weight.float(), layer.weight.bits)
-            weight = integers.double() * scale.double().reshape(-1, *([1] * (weight.dim() - 1)))
+    read = {"input": ((images - mean[:, None, None]) / std[:, None, None]).expand(spec.timesteps, *images.shape)}
+
+    def parts(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+    def undivided(name: str) -> torch.Tensor:
+        """Spikes without alpha, or the current of a layer without neuron."""
+        alpha = state.get(f"tensors.{name}.alpha")
+        if alpha is None:
+            return read[name]
+        size = alpha.abs()[:, None, None]
+        return torch.where(size == 0, torch.zeros(()).double(), read[name] / size)
+
+    for layer in spec.layers:
+        tensors = parts(f"layers.{layer.name}.")
+        alpha = state.get(f"tensors.{layer.source}.alpha")
+        signs = torch.ones(read[layer.source].shape[2]).double() if alpha is None else sign_plus(alpha)
         steps = []
-        for spikes in x:
-            if producer is not None and producer.pool > 1 and producer.pool_mode == "spike":
-                spikes = F.avg_pool2d(spikes, producer.pool)
+        for time, spikes in enumerate(read[layer.source] if layer.kind != "pool" else undivided(layer.source)):
+            y = _plain_pool(spikes, layer.pool_before)
             if layer.kind == "linear":
-                repeated = signs.repeat_interleave(weight.shape[1] // len(signs))
-                y = F.linear(spikes.flatten(1), weight * repeated, tensors.get("bias"))
-            else:
-                full = weight * signs[:, None, None]
-                y = F.conv2d(spikes, full, stride=layer.stride, padding=layer.padding)
-                if layer.pool > 1 and layer.pool_mode == "current":
-                    y = F.avg_pool2d(y, layer.pool)
-            if layer.bn:
-                mean_, var, gamma, beta = (
-                    tensors[f"bn.{name}"].reshape(-1, *([1] * (y.dim() - 2)))
-                    for name in ("running_mean", "running_var", "weight", "bias")
+                weight = _plain_weight(layer, tensors["weight"])
+                y = F.linear(y.flatten(1), weight * signs.repeat_interleave(weight.shape[1] // len(signs)))
+            elif layer.kind == "conv":
+                weight = _plain_weight(layer, tensors["weight"]) * signs[:, None, None]
+                y = F.conv2d(y, weight, None, layer.stride, layer.padding, layer.dilation)
+            y = _plain_pool(y, layer.pool_after)
+            wide = (-1, *([1] * (y.dim() - 2)))
+            if layer.bias:
+                y = y + tensors["bias"].reshape(wide)
+            if layer.bn != "none":
+                y = (y - tensors["bn.running_mean"].reshape(wide)) / torch.sqrt(
+                    tensors["bn.running_var"].reshape(wide) + 1e-5
                 )
-                y = (y - mean_) / torch.sqrt(var + 1e-5) * gamma + beta
+            if layer.bn == "affine":
+                y = y * tensors["bn.weight"].reshape(wide) + tensors["bn.bias"].reshape(wide)
+            if layer.gate is not None:
+                over = tuple(range(1 if layer.gate.mean == "layer" else 2, y.dim()))
+                average = y.mean(over, keepdim=True) if over else y
+                y = y * torch.sigmoid(tensors["gate"][time] * average)
             steps.append(y)
         x = torch.stack(steps)
+        for name in layer.shortcuts:
+            x = x + undivided(name)
         if layer.neuron is not None:
-            x = lif(x, spec.timesteps, layer.neuron.tau, layer.neuron.v_th, spec.system == "snn")
-        producer = layer
+            tensor = spec.tensor(layer.name)
+            x = lif(x, spec.timesteps, layer.neuron.tau, layer.neuron.v_th, tensor.binary)
+            x = _plain_read(tensor, parts(f"tensors.{layer.name}."), x)
+        read[layer.name] = x
     return x.mean(0)
+
+
+def _check(network: Network, images: torch.Tensor | None = None) -> None:
+    images = pixels() if images is None else images
+    got = network.double()(images).double()
+    torch.testing.assert_close(got, plain_forward(network, images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("system", ["reverb", "reverb-learnable", "snn"])
@@ -76,8 +122,8 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
 def test_forward_equals_the_description(arch: str, v_th: float, pool_mode: str, system: str) -> None:
     options = Options(system=system, timesteps=3, v_th=v_th, pool_mode=pool_mode, width=0.125)  # type: ignore[arg-type]
-    network = randomise(build(arch, DATA, options, seed=1), seed=2).double()
-    torch.testing.assert_close(network(pixels()).double(), plain_forward(network, pixels()), rtol=1e-4, atol=1e-4)
+    network = randomise(build(arch, DATA, options, seed=1), seed=2)
+    _check(network)
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
@@ -90,13 +136,13 @@ def test_codes_are_integers_that_reproduce_the_input_of_the_map(bits: int, v_th:
     with torch.no_grad():
         logits = network(pixels(), traces)
         codes = network.codes(pixels())
-    assert list(codes) == [layer.name for layer in network.spec.layers[1:]]
+    assert list(codes) == [layer.name for layer in network.spec.layers[:-1]]
     for layer, trace in zip(network.stages(), traces, strict=True):
         if trace.events is not None:
-            code = codes[trace.name]
+            code = codes[layer.spec.source]
             assert int(code.min()) >= 0
             assert int(code.max()) <= 2**bits - 1
-            torch.testing.assert_close(trace.events, code * layer.in_scale.detach())
+            torch.testing.assert_close(trace.events, code * network.tensor(layer.spec.source).scale.detach())
     with torch.no_grad():
         assert torch.equal(logits, network(pixels()))  # tracing changes nothing
 
@@ -109,12 +155,9 @@ def test_quantised_layers_follow_the_description_one_by_one(v_th: float) -> None
     with torch.no_grad():
         network(pixels(), traces)
         for layer, trace in zip(network.stages()[1:], traces[1:], strict=True):
-            layer.quantised = False
-            events = trace.events.flatten(0, 1)
-            alpha = layer.alpha
-            if alpha is not None:  # events already carry |alpha|: only its signs are left to apply
-                layer.alpha = torch.nn.Parameter(sign_plus(alpha))
-            current = layer.map(events).unflatten(0, trace.current.shape[:2])
+            alpha = network.tensor(layer.spec.source).alpha
+            assert trace.events is not None  # they carry |alpha|: only its signs are left to apply
+            current = layer.current(Encoded(trace.events, None if alpha is None else sign_plus(alpha)))
             torch.testing.assert_close(current, trace.current, rtol=1e-4, atol=1e-4)
 
 
@@ -159,7 +202,7 @@ def test_gradients_without_time_equal_those_of_one_step_through_the_neuron(bits:
         network.zero_grad()
         if traced:
             for layer in network.stages():
-                layer.redundant = lambda current: False  # type: ignore[method-assign]
+                layer.clips = lambda current: False  # type: ignore[method-assign]
         F.cross_entropy(network(pixels(16)), torch.arange(16) % 5).backward()
         gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
     for name, gradient in gradients[0].items():
@@ -181,7 +224,7 @@ def test_running_average_has_the_gradient_of_average_pooling(side: int) -> None:
     generator = torch.Generator().manual_seed(side)
     own = torch.randn(2, 3, 9, 8, generator=generator, dtype=torch.float64).requires_grad_()
     other = own.detach().clone().requires_grad_()
-    ours, theirs = running_average(own, side), F.avg_pool2d(other, side, stride=1)
+    ours, theirs = running_average(own, (side, side)), F.avg_pool2d(other, side, stride=1)
     grad = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
     ours.backward(grad)
     theirs.backward(grad)

@@ -32,19 +32,19 @@ def test_every_parameter_has_the_factor_of_its_kind(network: Network) -> None:
         id(p): (group["factor"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]
     }
     found = {name: factor[id(parameter)] for name, parameter in network.named_parameters()}
-    assert found["layers.1.weight"] == (4.0, 0.0)  # latent binary
-    assert found["layers.0.weight"] == found["layers.4.weight"] == (1.0, 0.5)  # multi-bit
-    assert found["layers.1.alpha"] == found["layers.0.bn.weight"] == (1.0, 0.0)
-    assert found["layers.1.in_scale"] == (0.02, 0.0)
+    assert found["layers.conv2.weight"] == (4.0, 0.0)  # latent binary
+    assert found["layers.conv1.weight"] == found["layers.fc1.weight"] == (1.0, 0.5)  # multi-bit
+    assert found["tensors.conv1.alpha"] == found["layers.conv1.bn.weight"] == (1.0, 0.0)
+    assert found["tensors.conv1.scale"] == (0.02, 0.0)
 
 
 def test_latent_weights_stay_where_their_gradient_passes(network: Network) -> None:
     with torch.no_grad():
         for layer in network.stages():
             layer.weight.mul_(100)
-            if layer.in_scale is not None:
-                layer.in_scale.fill_(-1)
+        for tensor in network.activations():
+            tensor.scale.fill_(-1)
     network.constrain()
     for layer in network.stages():
         assert (float(layer.weight.detach().abs().max()) <= 1) == (layer.spec.weight.kind == "binary")
-        assert layer.in_scale is None or layer.in_scale > 0
+    assert all(tensor.scale > 0 for tensor in network.activations())

@@ -11,11 +11,13 @@ from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.compiler.passes.graph import FloatLayer, FloatNetwork, Norm
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.checkpoint import Checkpoint
-from reverb_fpga.models.description import BN_EPS, LayerSpec, NetworkSpec, Shape
+from reverb_fpga.models.description import BN_EPS, INPUT, LayerSpec, NetworkSpec, Pair, PoolSpec, Shape
 
 __all__ = ["import_checkpoint"]
 
-_SUPPORTED = "supported: conv and linear layers with binary weights or multi-bit weights of 2..8 bits, LIF neurons"
+_SUPPORTED = (
+    "supported: chains of conv and linear layers with binary weights or multi-bit weights of 2..8 bits, LIF neurons"
+)
 
 Reals = NDArray[np.float64]
 
@@ -47,11 +49,11 @@ def import_checkpoint(checkpoint: Checkpoint, static_input: bool = True) -> Floa
 
 def _layer(spec: NetworkSpec, index: int, tensors: Mapping[str, NDArray[np.float32]]) -> FloatLayer:
     layer = spec.layers[index]
-    producer = spec.layers[index - 1] if index else None
-    prefix = f"layers.{index}."
+    _check_chain(spec, index)
+    source = spec.tensor(layer.source)
+    prefix, read = f"layers.{layer.name}.", f"tensors.{layer.source}."
     integers, scale, kind = _weights(layer, tensors[prefix + "weight"])
     channels = layer.out_channels
-    none = np.zeros(channels)
     neuron = layer.neuron
     return FloatLayer(
         name=layer.name,
@@ -59,19 +61,53 @@ def _layer(spec: NetworkSpec, index: int, tensors: Mapping[str, NDArray[np.float
         kind=kind,
         bits=layer.weight.bits,
         weight_scale=scale,
-        alpha=tensors[prefix + "alpha"].astype(np.float64) if layer.alpha else None,
-        code_step=float(tensors[prefix + "in_scale"]) if layer.in_bits is not None else None,
-        code_bits=layer.in_bits,
-        stride=layer.stride,
-        padding=layer.padding,
-        in_pool=producer.pool if producer is not None and producer.pool_mode == "spike" else 1,
-        out_pool=layer.pool if layer.pool_mode == "current" else 1,
-        bias=tensors[prefix + "bias"].astype(np.float64) if neuron is None else none,
-        norm=_norm(tensors, prefix) if layer.bn else None,
+        alpha=tensors[read + "alpha"].astype(np.float64) if source is not None and source.alpha else None,
+        code_step=float(tensors[read + "scale"]) if source is not None and source.learned_step else None,
+        code_bits=source.bits if source is not None else None,
+        stride=_side(layer, "stride", layer.stride),
+        padding=_side(layer, "padding", layer.padding),
+        in_pool=_pool(layer, layer.pool_before),
+        out_pool=_pool(layer, layer.pool_after),
+        bias=tensors[prefix + "bias"].astype(np.float64) if layer.bias else np.zeros(channels),
+        norm=_norm(tensors, prefix) if layer.bn != "none" else None,
         tau=neuron.tau if neuron is not None else 1.0,
         v_th=neuron.v_th if neuron is not None else 0.0,
         spiking=neuron is not None,
     )
+
+
+def _check_chain(spec: NetworkSpec, index: int) -> None:
+    """Only chains of layers with real-valued spikes compile so far."""
+    layer = spec.layers[index]
+    before = spec.layers[index - 1].name if index else INPUT
+    fired = spec.tensor(layer.name)
+    for wrong, what in (
+        (layer.source != before, f"reads {layer.source!r} and not the layer before it"),
+        (bool(layer.shortcuts), "shortcuts are"),
+        (layer.kind == "pool", "pool layers are"),
+        (layer.gate is not None, "gates are"),
+        (layer.dilation != (1, 1), "dilation is"),
+        (layer.bn == "plain", "normalisation without gamma and beta is"),
+        (layer.neuron is None and index + 1 < len(spec.layers), "layers without neuron are"),
+        (fired is not None and fired.binary, "binary spikes are"),
+    ):
+        if wrong:
+            tail = f"; {_SUPPORTED}" if what.startswith("reads") else f" not supported; {_SUPPORTED}"
+            raise InputError(f"layer {layer.name}: {what}{tail}")
+
+
+def _side(layer: LayerSpec, what: str, sides: Pair) -> int:
+    if sides[0] != sides[1]:
+        raise InputError(f"layer {layer.name}: {what} {sides[0]}x{sides[1]} is not square; {_SUPPORTED}")
+    return sides[0]
+
+
+def _pool(layer: LayerSpec, pool: PoolSpec | None) -> int:
+    if pool is None:
+        return 1
+    if pool.kind != "avg" or pool.stride != pool.window or pool.padding != (0, 0):
+        raise InputError(f"layer {layer.name}: only average pools that do not overlap are supported; {_SUPPORTED}")
+    return _side(layer, "pool", pool.window)
 
 
 def _norm(tensors: Mapping[str, NDArray[np.float32]], prefix: str) -> Norm:
