@@ -1,4 +1,4 @@
-"""What readers see of a tensor: spikes times ``|alpha|``, rounded to codes. Owned by the tensor, shared by its readers."""
+"""What the readers of a tensor see of it: spikes times ``|alpha|``, rounded to codes."""
 
 from __future__ import annotations
 

@@ -103,9 +103,8 @@ class Builder:
         channels, source = self._wide(channels), self._newest
         geometry: dict[str, Any] = {"kernel": (3, 3), "padding": (1, 1)}
         strided = {"stride": (stride, stride)}
-        first = LayerSpec("a", "conv", source, self._shape[0], channels, **geometry, **strided)
         shortcut = source
-        if first.map_shape(self._shape) != self._shape:
+        if (channels, stride) != (self._shape[0], 1):
             shortcut = f"{name}d"
             self._keep("conv", shortcut, channels, **strided, neuron=None)
         self._add("conv", f"{name}a", channels, **geometry, **strided)

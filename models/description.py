@@ -4,8 +4,8 @@ The description travels in a checkpoint's metadata, so it may come from a strang
 presence, type, range and consistency with its neighbours, and the first thing that is wrong raises
 :class:`~reverb_fpga.hw.errors.InputError` with the path of the field. Nothing here imports torch or numpy.
 
-A network is a graph: layers in an order in which every one follows what it reads. A layer with a neuron fires a *tensor*
-of its own name. What readers see of a tensor ``x`` belongs to the tensor:
+A network is a graph: layers in an order in which every one follows what it reads. A layer with a neuron fires a
+*tensor* of its own name. What readers see of a tensor ``x`` belongs to the tensor:
 
 * ``x`` times ``|alpha_c|`` per channel, where it has ``alpha``;
 * where ``bits`` is set (2..8), ``s * clip(floor(x / s + 0.5), 0, 2**bits - 1)`` of that, one learned step ``s``;
@@ -14,14 +14,14 @@ of its own name. What readers see of a tensor ``x`` belongs to the tensor:
 Semantics of a layer, in the order in which it is computed:
 
 1. ``pool_before`` pools the source tensor as above;
-2. the map: convolution or linear map with ``w(W) * sign(alpha_c)`` of the source's alpha, ``sign(0) = +1``, where ``w`` is
-   the sign, the ternary value, or ``integers * scale_o`` (``models/quant.py``); a pool layer passes its source, divided by
-   ``|alpha_c|`` (0 where alpha is 0);
+2. the map: convolution or linear map with ``w(W) * sign(alpha_c)`` of the source's alpha, ``sign(0) = +1``, where ``w``
+   is the sign, the ternary value, or ``integers * scale_o`` (``models/quant.py``); a pool layer passes its source,
+   divided by ``|alpha_c|`` (0 where alpha is 0);
 3. ``pool_after`` pools the result; then ``bias`` is added;
 4. batch normalisation (``eps = 1e-5``): ``affine``, or ``plain`` without gamma and beta;
 5. the gate: times ``sigmoid(a[t] * mean(y[t]))``;
-6. shortcuts are added: a tensor as its readers see it, divided by ``|alpha_c|`` (0 where alpha is 0), or the current of a
-   layer without neuron;
+6. shortcuts are added: a tensor as its readers see it, divided by ``|alpha_c|`` (0 where alpha is 0), or the current of
+   a layer without neuron;
 7. the LIF neuron, except for a layer whose current is a shortcut and for the last layer, whose mean over time is the
    logits.
 

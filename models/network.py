@@ -91,7 +91,7 @@ class Layer(nn.Module):
         if source.codes and self.reads_averages:
             # bfloat16 holds codes of 8 bits, but not their averages: those would be rounded by up to half a code
             with torch.autocast(x.device.type, enabled=False):
-                y = self._map(pooled(x.float(), self.spec.pool_before), source)
+                y = self._map(pooled(x.float() if x.dtype is torch.bfloat16 else x, self.spec.pool_before), source)
         else:
             y = self._map(pooled(x, self.spec.pool_before), source)
         if self.bn is not None:

@@ -124,7 +124,9 @@ def test_program_computes_what_was_trained(timesteps: int, v_th: float, pool_mod
     with torch.no_grad():
         expected = network(torch.from_numpy(pixels)).numpy()
     spread = np.abs(expected - expected.mean(axis=1, keepdims=True)).max()
-    assert np.abs(logits * compiled.program.logit_scale - expected).mean() < 0.01 * spread
+    # a code of four bits is sixteen times as coarse as one of eight
+    share = 0.01 if bits == 8 else 0.04
+    assert np.abs(logits * compiled.program.logit_scale - expected).mean() < share * spread
 
 
 def test_scales_are_calibrated_where_training_learned_none() -> None:

@@ -8,8 +8,9 @@ import pickle
 import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -195,6 +196,59 @@ def test_unknown_and_missing_fields_are_named(network: Network) -> None:
     value["format"] = 99
     with pytest.raises(InputError, match="version 99 is not supported"):
         NetworkSpec.from_json(json.dumps(value))
+
+
+def _version1(spec: NetworkSpec) -> tuple[str, dict[str, str]]:
+    """The description of a chain as version 1 wrote it, and the old name of every tensor."""
+    layers, names = [], {}
+    for index, layer in enumerate(spec.layers):
+        names |= {
+            name: name.replace(layer.name, str(index))
+            for name in spec.tensor_shapes()
+            if name.startswith(f"layers.{layer.name}.")
+        }
+        source, following = spec.tensor(layer.source), spec.layers[index + 1 : index + 2]
+        if source is not None:
+            names[f"tensors.{layer.source}.alpha"] = f"layers.{index}.alpha"
+            names[f"tensors.{layer.source}.scale"] = f"layers.{index}.in_scale"
+        spikes = following[0].pool_before if following else None
+        pool = layer.pool_after or spikes
+        layers.append(
+            {
+                **{key: getattr(layer, key) for key in ("name", "kind", "in_channels", "out_channels")},
+                **{key: getattr(layer, key)[0] for key in ("kernel", "stride", "padding")},
+                **{key: asdict(value) if (value := getattr(layer, key)) else None for key in ("weight", "neuron")},
+                "alpha": source is not None and source.alpha,
+                "in_bits": source.bits if source is not None and not source.binary else None,
+                "bn": layer.bn == "affine",
+                "pool": pool.window[0] if pool else 1,
+                "pool_mode": "spike" if spikes else "current",
+            }
+        )
+    kept = {key: getattr(spec, key) for key in ("arch", "system", "dataset", "labels", "timesteps")}
+    return json.dumps({"format": 1, **kept, "input": asdict(spec.input), "layers": layers}), names
+
+
+@pytest.mark.parametrize("system", ["reverb", "reverb-learnable", "snn"])
+@pytest.mark.parametrize("pool_mode", ["current", "spike"])
+def test_version_1_is_read(system: str, pool_mode: Literal["current", "spike"], tmp_path: Path) -> None:
+    bits = None if system == "snn" else 8
+    options = Options(system=system, act_bits=bits, timesteps=2, v_th=0.25, width=0.125, pool_mode=pool_mode)
+    network = randomise(build("fmnist", DATA, options), seed=1)
+    text, names = _version1(network.spec)
+    state = network.state_dict()
+    tensors = {names[name]: state[name].numpy() for name in network.spec.tensor_shapes()}
+    assert NetworkSpec.from_json(text) == network.spec
+    path = tmp_path / "old.safetensors"
+    write_tensors(path, tensors, {"reverb_fpga": text})
+    images = torch.randint(0, 256, (3, 1, 28, 28))
+    with torch.no_grad():
+        assert torch.equal(load_checkpoint(path)(images), network(images))
+    broken = json.loads(text)
+    for change in ({"alpha": 1}, {"pool": 0}, {"bn": "affine"}, {"in_bits": 9}, {"kernel": [3, 3]}, {"name": 7}):
+        broken["layers"][1] = json.loads(text)["layers"][1] | change
+        with pytest.raises(InputError, match=rf"layers\[1\]\.{next(iter(change))}: expected"):
+            NetworkSpec.from_json(json.dumps(broken))
 
 
 def test_the_same_network_gives_the_same_bytes(network: Network, tmp_path: Path) -> None:

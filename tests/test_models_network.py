@@ -110,7 +110,7 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
     return x.mean(0)
 
 
-def _check(network: Network, images: torch.Tensor | None = None) -> None:
+def check_forward(network: Network, images: torch.Tensor | None = None) -> None:
     images = pixels() if images is None else images
     got = network.double()(images).double()
     torch.testing.assert_close(got, plain_forward(network, images), rtol=1e-4, atol=1e-4)
@@ -123,7 +123,7 @@ def _check(network: Network, images: torch.Tensor | None = None) -> None:
 def test_forward_equals_the_description(arch: str, v_th: float, pool_mode: str, system: str) -> None:
     options = Options(system=system, timesteps=3, v_th=v_th, pool_mode=pool_mode, width=0.125)  # type: ignore[arg-type]
     network = randomise(build(arch, DATA, options, seed=1), seed=2)
-    _check(network)
+    check_forward(network)
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
@@ -237,15 +237,16 @@ def test_averages_of_codes_are_exact_in_bfloat16(mode: Literal["current", "spike
     """The maps of a network on a GPU read the very averages that the hardware adds up."""
     grey = dataclasses.replace(DATA, input=InputSpec(1, 28, 28, (73,), (90.0,)))
     network = randomise(build("fmnist", grey, Options(act_bits=8, pool_mode=mode, width=0.125)), 0)
-    pooled = [layer for layer in network.stages() if layer.pool_input > 1 or (mode, layer.spec.pool) == ("current", 2)]
-    assert len(pooled) == 2
-    for layer in pooled:
-        assert layer.alpha is not None
-        side = 2 * layer.pool_input * layer.spec.pool + layer.spec.kernel
+    averaging = [layer for layer in network.stages() if layer.reads_averages]
+    assert len(averaging) == 2
+    for layer in averaging:
+        side = 2 + layer.spec.kernel[0]
         generator = torch.Generator().manual_seed(1)
-        codes = torch.randint(0, 256, (4, layer.spec.in_channels, side, side), generator=generator)
-        spikes = codes / layer.alpha.abs().clamp(min=0.1).reshape(1, -1, 1, 1) * layer.in_scale
-        expected = layer.map(spikes)
+        codes = torch.randint(0, 256, (1, 4, layer.spec.in_channels, 2 * side, 2 * side), generator=generator).float()
+        source = Encoded(codes, torch.full((layer.spec.in_channels,), 0.37), codes=True)
+        expected = layer.current(source)
         with torch.autocast("cpu", torch.bfloat16):
-            found = layer.map(spikes)
+            found = layer.current(source)
+            rounded = layer.current(dataclasses.replace(source, codes=False))
         assert torch.equal(found, expected)
+        assert not torch.equal(rounded, expected)

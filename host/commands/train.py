@@ -42,7 +42,7 @@ the test split is read once, at the end."""
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--arch", default=None, help="Network: fmnist, cnv or scnn5.  [default: by data set]")
+@click.option("--arch", default=None, help="Network, for example cnv or resnet20-classic.  [default: by data set]")
 @click.option(
     "--dataset",
     type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder"]),
