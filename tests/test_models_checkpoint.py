@@ -274,7 +274,7 @@ def test_tensors_fill_the_file_and_nothing_is_read_before_they_do(saved: Path) -
     data = saved.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
-    name = "layers.1.bn.bias"
+    name = "layers.conv2.bn.bias"
     start, end = header[name]["data_offsets"]
     for offsets in ([0, end - start], [start + 4, end + 4]):  # on another tensor; over the next
         text = json.dumps(header | {name: header[name] | {"data_offsets": offsets}}).encode()
