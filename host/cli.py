@@ -10,11 +10,14 @@ import importlib
 import importlib.metadata
 import io
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
 
+from reverb_fpga.hw import interrupts
 from reverb_fpga.hw.errors import Interrupted, ReverbError, printable
 
 __all__ = ["COMMANDS", "cli", "main", "run"]
@@ -74,43 +77,84 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> NoReturn:
-    """Run `command` and exit with 0, 1 (device), 2 (input), 3 (build, environment) or 130; an error is one line."""
+    """Run `command` and exit; an error is one line.
+
+    The exit code is 0, 1 (device), 2 (input), 3 (build, environment) or, where a signal asked for the end, 128 and its
+    number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. A reader of our output that goes away ends the command
+    quietly with 0.
+    """
+    with interrupts.unwinding():
+        _check_streams(name)
+        try:
+            code = _invoke(command, name, arguments)
+            sys.stdout.flush()
+        except ReverbError as error:
+            _complain(name, str(error))
+            _leave(_signal_code() if isinstance(error, Interrupted) else error.exit_code)
+        except (click.exceptions.Abort, KeyboardInterrupt):
+            _leave(_signal_code())
+        except click.ClickException as error:
+            _usage(name, error)
+            _leave(error.exit_code)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                _complain(name, f"{error.filename or 'system'}: {error.strerror or error}")
+            _leave(0 if error.errno == errno.EPIPE else ReverbError.exit_code)
+        except SystemExit as stop:  # rich meets a closed pipe with an exit of its own
+            _leave(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
+        _leave(code if isinstance(code, int) else 0)
+
+
+def _invoke(command: click.Command, name: str, arguments: list[str] | None) -> object:
+    """What click's own ``main`` does, but for closed pipes: it ends the process with 1 there."""
+    if f"_{name}_COMPLETE".replace("-", "_").upper() in os.environ:  # a shell that asks for completions
+        return command.main(args=arguments, prog_name=name, standalone_mode=False)
     try:
-        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
-    except ReverbError as error:
-        _complain(name, str(error))
-        sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(Interrupted.exit_code)
-    except click.ClickException as error:
-        _complain(name, f"{error.format_message()}{_help_hint(error)}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        _close_quietly()
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            _close_quietly()
-        _complain(name, f"{error.filename or 'system'}: {error.strerror or error}")
-        sys.exit(ReverbError.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+        with command.make_context(name, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            return command.invoke(context)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
 
 
-def _help_hint(error: click.ClickException) -> str:
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f" (see {error.ctx.command_path} --help)"
-    return ""
+def _signal_code() -> int:
+    return 128 + (interrupts.arrived() or signal.SIGINT)
+
+
+def _usage(name: str, error: click.ClickException) -> None:
+    """One line; or, where a command was called without anything, its help."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and error.message == context.get_help():  # click 8.2 and later report it as an error
+        print(error.message, file=sys.stderr)
+        return
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    _complain(name, f"{error.format_message()}{hint}")
 
 
 def _complain(name: str, message: str) -> None:
-    """One line on standard error."""
-    print(f"{name}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    """One line on standard error, if anyone listens there."""
+    with suppress(OSError):
+        print(f"{name}: error: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
-def _close_quietly() -> NoReturn:
-    """The reader of our output has gone: end without the interpreter complaining about the flush at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
+def _check_streams(name: str) -> None:
+    """Results must have somewhere to go: say so before the work. Standard error may be missing."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        _complain(name, "standard output is closed, so results have nowhere to go; to discard them use >/dev/null")
+        sys.exit(ReverbError.exit_code)
+
+
+def _leave(code: int | str | None) -> NoReturn:
+    """Exit. What cannot be written any more is dropped, or the interpreter would complain about it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

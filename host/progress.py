@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 __all__ = ["Advance", "bar", "status_line"]
+
+
+_WHOLE = Column(no_wrap=True)  # never cut: the description gives way
+
+
+def _description() -> TextColumn:
+    """What is being done, as much of it as the line has room for; without markup, for names may look like it."""
+    return TextColumn(
+        "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    )
+
+
+def _elapsed() -> TimeElapsedColumn:
+    return TimeElapsedColumn(table_column=_WHOLE)
 
 
 class Advance:
@@ -34,18 +59,30 @@ def bar(what: str, total: int, *, enabled: bool) -> Iterator[Advance]:
         yield Advance(None, total, what)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        _description(), BarColumn(bar_width=20), MofNCompleteColumn(table_column=_WHOLE), _elapsed(),
+        TimeRemainingColumn(table_column=_WHOLE),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, expand=True) as progress:
         yield Advance(progress, total, what)
 
 
+class _Note(ProgressColumn):
+    """What a function says at the moment."""
+
+    def __init__(self, note: Callable[[], str]) -> None:
+        super().__init__(table_column=_WHOLE)
+        self._note = note
+
+    def render(self, task: Task) -> Text:
+        return Text(self._note())
+
+
 @contextmanager
-def status_line(*, enabled: bool) -> Iterator[Progress | None]:
-    """A spinner with a description and elapsed time, for work whose length is not known."""
+def status_line(note: Callable[[], str], *, enabled: bool) -> Iterator[Progress | None]:
+    """A line with a description, elapsed time and a note, for work whose length is not known."""
     console = Console(stderr=True)
     if not (enabled and console.is_terminal):
         yield None
         return
-    with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
+    with Progress(_description(), _elapsed(), _Note(note), console=console, transient=True, expand=True) as progress:
         yield progress

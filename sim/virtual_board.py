@@ -9,10 +9,12 @@ import dataclasses
 import os
 import subprocess
 import tty
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from reverb_fpga.hw import processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.top import Top
 
@@ -82,7 +84,7 @@ class VirtualBoard:
             command = [str(executable), str(master), str(line.divisor), str(line.clock_hz), str(line.latency_us)]
             if self.trace is not None:
                 command.append(str(self.trace))
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(master,))
+            self._process = processes.start(command, stdin=subprocess.PIPE, pass_fds=(master,))
         finally:
             os.close(master)
         return self
@@ -99,8 +101,7 @@ class VirtualBoard:
     def unplug(self) -> None:
         """Pull the cable: the simulation ends at once, and the port hangs up."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            processes.end(self._process)
             self._process = None
 
     def __exit__(
@@ -109,10 +110,10 @@ class VirtualBoard:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
-                self._process.wait(EXIT_SECONDS)
-            except subprocess.TimeoutExpired:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(EXIT_SECONDS)
+            finally:
                 self.unplug()
-            self._process = None
         if self._terminal is not None:
             os.close(self._terminal)
             self._terminal = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_a_bench_passes_and_its_model_is_cached(tmp_path: Path) -> None:
     assert (outcome.tests, outcome.figures["last"]) == (1, 27)
     assert outcome.figures["cycles"] == pytest.approx(15, abs=1)
     assert build_model(Counter(), "counter").cached
+
+
+@pytest.mark.parametrize("name", ["WAVES", "GUI", "COCOTB_TESTCASE", "COCOTB_LIST_TESTS", "COCOTB_TEST_FILTER"])
+def test_the_shell_does_not_steer_a_bench(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    outcome = run_bench(Counter(), "counter", bench(tmp_path, HEAD + COUNTS), {"step": 3})
+    assert (outcome.tests, outcome.figures["last"]) == (1, 27)
+    assert os.environ[name] == "1"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +61,32 @@ def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: st
         assert np.abs(trained - codes[:, 0]).max() <= 1
         assert np.mean(trained != codes[:, 0]) < 0.05
         assert 0 < trained.max() < 2 ** int(act_bits)
+
+
+SWALLOWED = """
+import os, signal, sys
+from reverb_fpga.host import cli
+from reverb_fpga.models.train import Trainer
+step = Trainer._step
+def swallowing(*arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        pass
+    return step(*arguments)
+Trainer._step = swallowing
+cli.main(sys.argv[1:])
+"""
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_run(tmp_path: Path) -> None:
+    write_brightness(tmp_path, 200, 60)
+    arguments = ["train", "--dataset", "mnist", "--data-dir", str(tmp_path), "--width", "0.125", "--out"]
+    command = [sys.executable, "-c", SWALLOWED, *arguments, str(tmp_path / "run"), "--epochs", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (
+        130, "reverb-fpga: error: interrupted in the first epoch; nothing was kept\n"
+    )  # fmt: skip
 
 
 def test_an_interrupted_run_says_how_to_go_on(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from amaranth.build.run import BuildPlan
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from reverb_fpga.hw.boards import flow, logs, tools
+from reverb_fpga.hw.boards import export, flow, logs, tools
+from reverb_fpga.hw.boards.bitstream import check_bitstream
 from reverb_fpga.hw.boards.clocking import solve_pll
 from reverb_fpga.hw.boards.export import export_project
 from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 from reverb_fpga.hw.boards.logs import BuildPhase
 from reverb_fpga.hw.boards.report import read_report
+from reverb_fpga.hw.boards.stages import STAGES, StageClock, duration, expected_times, keep_times
 from reverb_fpga.hw.boards.table import BOARDS, board, uart_divisor
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
@@ -102,6 +108,9 @@ def test_build_makes_a_bitstream_and_a_report(tmp_path: Path) -> None:
     assert report["lut4"] > 0
     assert set(report["tools"]) == set(tools.PACKAGES)
     assert (tmp_path / "out" / "top.bit").stat().st_size > 1000
+    check_bitstream(tmp_path / "out" / "top.bit", board("ulx3s-12f"))
+    with pytest.raises(InputError, match=r"for LFE5U-12F \(ulx3s-12f\)"):
+        check_bitstream(tmp_path / "out" / "top.bit", board("ulx3s-25f"))
     assert {"synthesis", "placing", "routing", "timing"} <= {phase.step for phase in phases}
     assert read_report(tmp_path / "out").critical_path
     again = _build(tmp_path / "again", cache=tmp_path / "cache")
@@ -155,6 +164,101 @@ def test_export_for_vivado(tmp_path: Path) -> None:
         export_project(board("arty-a7-35t"), Echo(), 50.0, tmp_path / "arty")
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from amaranth.build.run import BuildPlan
+from reverb_fpga.hw.boards import export
+plan = BuildPlan("build_top")
+plan.add_file("a.tcl", "script")
+plan.add_file("top.v", "x" * 100_000)
+if sys.argv[2] == "full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the write fails half way
+export._write(plan, Path(sys.argv[1]))
+"""
+
+
+def test_an_export_on_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "top.v").write_text("of an earlier export")
+    for disk, expected in (("full", ["top.v"]), ("empty", ["a.tcl", "top.v"])):
+        command = [sys.executable, "-c", FULL_DISK, str(tmp_path), disk]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ("OSError" in done.stderr) == (disk == "full")
+        assert sorted(path.name for path in tmp_path.iterdir()) == expected
+        assert ((tmp_path / "top.v").read_text() == "of an earlier export") == (disk == "full")
+
+
+class _Vivado:
+    """A platform whose plan is there at once."""
+
+    def build(self, *_: object, **__: object) -> BuildPlan:
+        plan = BuildPlan("build_top")
+        plan.add_file("top.v", "endmodule\n")
+        return plan
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "_write", full)
+    monkeypatch.setattr(export, "platform_for", lambda _: _Vivado())
+    with pytest.raises(InputError, match=r"the project cannot be written \(No space left on device\)"):
+        export_project(board("arty-a7-35t"), Echo(), 100.0, tmp_path)
+
+
+def test_stages_go_by_the_last_build(tmp_path: Path) -> None:
+    now = [0.0]
+    times = dict(zip(STAGES, (2.0, 100.0, 600.0, 400.0, 10.0), strict=True))
+    first = StageClock(expected_times(tmp_path, "ulx3s-12f"), lambda: now[0])
+    assert first.left is None
+    assert first.describe() == "elaboration (stage 1 of 5)"
+    keep_times(tmp_path, "ulx3s-12f", times)
+    clock = StageClock(expected_times(tmp_path, "ulx3s-12f"), lambda: now[0])
+    assert clock.left == 1112
+    now[0] = 3.0  # a second more than last time
+    assert clock.left == 1110
+    clock.follow(BuildPhase("synthesis", "pass 1.2 proc"))
+    now[0] = 53.0
+    assert (clock.left, clock.elapsed) == (1060, 53)
+    clock.follow(BuildPhase("packing"))
+    assert clock.describe() == "placement (stage 3 of 5, 10 min last time)"
+    now[0] = 100.0
+    clock.follow(BuildPhase("timing", "49 MHz"))  # an estimate: no stage of its own
+    clock.follow(BuildPhase("routing"))
+    now[0] = 200.0
+    clock.follow(BuildPhase("timing not met", "seed 1"))  # the next seed
+    assert clock.stage == "placement"
+    now[0] = 210.0
+    clock.follow(BuildPhase("routing"))
+    now[0] = 215.0
+    clock.follow(BuildPhase("packing the bitstream"))
+    now[0] = 216.0
+    assert clock.finish() == dict(zip(STAGES, (3.0, 50.0, 10.0, 5.0, 1.0), strict=True))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"synthesis": 1}', "9" * 5000, "[" * 100_000, "nan"])
+def test_times_that_are_none_give_no_estimate(text: str, tmp_path: Path) -> None:
+    if text == "nan":
+        text = json.dumps(dict.fromkeys(STAGES, float("nan")))
+    (tmp_path / "ulx3s-12f.json").write_text(text)
+    assert expected_times(tmp_path, "ulx3s-12f") == {}
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (8.4, 89, 91, 1200, 3900)] == ["8 s", "89 s", "2 min", "20 min", "1 h 5 min"]
+
+
+def test_reports_of_another_version_in_the_cache_are_no_hit(tmp_path: Path) -> None:
+    entry = tmp_path / "entry"
+    entry.mkdir()
+    for product in flow.PRODUCTS:
+        (entry / product).write_text("{}")
+    (tmp_path / "out").mkdir()
+    assert not flow._restore(entry, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_reports_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such report"):
         read_report(tmp_path)
@@ -191,7 +295,8 @@ def test_the_build_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     from reverb_fpga.host.commands import build
 
     monkeypatch.setattr(build, "_core", lambda *_: Echo())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # not XDG_CACHE_HOME: the WebAssembly tools keep their compiled selves there, a minute's work
+    monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "cache")
     for _ in range(2):  # the second comes from the cache
         with pytest.raises(SystemExit) as caught:
             cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out")])
@@ -200,6 +305,11 @@ def test_the_build_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         assert "top.bit" in captured.out
         assert "timing met up to" in captured.out
     assert "taken from the cache" in captured.err
+    assert set(expected_times(tmp_path / "cache" / "build-times", "ulx3s-12f")) == set(STAGES)
+    with pytest.raises(SystemExit):
+        cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out"), "--no-cache"])
+    assert "placement (stage 3 of 5, " in (shown := capsys.readouterr().err)
+    assert " left" in shown
     with pytest.raises(SystemExit) as caught:
         cli.main(["report", str(tmp_path / "out")])
     assert "block RAM by use" in capsys.readouterr().out

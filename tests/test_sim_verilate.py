@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from components import Counter
 
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
-from reverb_fpga.sim import verilate
+from reverb_fpga.sim import building, verilate
 
 HARNESS = """
 #include <cstdio>
@@ -30,7 +31,8 @@ int main() {
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # Not XDG_CACHE_HOME: the WebAssembly tools keep their compiled selves there, a minute's work.
-    monkeypatch.setattr(verilate, "cache_directory", lambda: tmp_path / "cache")
+    for module in (verilate, building):
+        monkeypatch.setattr(module, "cache_directory", lambda: tmp_path / "cache")
     return tmp_path
 
 
@@ -54,9 +56,43 @@ def test_builds_runs_and_caches(cache: Path, trace: bool) -> None:
 def test_a_harness_that_does_not_compile_is_one_line(cache: Path) -> None:
     harness = cache / "main.cpp"
     harness.write_text('#include "Vtop.h"\nint main() { return nonsense; }\n')
-    with pytest.raises(BuildError, match=r"^verilator failed .*nonsense.*$"):
+    with pytest.raises(BuildError, match=r"^verilator failed: .*error: .nonsense.*\(log: (.*)\)$") as caught:
         verilate.build_executable(Counter(), "counter", harness)
     assert list((cache / "cache/verilated").iterdir()) == []
+    (log,) = (cache / "cache/logs").iterdir()
+    assert str(log) in str(caught.value)
+    assert "main.cpp" in log.read_text()
+
+
+@pytest.mark.parametrize("name", ["a blank", "dollar$(x)", "hash#"])
+def test_a_cache_whose_name_make_cannot_have(cache: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verilate, "cache_directory", lambda: cache / name)
+    executable = verilate.build_executable(Counter(), "counter", _harness(cache / "main.cpp", 3))
+    assert subprocess.run([executable], capture_output=True, text=True, check=True).stdout == "30\n"
+    assert [p.name for p in (cache / name / "verilated").iterdir()] == [executable.parent.name]
+
+
+def test_no_place_for_make_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "is_plain", lambda path: False)
+    with (
+        pytest.raises(EnvironmentMissing, match=r"blanks.*XDG_CACHE_HOME"),
+        building.work_directory("x", tmp_path / "a blank"),
+    ):
+        pytest.fail("a place was found")
+
+
+def test_verilator_behind_a_name_with_blanks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = tmp_path / "site packages" / "verilator"
+    root.mkdir(parents=True)
+    for _ in range(2):
+        link = verilate._plain_root(root)
+        assert building.is_plain(link)
+        assert link.resolve() == root
+    link.unlink()
+    link.symlink_to(tmp_path)
+    with pytest.raises(EnvironmentMissing, match="in the way"):
+        verilate._plain_root(root)
 
 
 def test_missing_compiler_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

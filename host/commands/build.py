@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import Progress
 
-from reverb_fpga.hw.boards.logs import BuildPhase
+from reverb_fpga.hw.boards.logs import FROM_CACHE, BuildPhase
+from reverb_fpga.hw.boards.stages import StageClock, duration, expected_times, keep_times
 from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, board, uart_divisor
+from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.errors import EnvironmentMissing
+from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted
 
 from .. import progress
 from .report import print_report
@@ -49,46 +49,71 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     boards whose vendor tools do not run here, the project is exported: Verilog, constraints and script.
     """
     target = board(board_name)
-    clock = options["clock"] if options["clock"] is not None else target.clock_mhz
-    divisor, baud = uart_divisor(clock, options["baud"])
+    clock_mhz = options["clock"] if options["clock"] is not None else target.clock_mhz
+    divisor, baud = uart_divisor(clock_mhz, options["baud"])
     config = preset(target.config)
     core = _core(target, config, divisor)
     if not target.builds_here:
-        _export(target, core, clock, output)
+        _export(target, core, clock_mhz, output)
         return
     from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 
-    chosen = BuildOptions(clock_mhz=clock, divisor=divisor, baud=baud, seed=options["seed"], tries=options["tries"])
-    cache = None if options["no_cache"] else _cache_directory()
-    with progress.status_line(enabled=not no_progress) as line:
-        show = _Show(line, quiet=no_progress)
-        report = build_bitstream(Design(target, config, core), chosen, output, show, cache)
+    chosen = BuildOptions(clock_mhz=clock_mhz, divisor=divisor, baud=baud, seed=options["seed"], tries=options["tries"])
+    cache = None if options["no_cache"] else cache_directory() / "bitstreams"
+    times = cache_directory() / "build-times"
+    clock = StageClock(expected_times(times, target.name))
+    with progress.status_line(lambda: _left(clock), enabled=not no_progress) as line:
+        show = _Show(clock, line, quiet=no_progress)
+        try:
+            report = build_bitstream(Design(target, config, core), chosen, output, show, cache)
+        except KeyboardInterrupt:
+            raise Interrupted(_stopped(clock, output)) from None
+    if not show.cached:
+        keep_times(times, target.name, clock.finish())
     print_report(report)
     click.echo(f"bitstream: {output / 'top.bit'}")
 
 
 class _Show:
-    """Shows where a build is: a line with elapsed time on a terminal, a line every few seconds elsewhere."""
+    """Shows where a build is: one line on a terminal, a line every few seconds elsewhere."""
 
-    def __init__(self, line: Progress | None, *, quiet: bool) -> None:
+    def __init__(self, clock: StageClock, line: Progress | None, *, quiet: bool) -> None:
+        self.cached = False
+        self._clock = clock
         self._line = line
         self._quiet = quiet
-        self._started = time.monotonic()
         self._printed = (0.0, "")
-        self._task = line.add_task("starting", total=None) if line is not None else None
+        self._task = line.add_task(clock.describe(), total=None) if line is not None else None
 
     def __call__(self, phase: BuildPhase) -> None:
-        text = f"{phase.step}: {phase.detail}" if phase.detail else phase.step
+        self._clock.follow(phase)
+        self.cached = self.cached or phase.step == FROM_CACHE
+        detail = f"{phase.step}: {phase.detail}" if phase.detail else phase.step
+        text = detail if self.cached else f"{self._clock.describe()}: {phase.detail or phase.step}"
         if self._line is not None and self._task is not None:
             self._line.update(self._task, description=text)
         elif not self._quiet:
-            self._plain(phase.step, text)
+            self._plain(text if self.cached else f"{self._clock.describe()}: {detail}", self._clock.stage)
 
-    def _plain(self, step: str, text: str) -> None:
-        elapsed = time.monotonic() - self._started
-        if step != self._printed[1] or elapsed - self._printed[0] >= _PLAIN_SECONDS:
-            self._printed = (elapsed, step)
-            click.echo(f"[{elapsed:5.0f} s] {text}", err=True)
+    def _plain(self, text: str, stage: str) -> None:
+        elapsed = self._clock.elapsed
+        if stage != self._printed[1] or elapsed - self._printed[0] >= _PLAIN_SECONDS or self.cached:
+            self._printed = (elapsed, stage)
+            left = _left(self._clock)
+            click.echo(f"[{elapsed:5.0f} s] {text}{', ' if left else ''}{left}", err=True)
+
+
+def _left(clock: StageClock) -> str:
+    return "" if clock.left is None else f"about {duration(clock.left)} left"
+
+
+def _stopped(clock: StageClock, output: Path) -> str:
+    """What a stop leaves: what is there, and what would have been left to do."""
+    left = "" if clock.left is None else f" with about {duration(clock.left)} left"
+    return (
+        f"stopped in {clock.stage} after {duration(clock.elapsed)}{left}; {output} holds the tools' logs and no "
+        "bitstream; the next build begins anew"
+    )
 
 
 def _core(target: Board, config: Config, divisor: int) -> Any:
@@ -110,8 +135,3 @@ def _export(target: Board, core: Any, clock: float, output: Path) -> None:
     click.echo(
         f"Nothing was built: {target.name} needs Vivado. Run build_top.sh in {output} where Vivado is installed."
     )
-
-
-def _cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "reverb-fpga" / "bitstreams"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import click
 
+from reverb_fpga.hw import processes
+from reverb_fpga.hw.boards.bitstream import boards_of, check_bitstream, device_named
 from reverb_fpga.hw.boards.table import BOARDS, Board, board
 from reverb_fpga.hw.errors import DeviceError, EnvironmentMissing, InputError
 
 __all__ = ["command"]
 
 _LOADER = "openFPGALoader"
+_PATIENCE = 5.0  # for the loader to leave the board in order when it is interrupted
+_TAIL_BYTES = 1 << 16
+_MISMATCH = re.compile(rb"hardware(?: has)?:? (0x[0-9a-fA-F]{1,8})")
 _EXAMPLES = """\b
 Examples:
-  reverb-fpga program --board ulx3s-85f build/top.bit
-  reverb-fpga program --board ulx3s-85f build/top.bit --flash     kept after power-off
+  reverb-fpga program --board ulx3s-85f bitstream/top.bit
+  reverb-fpga program --board ulx3s-85f bitstream/top.bit --flash     kept after power-off
 """
 
 
@@ -28,10 +35,7 @@ Examples:
 def command(bitstream: Path, board_name: str, flash: bool) -> None:
     """Load a bitstream into a board over USB with openFPGALoader."""
     target = board(board_name)
-    if not bitstream.is_file():
-        raise InputError(
-            f"{bitstream}: no such file; 'reverb-fpga build --board {target.name} -o DIR' makes DIR/top.bit"
-        )
+    check_bitstream(bitstream, target)
     load(target, bitstream, flash=flash)
 
 
@@ -43,7 +47,7 @@ def load(target: Board, bitstream: Path, *, flash: bool) -> None:
     EnvironmentMissing
         If it is not installed.
     DeviceError
-        If it fails: no board, no permission. Its own messages have gone to standard error.
+        If it fails: no board, another board, no permission. Its own messages have gone to standard error.
     """
     tool = shutil.which(_LOADER)
     if tool is None:
@@ -53,8 +57,30 @@ def load(target: Board, bitstream: Path, *, flash: bool) -> None:
         )
     if target.loader is None:
         raise InputError(f"{target.name}: {_LOADER} does not know this board")
-    arguments = [tool, "--board", target.loader, "--write-flash" if flash else "--write-sram", str(bitstream)]
-    code = subprocess.run(arguments, stdout=2, check=False).returncode
+    # the whole path: a name that begins with a dash is no option
+    file = str(bitstream if bitstream.is_absolute() else Path.cwd() / bitstream)
+    code, said = _run([tool, "--board", target.loader, "--write-flash" if flash else "--write-sram", file])
     if code:
-        raise DeviceError(f"{_LOADER} failed with exit code {code}; is the {target.name} connected and accessible?")
+        raise DeviceError(_why(target, bitstream, code, said))
     click.echo(f"{bitstream} loaded into {target.name}")
+
+
+def _run(command: list[str]) -> tuple[int, bytes]:
+    """Exit code, and the end of what the tool said; all of it goes to standard error while it runs."""
+    said = b""
+    with processes.running(command, patience=_PATIENCE, stdout=2, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while part := os.read(process.stderr.fileno(), 4096):
+            click.echo(part, err=True, nl=False)
+            said = (said + part)[-_TAIL_BYTES:]
+        return process.wait(), said
+
+
+def _why(target: Board, bitstream: Path, code: int, said: bytes) -> str:
+    """What the loader's failure means."""
+    if found := _MISMATCH.search(said):
+        device = device_named(int(found[1], 16))
+        boards = boards_of(device)
+        build = f"; build for it: 'reverb-fpga build --board {boards} -o DIR'" if boards else ""
+        return f"the board that is connected has {device}, not the {target.device} that {bitstream} is for{build}"
+    return f"{_LOADER} failed with exit code {code}; is the {target.name} connected and accessible?"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reverb_fpga.hw import interrupts
 from reverb_fpga.hw.config import PRESETS
 from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted, printable
 from reverb_fpga.models.data import DEFAULT_DATA_DIR
@@ -207,7 +208,7 @@ def train(
     if team.leads:
         _tell(trainer)
     with _progress_bar(settings.epochs, enabled=shown) as show:
-        trainer.progress = show
+        trainer.progress = _checked(show)
         try:
             result = trainer.run()
         except KeyboardInterrupt:
@@ -297,6 +298,17 @@ def _progress_bar(epochs: int, enabled: bool) -> Iterator[Any]:
             )
 
         yield show
+
+
+def _checked(show: Any) -> Callable[[Progress], None]:
+    """After every batch: what libraries may have swallowed of a Ctrl-C is raised here, where nothing swallows it."""
+
+    def step(state: Progress) -> None:
+        interrupts.check()
+        if show is not None:
+            show(state)
+
+    return step
 
 
 def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_json: bool) -> None:

