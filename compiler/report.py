@@ -140,7 +140,7 @@ def _layer(program: Program, network: IntNetwork, index: int, steps: tuple[Step,
 
 
 def _weights(layer: IntLayer) -> str:
-    return f"{layer.kind.value} {layer.bits}" if layer.bits > 1 else layer.kind.value
+    return f"{layer.bits} bits" if layer.bits > 1 else layer.kind.value
 
 
 def _uses(program: Program, config: Config) -> tuple[Use, ...]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.errors import printable
 
 from .backends import Outcome
+from .console import make_table, output
 from .inputs import Item
 
 __all__ = ["Run", "print_table", "to_json"]
@@ -99,35 +99,31 @@ def to_json(run: Run) -> dict[str, Any]:
 
 
 def print_table(run: Run, top: int) -> None:
-    """Table of images with their ``top`` best labels, and a summary, on standard output."""
-    console = Console()
+    """Table of images with a row for each of their ``top`` best labels, and a summary, on standard output."""
+    console = output()
     known = any(item.truth is not None for item in run.items)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("image", overflow="fold")
-    for rank in range(min(top, len(run.program.labels))):
-        table.add_column("label" if rank == 0 else f"{rank + 1}.", no_wrap=True)
-        table.add_column("confidence" if rank == 0 else "", justify="right", no_wrap=True)
-    if known:
-        table.add_column("truth", no_wrap=True)
+    several = top > 1
+    table = make_table(*(("rank",) if several else ()), "label", "confidence", *(("truth",) if known else ()), "image")
+    table.columns[2 if several else 1].justify = "right"
     for item, outcome in list(zip(run.items, run.outcomes, strict=True))[:_MAX_ROWS]:
-        table.add_row(*_row(run.program, item, outcome, top, known))
-    console.print(table)
+        for rank, row in enumerate(_rows(run.program, item, outcome, top, known), start=1):
+            table.add_row(*((str(rank),) if several else ()), *row)
+    console.table(table)
     if len(run.items) > _MAX_ROWS:
-        console.print(f"... and {len(run.items) - _MAX_ROWS} more (--json lists all)")
-    console.print(Text(_summary(run)), soft_wrap=True)
+        console.say(f"... and {len(run.items) - _MAX_ROWS} more (--json lists all)")
+    console.say(_summary(run))
 
 
-def _row(program: Program, item: Item, outcome: Outcome, top: int, known: bool) -> list[Text]:
+def _rows(program: Program, item: Item, outcome: Outcome, top: int, known: bool) -> Iterator[list[Text]]:
+    """A row for each of the best labels. The image comes last, where a long name pushes nothing away."""
     chances = confidences(outcome, program.logit_scale)
     order = sorted(range(len(chances)), key=lambda i: -outcome.logits[i])[:top]
-    cells = [Text(printable(item.name))]
+    right = item.truth == order[0]
+    truth = "" if item.truth is None else program.labels[item.truth]
+    verdict = Text(truth, style="green" if right else "red") + Text("" if right or not truth else "  wrong")
     for index in order:
-        cells += [Text(program.labels[index]), Text(f"{100 * chances[index]:.1f} %")]
-    if known:
-        right = item.truth == order[0]
-        truth = "" if item.truth is None else program.labels[item.truth]
-        cells.append(Text(truth, style="green" if right else "red") + Text("" if right or not truth else "  wrong"))
-    return cells
+        row = [Text(program.labels[index]), Text(f"{100 * chances[index]:.1f} %")]
+        yield [*row, *([verdict] if known else []), Text(printable(item.name))]
 
 
 def _summary(run: Run) -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from reverb_fpga.hw.config import PRESETS, preset
 from reverb_fpga.hw.errors import InputError, printable
+
+from ..console import make_table
+from ..console import output as standard_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,16 +101,17 @@ def _samples(dataset: str | None, data_dir: Path | None, count: int, source: Inp
 
 
 def _print(report: CompileReport, output: Path) -> None:
-    console = Console(width=max(Console().width, 100), markup=False)  # the table of layers needs so much
-    console.print(printable(f"{report.name} for {report.target}: {output}"), highlight=False)
-    console.print(_time(report), highlight=False)
-    console.print(_layers(report))
+    console = standard_output()
+    console.say(printable(f"{report.name} for {report.target}: {output}"))
+    console.say(_time(report))
+    console.table(_layers(report))
     origins = sorted({layer.code_origin for layer in report.layers if layer.code_origin})
-    console.print(f"code steps from {' and '.join(origins)}" if origins else "", highlight=False)
-    console.print(_uses(report))
-    console.print(_block_rams(report), highlight=False)
+    if origins:
+        console.say(f"code steps from {' and '.join(origins)}")
+    console.table(_uses(report))
+    console.say(_block_rams(report))
     for note in report.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.say(f"note: {note}")
 
 
 def _time(report: CompileReport) -> str:
@@ -121,9 +124,8 @@ def _time(report: CompileReport) -> str:
 
 
 def _layers(report: CompileReport) -> Table:
-    table = Table("layer", "output", "weights", box=None, pad_edge=False, header_style="bold")
-    for heading in ("fan-in", "z bits", "rows", "EBR", "strips", "additions", "code step"):
-        table.add_column(heading, justify="right")
+    headings = ("fan-in", "z\nbits", "rows", "block\nRAMs", "strips", "additions", "code\nstep")
+    table = make_table("layer", "output", "weights", right=headings, gap=1)
     for layer in report.layers:
         step = "" if layer.code_step is None else f"{layer.code_step:.4g}"
         table.add_row(
@@ -135,9 +137,7 @@ def _layers(report: CompileReport) -> Table:
 
 
 def _uses(report: CompileReport) -> Table:
-    table = Table("memory", box=None, pad_edge=False, header_style="bold")
-    for heading in ("used", "of", "share"):
-        table.add_column(heading, justify="right")
+    table = make_table("memory", right=("used", "of", "share"))
     for use in report.uses:
         share = f"{100 * use.used / use.available:.0f} %"
         table.add_row(use.resource, f"{use.used:,}", f"{use.available:,}", share)

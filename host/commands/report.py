@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from reverb_fpga.hw.boards.report import BuildReport, read_report
@@ -16,6 +15,7 @@ from reverb_fpga.hw.errors import InputError
 
 from .. import bundled
 from ..backends import config_of
+from ..console import make_table, output
 from ..images import to_codes
 from ..inputs import ItemReader, Selection, gather_items
 from ..model_report import LayerCost, ModelReport, build_for, measure
@@ -75,29 +75,25 @@ def command(
 
 
 def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
-    console = Console(markup=False)  # names come from strangers
+    console = output()
     accuracy = "" if report.accuracy is None else f", trained to {report.accuracy:g} %"
-    console.print(
-        f"{report.model} on {report.target}, T = {report.timesteps}{accuracy}; mean of {report.images} image(s)",
-        highlight=False,
+    console.say(
+        f"{report.model} on {report.target}, T = {report.timesteps}{accuracy}; mean of {report.images} image(s)"
     )
-    table = Table("layer", "output", box=None, pad_edge=False, header_style="bold")
-    for heading in ("density %", "additions", "if dense", "cycles", "array busy %"):
-        table.add_column(heading, justify="right")
+    headings = ("density %", "additions", "if dense", "cycles", "busy %")
+    table = make_table("layer", "output", right=headings)
     for layer in report.layers:
         table.add_row(*_cells(layer))
-    console.print(table)
-    console.print(
+    console.table(table)
+    console.say(
         f"{report.additions / 1e6:.2f} M synaptic operations; {1e6 * report.joules:.2f} uJ as papers estimate "
-        f"energy ({1e6 * report.first_layer_joules:.2f} uJ of it in the first layer), which is no measurement",
-        highlight=False,
-        soft_wrap=True,
+        f"energy ({1e6 * report.first_layer_joules:.2f} uJ of it in the first layer), which is no measurement"
     )
     if report.cycles is None:
-        console.print("cycles: the cycle model needs amaranth: pip install 'reverb-fpga[hw]'", highlight=False)
+        console.say("cycles: the cycle model needs amaranth: pip install 'reverb-fpga[hw]'")
         return
     rate = f", {report.images_per_second(clock_mhz):,.0f} images/s computed at {clock_mhz:g} MHz" if clock_mhz else ""
-    console.print(f"{report.cycles:,.0f} cycles an image by the cycle model{rate}", highlight=False)
+    console.say(f"{report.cycles:,.0f} cycles an image by the cycle model{rate}; busy: share of the array's ports")
 
 
 def _cells(layer: LayerCost) -> tuple[str, ...]:
@@ -114,28 +110,24 @@ def _cells(layer: LayerCost) -> tuple[str, ...]:
 
 def print_report(report: BuildReport) -> None:
     """The report as tables on standard output."""
-    console = Console()
-    console.print(
+    console = output()
+    console.say(
         f"{report.board}, configuration {report.config} ({report.config_digest}): "
-        f"{report.additions_per_cycle} additions a cycle",
-        highlight=False,
+        f"{report.additions_per_cycle} additions a cycle"
     )
-    console.print(
+    console.say(
         f"clock {report.clock_mhz:g} MHz, timing met up to {report.fmax_mhz:g} MHz (seed {report.seed}), "
-        f"UART {report.baud} baud, built in {report.seconds:.0f} s",
-        highlight=False,
+        f"UART {report.baud} baud, built in {report.seconds:.0f} s"
     )
-    console.print(_use_table(report))
-    console.print(_bram_table(report))
+    console.table(_use_table(report))
+    console.table(_bram_table(report))
     if report.critical_path:
-        console.print(f"longest path: {report.critical_path[0]} ... {report.critical_path[-1]}", highlight=False)
-    console.print("tools: " + ", ".join(f"{name} {version}" for name, version in report.tools.items()), highlight=False)
+        console.say(f"longest path: {report.critical_path[0]} ... {report.critical_path[-1]}")
+    console.say("tools: " + ", ".join(f"{name} {version}" for name, version in report.tools.items()))
 
 
 def _use_table(report: BuildReport) -> Table:
-    table = Table("resource", box=None, pad_edge=False, header_style="bold")
-    for heading in ("used", "of", "share"):
-        table.add_column(heading, justify="right")
+    table = make_table("resource", right=("used", "of", "share"))
     for label, field in _USED:
         used, total = getattr(report, field), report.available[field]
         table.add_row(label, f"{used:,}", f"{total:,}", f"{100 * used / total:.1f} %" if total else "")
@@ -143,8 +135,7 @@ def _use_table(report: BuildReport) -> Table:
 
 
 def _bram_table(report: BuildReport) -> Table:
-    table = Table("block RAM by use", box=None, pad_edge=False, header_style="bold")
-    table.add_column("blocks", justify="right")
+    table = make_table("block RAM by use", right=("blocks",))
     for use, count in report.bram_by_use.items():
         table.add_row(use, str(count))
     table.add_row("sum", str(sum(report.bram_by_use.values())), style="bold")

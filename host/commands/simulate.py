@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.contract import NO_HALT, Counter
@@ -17,6 +15,7 @@ from reverb_fpga.sim.golden import GoldenModel
 
 from .. import bundled, progress
 from ..backends import config_of
+from ..console import make_table, output
 from ..inputs import Selection
 from .verify import input_codes, simulated_core
 
@@ -97,18 +96,21 @@ def _layer(program: Program, descriptor: int) -> str:
     return program.layers[program.descriptor(descriptor)[1]["layer"]].name
 
 
+def _heading(counter: str) -> str:
+    """On two lines, so that all counters fit a terminal of 80 columns."""
+    return counter.replace("_", "\n")
+
+
 def _print(result: dict[str, Any]) -> None:
-    console = Console(markup=False)
+    console = output()
     names = [counter.name.lower() for counter in Counter]
-    table = Table("#", "layer", box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+    table = make_table("#", "layer", right=tuple(_heading(name) for name in names), gap=1)
     for row in result["descriptors"]:
         table.add_row(str(row["descriptor"]), row["layer"], *(f"{row[name]:,}" for name in names))
-    console.print(f"{result['model']}, {result['input']}", highlight=False)
-    console.print(table)
-    console.print(f"{result['cycles']:,} cycles", highlight=False)
+    console.say(f"{result['model']}, {result['input']}")
+    console.table(table)
+    console.say(f"{result['cycles']:,} cycles")
     if result["logits"] is not None:
-        console.print(f"logits: {' '.join(map(str, result['logits']))}", highlight=False)
+        console.say(f"logits: {' '.join(map(str, result['logits']))}")
     if result["waveform"] is not None:
-        console.print(f"waveform: {result['waveform']}", highlight=False)
+        console.say(f"waveform: {result['waveform']}")
