@@ -27,6 +27,7 @@ from reverb_fpga.host.driver import Device, Inference
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
 from reverb_fpga.host.session import Timing
+from reverb_fpga.hw.boards.table import board
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Region
 from reverb_fpga.hw.errors import DeviceError
@@ -40,6 +41,7 @@ CLOCK_HZ = 50_000_000
 BAUD = 2_000_000
 LATENCIES_MS = (16, 1, 0)
 TIMING = Timing(response=0.2, per_byte=12 / BAUD, tries=8, run=5.0)
+RING = board("ulx3s-85f").ring
 SAMPLES = 3  # images whose mean cycles the core computes for
 
 Images = NDArray[np.uint8]
@@ -97,13 +99,16 @@ def one_by_one(device: Device, images: Iterable[Images]) -> Iterator[Inference]:
     return map(device.infer, images)
 
 
-PROTOCOLS: dict[str, Callable[[Device, Iterable[Images]], Iterator[Inference]]] = {"request-response": one_by_one}
+PROTOCOLS: dict[str, Callable[[Device, Iterable[Images]], Iterator[Inference]]] = {
+    "streaming": Device.stream,
+    "request-response": one_by_one,
+}
 
 
 def measure(load: Load, latency_ms: float, protocol: str) -> LinkFigures:
     """Images/s of all images, from the first byte of the first to the last logit of the last."""
     line = Line(divisor=CLOCK_HZ // BAUD, clock_hz=CLOCK_HZ, latency_ms=latency_ms)
-    with LinkBench(preset("tiny"), line, hurry=True) as bench:
+    with LinkBench(preset("tiny"), line, hurry=True, ring=RING) as bench:
         bench.set_compute(load.cycles)
         device = Device(BenchTransport(bench), TIMING)
         device.connect()
@@ -130,16 +135,17 @@ def measure(load: Load, latency_ms: float, protocol: str) -> LinkFigures:
 
 @click.command(help=__doc__)
 @click.option("--images", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--protocol", "protocols", multiple=True, default=tuple(PROTOCOLS), show_default=True)
 @click.option("--model", "models", multiple=True, default=MODELS, show_default=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/link"))
-def main(images: int, models: tuple[str, ...], out: Path) -> None:
+def main(images: int, models: tuple[str, ...], protocols: tuple[str, ...], out: Path) -> None:
     """Entry point."""
     out.mkdir(parents=True, exist_ok=True)
     figures: list[LinkFigures] = []
     for name in models:
         load = load_of(name, images)
         click.echo(f"{name}: {load.codes.shape[1]} bytes and {load.cycles} cycles an image")
-        for protocol in PROTOCOLS:
+        for protocol in protocols:
             for latency in LATENCIES_MS:
                 figures.append(measure(load, latency, protocol))
                 last = figures[-1]

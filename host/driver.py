@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,14 +18,16 @@ from reverb_fpga.hw.contract import Csr, Fault, LinkOp, LinkStatus, Region, Stat
 from reverb_fpga.hw.errors import DeviceError, InputError
 
 from .session import Identity, Session, Timing
+from .stream import Stream, StreamError
 from .transport import Transport
 
-__all__ = ["Device", "Inference", "Progress", "Status"]
+__all__ = ["Device", "Inference", "Progress", "Shape", "Status"]
 
 Progress = Callable[[int, int], None]
 """Called with words done and words in all."""
 
 WORD_BYTES = 4
+READ_AHEAD = 8192  # bytes that the host holds ready for the device
 _AT_REST = (State.IDLE, State.HALTED, State.DONE, State.ERROR)
 _REMEDY = {
     Fault.HASH_MISMATCH: "the loaded program is damaged; load it again",
@@ -64,18 +67,36 @@ class Inference:
         Membrane potentials of the output layer; times ``Program.logit_scale`` they are real-valued.
     cycles : int
         Clock cycles of the computation, from the last input byte to DONE.
+    waited : int or None
+        Clock cycles since the image before in which the array did not compute; only of streamed images.
     """
 
     logits: NDArray[np.int64]
     cycles: int
+    waited: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shape:
-    """What ``infer`` needs to know of the loaded program."""
+class Shape:
+    """What of a program its input and its results depend on.
+
+    Parameters
+    ----------
+    input_bytes : int
+        Of an image.
+    n_outputs : int
+        Logits.
+    """
 
     input_bytes: int
     n_outputs: int
+
+    def bytes_of(self, codes: NDArray[np.uint8]) -> bytes:
+        """One image as the device takes it. Raises InputError if it is none of this program's."""
+        data = np.ascontiguousarray(codes)
+        if data.dtype != np.uint8 or data.size != self.input_bytes:
+            raise InputError(f"{data.size} codes of {data.dtype}; the program takes {self.input_bytes} of uint8")
+        return data.tobytes()
 
 
 class Device:
@@ -96,7 +117,7 @@ class Device:
         self.timing = timing or Timing()
         self._session = Session(transport, self.timing)
         self._identity: Identity | None = None
-        self._loaded: _Shape | None = None
+        self._loaded: Shape | None = None
         self._halt_after: int | None = None  # of the device, where it is known
 
     def __enter__(self) -> Self:
@@ -130,6 +151,11 @@ class Device:
             If nothing answers, or a device of another version or configuration.
         """
         identity = self._session.hello()
+        if identity.max_payload < WORD_BYTES:
+            raise DeviceError(
+                f"{self.transport.name} says that a frame may carry {identity.max_payload} bytes, which is nonsense; "
+                "program the board again"
+            )
         if config_digest is not None and identity.config_digest != config_digest:
             raise DeviceError(
                 f"{self.transport.name} has configuration {identity.config_digest:016x}, wanted is {config_digest:016x}"
@@ -141,8 +167,13 @@ class Device:
     # -- words ----------------------------------------------------------------------------------------------
 
     @property
+    def _payload(self) -> int:
+        """Bytes of words or input in a frame."""
+        return min(self.identity.max_payload, contract.MAX_PAYLOAD)
+
+    @property
     def _words_per_frame(self) -> int:
-        return max(1, min(self.identity.max_payload, contract.MAX_PAYLOAD) // WORD_BYTES)
+        return self._payload // WORD_BYTES
 
     def read(self, region: Region, offset: int, count: int) -> NDArray[np.uint32]:
         """Words of one region, uint32 array (count,).
@@ -287,7 +318,7 @@ class Device:
     # -- programs and images --------------------------------------------------------------------------------
 
     def load(self, program: Program, progress: Progress | None = None) -> None:
-        """Load a program. Its hash is checked by the device before the first image.
+        """Load a program, unless the device holds it already. Its hash is checked by the device before the first image.
 
         Raises
         ------
@@ -303,16 +334,38 @@ class Device:
         self._loaded = None
         self.reset()
         total = sum(len(words) for _, words in program.sections())
-        done = 0
-        for region, words in program.sections():
-            report = None if progress is None else _shifted(progress, done, total)
-            self.write(region, 0, words, report)
-            done += len(words)
+        if not self.holds(program):
+            self._send_words(program, progress, total)
+        if progress is not None:
+            progress(total, total)
         self._loaded = shape_of(program)
+
+    def holds(self, program: Program) -> bool:
+        """Whether the device has this program, and its hash has been checked since it was last written to."""
+        head = program.desc[: contract.DESCRIPTOR_WORDS]
+        if not self.status().armed:
+            return False
+        return bool(np.array_equal(self.read(Region.DESC, 0, len(head)), head))
+
+    def _send_words(self, program: Program, progress: Progress | None, total: int) -> None:
+        """All sections in one stream."""
+        stream = Stream(self._session, contract.STREAM_WORDS, self._payload)
+        for region, words in program.sections():
+            stream.put(struct.pack("<II", contract.address(region, 0), len(words)))
+            stream.put(words.astype("<u4").tobytes())
+        while not stream.delivered:
+            stream.work(wait=True)
+            if progress is not None:
+                progress(max(0, total - stream.unsent // WORD_BYTES), total)
+        stream.close()
 
     def attach(self, program: Program) -> None:
         """Go on with a program that was loaded by other means, or in an earlier session."""
-        self._loaded = shape_of(program)
+        self.attach_shape(shape_of(program))
+
+    def attach_shape(self, shape: Shape) -> None:
+        """The same for whatever takes and gives so much."""
+        self._loaded = shape
 
     def infer(self, codes: NDArray[np.uint8]) -> Inference:
         """Compute one image.
@@ -331,22 +384,85 @@ class Device:
         """
         if self._loaded is None:
             raise DeviceError(f"no program is loaded into {self.transport.name}")
-        data = np.ascontiguousarray(codes)
-        if data.dtype != np.uint8 or data.size != self._loaded.input_bytes:
-            raise InputError(
-                f"{data.size} codes of {data.dtype}; the program takes {self._loaded.input_bytes} of uint8"
-            )
+        data = self._loaded.bytes_of(codes)
         self.start()
-        self.feed(data.tobytes())
+        self.feed(data)
         self._wait({State.DONE})
         return Inference(self.logits(), self.read_register(Csr.CYCLES))
+
+    def stream(self, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[Inference]:
+        """Compute images as fast as line and array allow: the next ones arrive while one computes.
+
+        Parameters
+        ----------
+        images : iterable of uint8 arrays, as for :meth:`infer`
+            Taken as the device has room. None: there is no image now, but there may be one later.
+
+        Yields
+        ------
+        Inference
+            Of every image, in order.
+
+        Raises
+        ------
+        InputError, DeviceError
+            As of :meth:`infer`. All images whose results were not yielded must be repeated.
+        """
+        if self._loaded is None:
+            raise DeviceError(f"no program is loaded into {self.transport.name}")
+        if self.status().state not in _AT_REST:
+            self.reset()
+        if self._halt_after != contract.NO_HALT:
+            self.write_register(Csr.HALT_AFTER, contract.NO_HALT)
+            self._halt_after = contract.NO_HALT
+        stream = Stream(self._session, self._loaded.n_outputs, self._payload)
+        try:
+            yield from self._streamed(stream, iter(images), self._loaded)
+        except StreamError as error:
+            if error.status == LinkStatus.FAULT:
+                status = self.status()
+                stream.close()
+                raise self._fault(status) from None
+            raise
+        except DeviceError:
+            raise
+        except BaseException:  # given up, or a bad image: stop computing
+            with contextlib.suppress(DeviceError):
+                self.reset()
+            raise
+        stream.close()
+
+    def _streamed(
+        self, stream: Stream, images: Iterator[NDArray[np.uint8] | None], shape: Shape
+    ) -> Iterator[Inference]:
+        put = got = 0
+        more = True
+        while more or got < put:
+            while more and stream.unsent < READ_AHEAD:
+                try:
+                    codes = next(images)
+                except StopIteration:
+                    more = False
+                    break
+                if codes is None:
+                    break
+                stream.put(shape.bytes_of(codes))
+                put += 1
+            stream.work(wait=True, idle=got == put)
+            while len(stream.words) >= contract.RECORD_HEAD + shape.n_outputs:
+                number, cycles, waited = (stream.words.popleft() & 0xFFFFFFFF for _ in range(contract.RECORD_HEAD))
+                if number != got & 0xFFFFFFFF:
+                    raise DeviceError(f"{self.transport.name} sent result {number} in the place of {got}; reset it")
+                logits = np.array([stream.words.popleft() for _ in range(shape.n_outputs)], dtype=np.int64)
+                got += 1
+                yield Inference(logits, cycles, waited)
 
     def feed(self, data: bytes) -> None:
         """Hand over the codes of one image, as soon as the sequencer is in state INPUT."""
         self._wait({State.INPUT})
         offset = 0
         while offset < len(data):
-            part = data[offset : offset + min(self.identity.max_payload, contract.MAX_PAYLOAD)]
+            part = data[offset : offset + self._payload]
             status, _ = self._session.request(LinkOp.INPUT, struct.pack("<I", offset) + part)
             if status in (LinkStatus.NOT_READY, LinkStatus.BAD_OFFSET):
                 self._explain_input()
@@ -371,16 +487,12 @@ class Device:
         return words.reshape(n_descriptors, contract.COUNTERS)
 
 
-def shape_of(program: Program) -> _Shape:
+def shape_of(program: Program) -> Shape:
     """Input bytes and outputs, from descriptor 0. Raises InputError if that is not a PROGRAM descriptor."""
     opcode, fields = program.descriptor(0)
     if opcode is not contract.Opcode.PROGRAM:
         raise InputError(f"program {program.name}: descriptor 0 is {opcode.name}, not PROGRAM")
-    return _Shape(fields["in_channels"] * fields["in_records"], fields["n_outputs"])
-
-
-def _shifted(progress: Progress, done: int, total: int) -> Progress:
-    return lambda part, _: progress(done + part, total)
+    return Shape(fields["in_channels"] * fields["in_records"], fields["n_outputs"])
 
 
 def _check_range(region: Region, offset: int, words: int) -> None:

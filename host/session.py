@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import struct
+from typing import Self
 
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.contract import LinkOp, LinkStatus
@@ -16,6 +17,8 @@ from .transport import Transport
 __all__ = ["SIMULATED", "Identity", "Session", "Timing"]
 
 HELLO_BODY = struct.Struct("<IIIIIHB")
+BYTE_BITS = 10  # on the line
+SLACK = 1.5  # a line may pause between bytes
 GRACE = 0.25  # share of the time for an answer that is waited on after a sign that there may be none
 FRAME_OVERHEAD = 16  # separators, COBS codes, opcode, sequence number, status, CRC; rounded up
 
@@ -32,18 +35,26 @@ class Timing:
         For a byte on the line, either way.
     tries, hello_tries : int
         Times that a request is sent before it is reported as failed.
+    lost : float
+        Waiting in vain, in all, beyond what answers make up for: a line that answers now and then is given up.
     run : float
         For the core to check a program, or to compute one image.
     """
 
     response: float = 0.8
     per_byte: float = 2e-4
+    lost: float = 20.0
     tries: int = 8
     hello_tries: int = 3
     run: float = 30.0
 
+    @classmethod
+    def at(cls, baud: int) -> Self:
+        """For a line of this rate, 8N1."""
+        return cls(per_byte=BYTE_BITS * SLACK / baud)
 
-SIMULATED = Timing(response=20.0, per_byte=0.02, tries=4, run=7200.0)
+
+SIMULATED = Timing(response=20.0, per_byte=0.02, tries=4, lost=600.0, run=7200.0)
 """For gateware in simulation on a busy machine: slower than a board by a factor of a thousand."""
 
 
@@ -81,8 +92,9 @@ class Session:
     def __init__(self, transport: Transport, timing: Timing) -> None:
         self.transport = transport
         self.timing = timing
-        self._decoder = FrameDecoder()
+        self.decoder = FrameDecoder()
         self._sequence = secrets.randbelow(256)
+        self._lost = 0.0
 
     def hello(self) -> Identity:
         """Begin a session; whatever an earlier one has left on the line is ignored.
@@ -93,7 +105,8 @@ class Session:
             If nothing answers, or something that is not this version's overlay.
         """
         self.transport.discard()
-        self._decoder.clear()
+        self.decoder.clear()
+        self._lost = 0.0
         nonce = secrets.token_bytes(4)
         status, body = self._exchange(LinkOp.HELLO, nonce, HELLO_BODY.size, self.timing.hello_tries)
         if status != LinkStatus.OK or len(body) != HELLO_BODY.size:
@@ -140,10 +153,18 @@ class Session:
         expected = bytes([opcode | contract.RESPONSE_BIT, self._sequence])
         wait = self.timing.response + self.timing.per_byte * (len(frame) + response_bytes + FRAME_OVERHEAD)
         for _ in range(tries):
+            begin = self.transport.clock()
             self.transport.write(frame)
             answer = self._await(expected, body if opcode is LinkOp.HELLO else b"", wait)
-            if answer is not None:
+            if answer:
+                self._lost = max(0.0, self._lost - self.timing.response / 2)
                 return answer[0], answer[1:]
+            self._lost += self.transport.clock() - begin
+            if self._lost > self.timing.lost:
+                raise DeviceError(
+                    f"{self.transport.name} leaves too many requests unanswered ({self._lost:.0f} s waited in vain); "
+                    "check cable and rate"
+                )
         raise DeviceError(
             f"no answer from {self.transport.name} after {tries} tries of {wait:.1f} s ({opcode.name}); "
             "is the board powered, programmed and set to this baud rate?"
@@ -158,7 +179,7 @@ class Session:
         deadline = self.transport.clock() + wait
         doubted = False
         while (left := deadline - self.transport.clock()) > 0:
-            for content in self._decoder.feed(self.transport.read(left)):
+            for content in self.decoder.feed(self.transport.read(left)):
                 if content is not None and content[:2] == expected and content[3:].startswith(prefix):
                     return content[2:]
                 if not doubted and (content is None or content[0] == contract.NAK):

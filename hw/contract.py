@@ -295,9 +295,12 @@ class LinkOp(enum.IntEnum):
     WRITE = 0x03
     INPUT = 0x04
     RESET = 0x05
+    OPEN = 0x06
+    DATA = 0x07  # of a stream; not numbered, not answered by itself
 
 
 RESPONSE_BIT = 0x80
+REPORT = LinkOp.DATA | RESPONSE_BIT
 NAK = 0xFF  # response to a frame that was not understood: bad CRC, bad length
 
 
@@ -313,6 +316,26 @@ class LinkStatus(enum.IntEnum):
     BAD_FRAME = 6
     BAD_SEQUENCE = 7
     CORE_TIMEOUT = 8
+    GAP = 9
+    FAULT = 10
+    NO_STREAM = 11
+
+
+def _header(*fields: tuple[str, int]) -> tuple[Field, ...]:
+    """First fields of a frame, whole bytes, one after the other."""
+    bits = [sum(width for _, width in fields[:index]) for index in range(len(fields))]
+    return tuple(Field(name, at // 32, at % 32, width) for (name, width), at in zip(fields, bits, strict=True))
+
+
+REQUEST_HEADER = _header(("opcode", 8), ("sequence", 8), ("address", 32), ("words", 16))
+DATA_HEADER = _header(("opcode", 8), ("turn", 8), ("epoch", 32), ("position", 32), ("taken", 32))
+REPORT_HEADER = _header(
+    ("opcode", 8), ("turn", 8), ("status", 8), ("epoch", 32), ("position", 32), ("limit", 32), ("first", 32)
+)
+STREAM_CLOSE = 0
+STREAM_WORDS = 0xFFFF  # OPEN: words for the memories; anything else is a number of logits
+RECORD_HEAD = 3  # words of a result before the logits: image number, cycles, clocks waited
+REPORT_WORDS = 112  # results in a report at most
 
 
 CRC32_POLY = 0x04C11DB7  # IEEE 802.3, reflected, as zlib.crc32

@@ -12,7 +12,9 @@ from reverb_fpga.hw import processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import State
 from reverb_fpga.hw.errors import DeviceError
-from reverb_fpga.hw.link import Link
+from reverb_fpga.hw.link import SerialLink
+from reverb_fpga.hw.link.receiver import MIN_RING
+from reverb_fpga.hw.link.uart import BRIDGE_FILL
 
 from .line import Line
 from .verilate import Progress, build_executable
@@ -45,6 +47,10 @@ class LinkBench:
     line : Line
     seed : int
     hurry : bool
+    ring : int
+        See :class:`~reverb_fpga.hw.link.Link`.
+    fill : int, optional
+        See :class:`~reverb_fpga.hw.link.UartPhy`; by default that of a board where there is a bridge, otherwise 0.
     progress : callable, optional
         Told what is being built.
     """
@@ -56,13 +62,16 @@ class LinkBench:
         *,
         seed: int = 1,
         hurry: bool = False,
+        ring: int = MIN_RING,
+        fill: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.clocks = 0
         self.line = line or Line()
-        executable = build_executable(
-            Link(config, self.line.divisor), f"link-{config.name}", HARNESS, progress=progress
-        )
+        if fill is None:
+            fill = BRIDGE_FILL if self.line.latency_ms else 0
+        link = SerialLink(config, self.line.divisor, ring=ring, fill=fill)
+        executable = build_executable(link, f"link-{config.name}", HARNESS, progress=progress)
         settings = (self.line.divisor, seed, self.line.clock_hz, self.line.latency_us, int(hurry))
         self._process = processes.start(
             [str(executable), *map(str, settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from components import FramedReceiver
 from test_hw_gather import small
 
 from reverb_fpga.hw.config import preset
@@ -14,9 +15,8 @@ from reverb_fpga.hw.lanes.cluster import Cluster
 from reverb_fpga.hw.link import (
     CobsDecoder,
     CobsEncoder,
-    FrameReceiver,
     FrameTransmitter,
-    Link,
+    SerialLink,
     UartReceiver,
     UartTransmitter,
 )
@@ -37,7 +37,7 @@ def test_link_blocks() -> None:
             "uart_tx": UartTransmitter(DIVISOR),
             "cobs_decoder": CobsDecoder(),
             "cobs_encoder": CobsEncoder(11),
-            "frame_rx": FrameReceiver(),
+            "frame_rx": FramedReceiver(),
             "frame_tx": FrameTransmitter(),
         }
     )
@@ -48,7 +48,7 @@ def test_link_blocks() -> None:
 
 def test_link() -> None:
     parameters = {"divisor": DIVISOR, **CONFIG}
-    outcome = run_bench(Link(TINY, DIVISOR, patience=200), "link", BENCHES / "bench_link.py", parameters)
+    outcome = run_bench(SerialLink(TINY, DIVISOR, patience=200), "link", BENCHES / "bench_link.py", parameters)
     assert outcome.tests == 3
     assert outcome.figures["link_requests"] == 60
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 import tty
 from collections.abc import Iterator
@@ -11,109 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_overlay import FakeOverlay
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.host.driver import Device
 from reverb_fpga.host.faults import FaultyTransport
-from reverb_fpga.host.framing import FrameDecoder, encode_frame
 from reverb_fpga.host.session import Timing
-from reverb_fpga.host.transport import SerialTransport, Transport
+from reverb_fpga.host.transport import SerialTransport
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
-from reverb_fpga.hw.contract import Csr, Fault, LinkOp, LinkStatus, Region, State
+from reverb_fpga.hw.contract import Csr, Fault, Region
 from reverb_fpga.hw.errors import DeviceError, InputError
 
 TINY = preset("tiny")
 TIMING = Timing(response=0.5, per_byte=1e-4, tries=4, hello_tries=3, run=5.0)
-
-
-class FakeOverlay(Transport):
-    """Speaks docs/protocol.md; its core answers every image with the sum of its bytes. Time passes only in reads."""
-
-    def __init__(self) -> None:
-        self.name = "fake"
-        self.now = 0.0
-        self.words: dict[int, int] = {}
-        self.image = bytearray()
-        self.image_bytes = 0
-        self.state, self.fault = State.IDLE, Fault.NONE
-        self.magic, self.version, self.digest = contract.MAGIC, contract.CONTRACT_VERSION, TINY.digest
-        self.frames_left = 1 << 30
-        self.sequence: int | None = None
-        self._kept = b""
-        self._out = bytearray()
-        self._decoder = FrameDecoder()
-
-    def clock(self) -> float:
-        return self.now
-
-    def read(self, timeout: float) -> bytes:
-        out, self._out = bytes(self._out), bytearray()
-        self.now += 1e-3 if out else timeout + 1e-6
-        return out
-
-    def write(self, data: bytes) -> None:
-        for frame in self._decoder.feed(data):
-            self.frames_left -= 1
-            if self.frames_left < 0:
-                return
-            if frame is None:
-                self._out += encode_frame(bytes([contract.NAK, 0, LinkStatus.BAD_FRAME]))
-            else:
-                self._answer(frame)
-
-    def _answer(self, frame: bytes) -> None:
-        opcode, sequence, body = frame[0], frame[1], frame[2:]
-        if opcode != LinkOp.HELLO and self.sequence not in (sequence, (sequence - 1) % 256):
-            head = bytes([opcode | 0x80, sequence, LinkStatus.BAD_SEQUENCE])
-            self._out += encode_frame(head)
-            return
-        if opcode == LinkOp.HELLO or sequence != self.sequence:
-            status, answer = self._execute(opcode, body)
-            self._kept = bytes([opcode | 0x80, sequence, status]) + answer
-            self.sequence = sequence
-        self._out += encode_frame(self._kept)
-
-    def _execute(self, opcode: int, body: bytes) -> tuple[int, bytes]:
-        if opcode == LinkOp.HELLO:
-            low, high = self.digest & 0xFFFFFFFF, self.digest >> 32
-            return 0, body + struct.pack("<IIIIHB", self.magic, self.version, low, high, 1024, 1)
-        if opcode == LinkOp.RESET:
-            self.state = State.IDLE
-            return 0, b""
-        (address,) = struct.unpack_from("<I", body)
-        if opcode == LinkOp.READ:
-            (count,) = struct.unpack_from("<H", body, 4)
-            return 0, struct.pack(f"<{count}I", *(self._load(address + i) for i in range(count)))
-        if opcode == LinkOp.INPUT:
-            return self._input(address, body[4:]), b""
-        for i, word in enumerate(struct.unpack_from(f"<{len(body) // 4 - 1}I", body, 4)):
-            self._store(address + i, word)
-        return 0, b""
-
-    def _input(self, offset: int, data: bytes) -> int:
-        if self.state is not State.INPUT:
-            return LinkStatus.NOT_READY
-        if offset != len(self.image):
-            return LinkStatus.BAD_OFFSET
-        self.image += data
-        if len(self.image) == self.image_bytes:
-            self.state = State.DONE if self.fault is Fault.NONE else State.ERROR
-        return 0
-
-    def _load(self, address: int) -> int:
-        if address == Csr.STATUS:
-            fault = self.fault if self.state is State.ERROR else Fault.NONE
-            return self.state | fault << 8 | 3 << 16
-        if address == contract.address(Region.MEMBRANE, 0):
-            return -sum(self.image) & 0xFFFFFFFF
-        return self.words.get(address, 0)
-
-    def _store(self, address: int, word: int) -> None:
-        self.words[address] = word
-        if address == Csr.CONTROL and word & 1:
-            self.state = State.INPUT
-            self.image.clear()
 
 
 @pytest.fixture
@@ -180,6 +90,68 @@ def test_load_and_infer(overlay: FakeOverlay, device: Device, fashion_program: P
         result = device.infer(np.full((28, 28), fill, dtype=np.uint8))
         assert (result.logits[0], result.cycles) == (-784 * fill, 4711)
         assert len(result.logits) == 10
+
+
+def test_a_program_that_is_held_is_not_sent_again(
+    overlay: FakeOverlay, device: Device, fashion_program: Program
+) -> None:
+    device.load(fashion_program)
+    overlay.armed = True
+    sent = overlay.bytes_in
+    device.load(fashion_program)
+    assert overlay.bytes_in - sent < 200
+    overlay.words[contract.address(Region.DESC, 9)] ^= 1  # another hash
+    sent = overlay.bytes_in
+    device.load(fashion_program)
+    assert overlay.bytes_in - sent > 1000
+
+
+def test_streamed_images(overlay: FakeOverlay, device: Device, fashion_program: Program) -> None:
+    overlay.image_bytes = 784
+    overlay.words[Csr.CYCLES] = 4711
+    device.load(fashion_program)
+    fills = [0, 1, 255, 3, 4, 5, 6, 7]
+    now_and_then = [part for fill in fills for part in (np.full(784, fill, dtype=np.uint8), None)]
+    results = list(device.stream(now_and_then))
+    assert [result.logits[0] for result in results] == [-784 * fill for fill in fills]
+    assert {(result.cycles, result.waited) for result in results} == {(4711, 7)}
+    assert results[0].logits[1:].tolist() == list(range(1, 10))
+    assert device.infer(np.full(784, 2, dtype=np.uint8)).logits[0] == -1568
+
+
+def test_a_stream_is_given_up_cleanly(overlay: FakeOverlay, device: Device, fashion_program: Program) -> None:
+    overlay.image_bytes = 784
+    device.load(fashion_program)
+    for _ in device.stream(np.full((9, 784), 1, dtype=np.uint8)):
+        break
+    assert overlay.streaming is None
+    with pytest.raises(InputError, match="783 codes"):
+        list(device.stream([np.zeros(784, np.uint8), np.zeros(783, np.uint8)]))
+    assert [r.logits[0] for r in device.stream([np.ones(784, np.uint8)])] == [-784]
+
+
+def test_a_fault_in_a_stream_is_reported_with_its_descriptor(
+    overlay: FakeOverlay, device: Device, fashion_program: Program
+) -> None:
+    overlay.image_bytes = 784
+    device.load(fashion_program)
+    overlay.fault = Fault.WATCHDOG
+    with pytest.raises(DeviceError) as error:
+        list(device.stream([np.zeros(784, np.uint8)]))
+    assert "WATCHDOG at descriptor 3" in one_line(error)
+
+
+def test_faults_on_the_line_never_change_a_streamed_answer(overlay: FakeOverlay, fashion_program: Program) -> None:
+    overlay.image_bytes = 784
+    line = FaultyTransport(overlay, rate=5e-4, seed=4)
+    device = Device(line, Timing(response=0.5, per_byte=1e-4, tries=20, hello_tries=20, lost=1e9))
+    device.connect()
+    line.enabled = False
+    device.load(fashion_program)
+    line.enabled = True
+    results = list(device.stream(np.full(784, fill, dtype=np.uint8) for fill in range(200)))
+    assert [result.logits[0] for result in results] == [-784 * fill for fill in range(200)]
+    assert line.faults > 50
 
 
 def test_an_image_of_the_wrong_size_is_refused(device: Device, fashion_program: Program) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
+from components import FramedReceiver
 
 from reverb_fpga.host.framing import FrameDecoder, cobs_encode, encode_frame
 from reverb_fpga.hw import contract
@@ -18,9 +19,8 @@ from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.link import (
     CobsDecoder,
     CobsEncoder,
-    FrameReceiver,
     FrameTransmitter,
-    Link,
+    SerialLink,
     UartReceiver,
     UartTransmitter,
 )
@@ -221,7 +221,7 @@ def test_cobs_decoder_inverts_the_host_encoder(data: bytes) -> None:
 
 
 def test_frame_receiver_holds_good_frames_and_reports_the_others() -> None:
-    dut = FrameReceiver()
+    dut = FramedReceiver()
     bad = [0]
 
     async def count_bad(ctx: Any) -> None:
@@ -235,7 +235,7 @@ def test_frame_receiver_holds_good_frames_and_reports_the_others() -> None:
             ctx.set(dut.error, index == error_at)
             await ctx.tick()
         ctx.set(dut.strobe, 0)
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(4)
 
     async def take(ctx: Any) -> bytes:
         assert ctx.get(dut.valid)
@@ -301,35 +301,35 @@ def test_frame_transmitter_repeats_the_kept_response_after_others_aside() -> Non
                 got.extend(decoder.feed(bytes([byte])))
 
     async def build(ctx: Any, content: bytes, aside: int) -> None:
-        ctx.set(dut.start, 1)
-        ctx.set(dut.aside, aside)
+        ctx.set(dut.response.start, 1)
+        ctx.set(dut.response.aside, aside)
         await ctx.tick()
-        ctx.set(dut.start, 0)
+        ctx.set(dut.response.start, 0)
         for byte in content:
-            ctx.set(dut.payload.payload, byte)
-            ctx.set(dut.payload.valid, 1)
-            await ctx.tick().until(dut.payload.ready)
-            ctx.set(dut.payload.valid, 0)
+            ctx.set(dut.response.payload.payload, byte)
+            ctx.set(dut.response.payload.valid, 1)
+            await ctx.tick().until(dut.response.payload.ready)
+            ctx.set(dut.response.payload.valid, 0)
             await pause(ctx, rng.randrange(2))
 
     async def pulse(ctx: Any, signal: Any) -> None:
         ctx.set(signal, 1)
         await ctx.tick()
         ctx.set(signal, 0)
-        await wait_for(ctx, ~dut.busy, 20000)
+        await wait_for(ctx, ~dut.response.busy, 20000)
         await ctx.tick()
 
     async def bench(ctx: Any) -> None:
         first, second = b"\x82\x01\0" + b"\0\0\0\x42" * 100, b"\x84\x02\0"
         await build(ctx, b"given up", 0)
         await build(ctx, first, 0)
-        await pulse(ctx, dut.finish)
+        await pulse(ctx, dut.response.finish)
         await build(ctx, b"\xff\0\x06", 1)
-        await pulse(ctx, dut.finish)
-        await pulse(ctx, dut.repeat)
+        await pulse(ctx, dut.response.finish)
+        await pulse(ctx, dut.response.repeat)
         await build(ctx, second, 0)
-        await pulse(ctx, dut.finish)
-        await pulse(ctx, dut.repeat)
+        await pulse(ctx, dut.response.finish)
+        await pulse(ctx, dut.response.repeat)
         assert got == [first, b"\xff\0\x06", first, second, second]
 
     simulate(dut, bench, background=(sink,))
@@ -344,7 +344,7 @@ class Bench:
     PATIENCE = 200
 
     def __init__(self, seed: int) -> None:
-        self.dut = Link(TINY, 4, patience=self.PATIENCE)
+        self.dut = SerialLink(TINY, 4, patience=self.PATIENCE)
         self.rng = random.Random(seed)
         self.memory: dict[int, int] = {}
         self.writes: list[tuple[int, int]] = []
@@ -456,6 +456,7 @@ def test_link_executes_and_refuses_as_the_protocol_says() -> None:
             (LinkOp.INPUT, b"\0\0\0\0", LinkStatus.BAD_LENGTH),
             (LinkOp.INPUT, b"\0\0\0\0x", LinkStatus.NOT_READY),
             (LinkOp.RESET, b"x", LinkStatus.BAD_LENGTH),
+            (LinkOp.OPEN, b"epoch", LinkStatus.BAD_LENGTH),
             (LinkOp.HELLO, b"x", LinkStatus.BAD_LENGTH),
             (0x7F, b"", LinkStatus.BAD_OPCODE),
         ]

@@ -9,6 +9,7 @@ from reverb_fpga.host.driver import Device
 from reverb_fpga.host.session import Timing
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Region
+from reverb_fpga.hw.link.uart import BRIDGE_FILL
 from reverb_fpga.sim.line import Line
 from reverb_fpga.sim.link_bench import LinkBench
 
@@ -16,10 +17,10 @@ BAUD = 2_000_000
 TIMING = Timing(response=0.2, per_byte=12 / BAUD)
 
 
-def seconds_of(latency_ms: float, words: int) -> float:
+def seconds_of(latency_ms: float, words: int, fill: int = 0) -> float:
     """Simulated time of one READ, mean of five."""
     line = Line(divisor=25, clock_hz=25 * BAUD, latency_ms=latency_ms)
-    with LinkBench(preset("tiny"), line, hurry=True) as bench:
+    with LinkBench(preset("tiny"), line, hurry=True, fill=fill) as bench:
         device = Device(BenchTransport(bench), TIMING)
         device.connect()
         begin = bench.seconds
@@ -42,3 +43,9 @@ def test_without_a_bridge_only_the_line_takes_time() -> None:
 def test_full_packets_do_not_wait() -> None:
     """A long answer takes the line's time and then one timer for its end, not one timer per packet."""
     assert seconds_of(16, 256) < 0.016 + 1.2 * 1100 * 10 / BAUD + 0.002
+
+
+@pytest.mark.parametrize("latency_ms", [1, 16])
+def test_zeros_behind_an_answer_fill_the_packet(latency_ms: float) -> None:
+    """No answer waits for the timer; a frame of USB passes until the request has left the host."""
+    assert seconds_of(latency_ms, 1, BRIDGE_FILL) < 0.0015

@@ -71,6 +71,18 @@ def test_logits_are_those_of_the_golden_model(device: Device, seed: int) -> None
     assert device.status().armed
 
 
+@pytest.mark.parametrize("seed", [0, 4])
+def test_streamed_logits_are_those_of_the_golden_model(device: Device, seed: int) -> None:
+    program, images, expected = example(seed, 12)
+    device.load(program)
+    results = list(device.stream(images))
+    assert [result.logits.tolist() for result in results] == expected.tolist()
+    single = device.infer(images[3])  # and without a stream again
+    assert single.logits.tolist() == expected[3].tolist()
+    assert single.cycles == results[3].cycles
+    assert all(result.waited > 0 for result in results)
+
+
 def test_a_damaged_program_yields_no_logits(device: Device) -> None:
     program, images, expected = example(0, 1)
     device.load(program)

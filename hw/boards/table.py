@@ -42,6 +42,8 @@ class Board:
         Clock of the overlay unless another is asked for.
     bram : int or None
         Block RAMs (18 Kbit) of the device, where the flow counts them.
+    ring : int
+        Bytes of input that the link takes ahead of the core; as much block RAM as is left.
     loader : str or None
         Board name that openFPGALoader knows.
     """
@@ -54,6 +56,7 @@ class Board:
     input_mhz: float
     clock_mhz: float
     bram: int | None = None
+    ring: int = 2048
     loader: str | None = None
 
     @property
@@ -72,6 +75,7 @@ def _ulx3s(size: str, bram: int) -> Board:
         input_mhz=25.0,
         clock_mhz=50.0,
         bram=bram,
+        ring=4096 if size == "85F" else 2048,
         loader="ulx3s",
     )
 

@@ -1,21 +1,34 @@
-"""The host link: UART, framing and the request processor of ``docs/protocol.md``."""
+"""The host link: PHY, framing, requests and streams of ``docs/protocol.md``."""
 
 from __future__ import annotations
 
+from .arbiter import BusArbiter
 from .cobs import CobsDecoder, CobsEncoder
+from .deframer import Deframer
+from .engine import StreamEngine
 from .link import Link
 from .processor import CommandProcessor
 from .receiver import FrameReceiver
+from .reporter import Reporter
+from .results import ResultStore
+from .serial import SerialLink
 from .transmitter import FrameTransmitter
-from .uart import UartReceiver, UartTransmitter
+from .uart import UartPhy, UartReceiver, UartTransmitter
 
 __all__ = [
+    "BusArbiter",
     "CobsDecoder",
     "CobsEncoder",
     "CommandProcessor",
+    "Deframer",
     "FrameReceiver",
     "FrameTransmitter",
     "Link",
+    "Reporter",
+    "ResultStore",
+    "SerialLink",
+    "StreamEngine",
+    "UartPhy",
     "UartReceiver",
     "UartTransmitter",
 ]

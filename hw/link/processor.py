@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
@@ -13,12 +13,11 @@ from ..bus import HostBus
 from ..config import Config
 from ..contract import LinkOp, LinkStatus, Region, State
 from ..signatures import byte_stream
-from .receiver import BUFFER_BITS
+from .signatures import COUNT_BITS, REQUEST_HEADER, HeldRequest, Response
 
 __all__ = ["PATIENCE", "CommandProcessor"]
 
 PATIENCE = 4095  # clocks to wait for the core: hundreds of times what it needs
-HEADER_BYTES = 8  # opcode, sequence number, address, words of a READ
 BODY = 6  # where the payload of WRITE and INPUT begins
 CONTROL_RESET = contract.pack(contract.CONTROL_FIELDS, {"reset": 1}, 1)[0]
 
@@ -27,36 +26,19 @@ CONTROL_RESET = contract.pack(contract.CONTROL_FIELDS, {"reset": 1}, 1)[0]
 class _Request:
     """Registers of the request in hand."""
 
-    header: Signal
+    header: data.View  # of what is executed; NAK in the place of opcode and number, if that answers no request
     offset: Signal  # of the word in hand; wraps within its region
     at: Signal  # byte of the frame being read
     word: Signal
     byte: Signal  # counts bytes of whatever is being moved
     status: Signal
     nak_due: Signal  # a damaged frame has not been answered yet
-    nak: Signal  # the response in hand answers no held frame
+    nak: Signal  # the response in hand answers no held request
     expired: Signal  # the core has had its time
 
     @property
-    def opcode(self) -> Value:
-        return self.header[0:8]
-
-    @property
-    def sequence(self) -> Value:
-        return self.header[8:16]
-
-    @property
-    def address(self) -> Value:
-        """Also the nonce of HELLO and the offset of INPUT."""
-        return self.header[16:48]
-
-    @property
     def region(self) -> Value:
-        return self.address[contract.OFFSET_BITS : contract.ADDRESS_BITS]
-
-    @property
-    def words(self) -> Value:
-        return self.header[48:64]
+        return self.header.address[contract.OFFSET_BITS : contract.ADDRESS_BITS]
 
     def answer(self, m: Module, code: LinkStatus) -> None:
         """Go and respond with ``code``; in a state of the FSM."""
@@ -78,10 +60,20 @@ class CommandProcessor(wiring.Component):
 
     Members
     -------
-    rx_valid, rx_length, rx_addr, rx_data, rx_release, rx_bad
-        Towards a :class:`FrameReceiver`.
-    tx_start, tx_aside, tx_payload, tx_finish, tx_repeat, tx_busy
-        Towards a :class:`FrameTransmitter`.
+    request : In(HeldRequest)
+        From a :class:`FrameReceiver`.
+    response : Out(Response)
+        To a :class:`FrameTransmitter`.
+    report_wanted, report_done : In(1), In(1)
+        Of a :class:`Reporter`.
+    report_grant : Out(1)
+        Level: the transmitter is the reporter's until it is done.
+    streaming : In(1)
+        A stream is open.
+    close : Out(1)
+        Pulse: no stream is open from the next clock on.
+    open, what, epoch : Out(1), Out(16), Out(32)
+        Pulse, after ``close``: open a stream; its kind and epoch. ``epoch`` holds until the next ``open``.
     bus : Out(HostBus)
     input : Out(byte stream)
     state : In(4)
@@ -95,18 +87,16 @@ class CommandProcessor(wiring.Component):
         self.patience = patience
         super().__init__(
             {
-                "rx_valid": In(1),
-                "rx_length": In(BUFFER_BITS),
-                "rx_addr": Out(BUFFER_BITS),
-                "rx_data": In(8),
-                "rx_release": Out(1),
-                "rx_bad": In(1),
-                "tx_start": Out(1),
-                "tx_aside": Out(1),
-                "tx_payload": Out(byte_stream()),
-                "tx_finish": Out(1),
-                "tx_repeat": Out(1),
-                "tx_busy": In(1),
+                "request": In(HeldRequest()),
+                "response": Out(Response()),
+                "report_wanted": In(1),
+                "report_done": In(1),
+                "report_grant": Out(1),
+                "streaming": In(1),
+                "close": Out(1),
+                "open": Out(1),
+                "what": Out(16),
+                "epoch": Out(32),
                 "bus": Out(HostBus()),
                 "input": Out(byte_stream()),
                 "state": In(4),
@@ -124,9 +114,9 @@ class CommandProcessor(wiring.Component):
         m = Module()
         waiting, waited = Signal(), Signal(range(self.patience + 1))
         request = _Request(
-            header=Signal(8 * HEADER_BYTES, name="header"),
+            header=Signal(REQUEST_HEADER, name="header"),
             offset=Signal(contract.OFFSET_BITS, name="offset"),
-            at=Signal(BUFFER_BITS, name="at"),
+            at=Signal(COUNT_BITS, name="at"),
             word=Signal(32, name="word"),
             byte=Signal(range(33), name="byte"),
             status=Signal(8, name="status"),
@@ -135,7 +125,7 @@ class CommandProcessor(wiring.Component):
             expired=Signal(name="expired"),
         )
         m.d.comb += [
-            self.rx_addr.eq(request.at),
+            self.request.addr.eq(request.at),
             self.bus.addr.eq(Cat(request.offset, request.region)),
             request.expired.eq(waiting & (waited == self.patience)),
         ]
@@ -149,88 +139,101 @@ class CommandProcessor(wiring.Component):
             self._write(m, request)
             self._take_input(m, request)
             self._reset(m, request)
+            self._open(m, request)
             self._respond(m, request)
             self._identify(m, request)
             self._read(m, request)
             waits = ("WRITE", "INPUT", "RESET", "READ", "READ-WAIT")
             m.d.comb += waiting.eq(Cat(fsm.ongoing(state) for state in waits).any())
-        with m.If(self.rx_bad):  # after the FSM's own, so that none is lost
+        with m.If(self.request.bad):  # after the FSM's own, so that none is lost
             m.d.sync += request.nak_due.eq(1)
         return m
 
     def _receive(self, m: Module, request: _Request) -> None:
-        """Wait for a frame, read its header, and sort out what is not to be executed: repeats and strangers."""
+        """Wait for a request, and sort out what is not to be executed: repeats and strangers."""
         session, last = Signal(), Signal(8)
         aside = Signal()
-        m.d.comb += self.tx_aside.eq(aside)
+        header, held = request.header, self.request.header
+        m.d.comb += self.response.aside.eq(aside)
 
         with m.State("IDLE"):
-            m.d.sync += [request.at.eq(0), request.byte.eq(0)]
-            with m.If(~self.tx_busy):
+            m.d.sync += [request.at.eq(BODY), request.byte.eq(0)]
+            with m.If(~self.response.busy):
                 with m.If(request.nak_due):
                     m.d.sync += [request.nak_due.eq(0), request.nak.eq(1), aside.eq(1)]
-                    m.d.sync += request.header[0:16].eq(contract.NAK)
+                    m.d.sync += [header.opcode.eq(contract.NAK), header.sequence.eq(0)]
                     request.answer(m, LinkStatus.BAD_FRAME)
-                with m.Elif(self.rx_valid):
-                    m.next = "HEADER"
-        with m.State("HEADER"):  # byte k arrives one cycle after its address
-            m.d.sync += [
-                request.at.eq(request.at + 1),
-                request.byte.eq(request.byte + 1),
-                request.header.eq(Cat(request.header[8:], self.rx_data)),
-            ]
-            with m.If(request.byte == HEADER_BYTES):
-                m.d.sync += request.at.eq(BODY)
-                m.next = "DECIDE"
+                with m.Elif(self.request.valid):
+                    m.d.sync += [header.eq(held), request.offset.eq(held.address)]
+                    m.next = "DECIDE"
+                with m.Elif(self.report_wanted):
+                    m.next = "REPORT"
+        with m.State("REPORT"):
+            m.d.comb += self.report_grant.eq(1)
+            with m.If(self.report_done):
+                m.next = "IDLE"
         with m.State("DECIDE"):
-            m.d.sync += [request.nak.eq(0), aside.eq(0), request.offset.eq(request.address), request.byte.eq(0)]
-            with m.If((request.opcode == LinkOp.HELLO) & (self.rx_length == BODY)):
-                m.d.sync += [session.eq(1), last.eq(request.sequence)]
+            m.d.sync += [request.nak.eq(0), aside.eq(0), request.byte.eq(0)]
+            with m.If((header.opcode == LinkOp.HELLO) & (self.request.length == BODY)):
+                m.d.sync += [session.eq(1), last.eq(header.sequence)]
+                m.d.comb += self.close.eq(1)
                 request.answer(m, LinkStatus.OK)
-            with m.Elif(~session | ((request.sequence != last) & (request.sequence != (last + 1)[:8]))):
+            with m.Elif(~session | ((header.sequence != last) & (header.sequence != (last + 1)[:8]))):
                 m.d.sync += aside.eq(1)
                 request.answer(m, LinkStatus.BAD_SEQUENCE)
-            with m.Elif(request.sequence == last):
-                m.d.comb += [self.tx_repeat.eq(1), self.rx_release.eq(1)]
+            with m.Elif(header.sequence == last):
+                m.d.comb += [self.response.repeat.eq(1), self.request.release.eq(1)]
                 m.next = "IDLE"
             with m.Else():
-                m.d.sync += last.eq(request.sequence)
+                m.d.sync += last.eq(header.sequence)
                 m.next = "EXECUTE"
 
     def _check(self, m: Module, request: _Request) -> None:
         """Refuse what has the wrong length, place or time; begin the rest."""
-        payload = self.rx_length - BODY
+        header, length = request.header, self.request.length
+        payload = length - BODY
         running = (self.state == State.CHECK) | (self.state == State.INPUT) | (self.state == State.RUN)
         guarded = (request.region != Region.CSR) & (request.region != Region.COUNTER)
-        read_length = (self.rx_length == 8) & (request.words != 0) & (request.words <= contract.MAX_PAYLOAD // 4)
-        write_length = (self.rx_length > BODY) & (payload[0:2] == 0)
+        read_length = (length == 8) & (header.words != 0) & (header.words <= contract.MAX_PAYLOAD // 4)
+        write_length = (length > BODY) & (payload[0:2] == 0)
+        busy = {LinkOp.READ: (running | self.streaming) & guarded, LinkOp.WRITE: running & guarded | self.streaming}
         begin = {LinkOp.READ: "RESPOND", LinkOp.WRITE: "WRITE-FETCH"}
 
-        with m.State("EXECUTE"), m.Switch(request.opcode):
-            for opcode, length in ((LinkOp.READ, read_length), (LinkOp.WRITE, write_length)):
+        with m.State("EXECUTE"), m.Switch(header.opcode):
+            for opcode, well_formed in ((LinkOp.READ, read_length), (LinkOp.WRITE, write_length)):
                 with m.Case(opcode):
-                    with m.If(~length):
+                    with m.If(~well_formed):
                         request.answer(m, LinkStatus.BAD_LENGTH)
-                    with m.Elif(request.address[contract.ADDRESS_BITS :] != 0):
+                    with m.Elif(header.address[contract.ADDRESS_BITS :] != 0):
                         request.answer(m, LinkStatus.BAD_OFFSET)
-                    with m.Elif(running & guarded):
+                    with m.Elif(busy[opcode]):
                         request.answer(m, LinkStatus.BUSY)
                     with m.Else():
                         m.d.sync += request.status.eq(LinkStatus.OK)
                         m.next = begin[opcode]
             with m.Case(LinkOp.INPUT):
-                with m.If(self.rx_length <= BODY):
+                with m.If(length <= BODY):
                     request.answer(m, LinkStatus.BAD_LENGTH)
-                with m.Elif(self.state != State.INPUT):
+                with m.Elif((self.state != State.INPUT) | self.streaming):
                     request.answer(m, LinkStatus.NOT_READY)
-                with m.Elif(request.address != self.input_bytes):
+                with m.Elif(header.address != self.input_bytes):
                     request.answer(m, LinkStatus.BAD_OFFSET)
                 with m.Else():
                     m.next = "INPUT-FETCH"
             with m.Case(LinkOp.RESET):
                 m.next = "RESET"
-                with m.If(self.rx_length != 2):
+                with m.If(length != 2):
                     request.answer(m, LinkStatus.BAD_LENGTH)
+                with m.Else():
+                    m.d.comb += self.close.eq(1)
+            with m.Case(LinkOp.OPEN):
+                with m.If(length != 8):
+                    request.answer(m, LinkStatus.BAD_LENGTH)
+                with m.Elif(running & (header.words != contract.STREAM_CLOSE)):
+                    request.answer(m, LinkStatus.BUSY)
+                with m.Else():
+                    m.d.comb += self.close.eq(1)
+                    m.next = "OPEN"
             with m.Case(LinkOp.HELLO):
                 request.answer(m, LinkStatus.BAD_LENGTH)
             with m.Default():
@@ -239,7 +242,7 @@ class CommandProcessor(wiring.Component):
     def _write(self, m: Module, request: _Request) -> None:
         at, byte, word = request.at, request.byte, request.word
         with m.State("WRITE-FETCH"):
-            m.d.sync += [byte.eq(byte + 1), word.eq(Cat(word[8:], self.rx_data))]
+            m.d.sync += [byte.eq(byte + 1), word.eq(Cat(word[8:], self.request.data))]
             with m.If(byte == 4):
                 m.d.sync += byte.eq(0)
                 m.next = "WRITE"
@@ -250,7 +253,7 @@ class CommandProcessor(wiring.Component):
             with m.If(self.bus.ready):
                 m.d.sync += request.offset.eq(request.offset + 1)
                 m.next = "WRITE-FETCH"
-                with m.If(at == self.rx_length):
+                with m.If(at == self.request.length):
                     request.answer(m, LinkStatus.OK)
             with m.Elif(request.expired):
                 request.answer(m, LinkStatus.CORE_TIMEOUT)
@@ -259,11 +262,11 @@ class CommandProcessor(wiring.Component):
         with m.State("INPUT-FETCH"):
             m.next = "INPUT"
         with m.State("INPUT"):
-            m.d.comb += [self.input.valid.eq(1), self.input.payload.eq(self.rx_data)]
+            m.d.comb += [self.input.valid.eq(1), self.input.payload.eq(self.request.data)]
             with m.If(self.input.ready):
                 m.d.sync += request.at.eq(request.at + 1)
                 m.next = "INPUT-FETCH"
-                with m.If(request.at + 1 == self.rx_length):
+                with m.If(request.at + 1 == self.request.length):
                     request.answer(m, LinkStatus.OK)
             with m.Elif(request.expired | (self.state != State.INPUT)):
                 request.answer(m, LinkStatus.NOT_READY)
@@ -281,17 +284,26 @@ class CommandProcessor(wiring.Component):
             with m.Elif(request.expired):
                 request.answer(m, LinkStatus.CORE_TIMEOUT)
 
+    def _open(self, m: Module, request: _Request) -> None:
+        epoch = Signal(32)
+        m.d.comb += [self.what.eq(request.header.words), self.epoch.eq(epoch)]
+        with m.State("OPEN"):
+            m.d.comb += self.open.eq(request.header.words != contract.STREAM_CLOSE)
+            m.d.sync += epoch.eq(request.header.address)
+            request.answer(m, LinkStatus.OK)
+
     def _send(self, m: Module, value: Value) -> Value:
         """Drive one response byte; true in the cycle in which it is taken."""
-        m.d.comb += [self.tx_payload.valid.eq(1), self.tx_payload.payload.eq(value)]
-        return self.tx_payload.ready
+        m.d.comb += [self.response.payload.valid.eq(1), self.response.payload.payload.eq(value)]
+        return self.response.payload.ready
 
     def _respond(self, m: Module, request: _Request) -> None:
         """Opcode, sequence number, status; then the body, of the requests that have one; then the end."""
         byte = request.byte
-        head = Array([request.opcode | contract.RESPONSE_BIT, request.sequence, request.status])
+        header = request.header
+        head = Array([header.opcode | contract.RESPONSE_BIT, header.sequence, request.status])
         with m.State("RESPOND"):
-            m.d.comb += self.tx_start.eq(1)
+            m.d.comb += self.response.start.eq(1)
             m.d.sync += byte.eq(0)
             m.next = "HEAD"
         with m.State("HEAD"), m.If(self._send(m, head[byte[0:2]])):
@@ -299,17 +311,17 @@ class CommandProcessor(wiring.Component):
             with m.If(byte == len(head) - 1):
                 m.d.sync += byte.eq(0)
                 m.next = "FINISH"
-                with m.If(request.status == LinkStatus.OK), m.Switch(request.opcode):
+                with m.If(request.status == LinkStatus.OK), m.Switch(header.opcode):
                     with m.Case(LinkOp.HELLO):
                         m.next = "HELLO"
                     with m.Case(LinkOp.READ):
                         m.next = "READ"
         with m.State("FINISH"):
-            m.d.comb += [self.tx_finish.eq(1), self.rx_release.eq(~request.nak)]
+            m.d.comb += [self.response.finish.eq(1), self.request.release.eq(~request.nak)]
             m.next = "IDLE"
 
     def _identify(self, m: Module, request: _Request) -> None:
-        nonce = [request.address.word_select(i, 8) for i in range(4)]
+        nonce = [request.header.address.word_select(i, 8) for i in range(4)]
         body = Array([*nonce, *(Const(byte, 8) for byte in self._identity())])
         with m.State("HELLO"), m.If(self._send(m, body[request.byte])):
             m.d.sync += request.byte.eq(request.byte + 1)
@@ -318,7 +330,7 @@ class CommandProcessor(wiring.Component):
 
     def _read(self, m: Module, request: _Request) -> None:
         """Word by word into the response; a core that does not answer makes it begin anew, with its own status."""
-        byte, word, words = request.byte, request.word, request.words
+        byte, word, words = request.byte, request.word, request.header.words
         with m.State("READ"):
             m.d.comb += self.bus.valid.eq(1)
             with m.If(self.bus.ready):

@@ -1,99 +1,204 @@
-"""From bytes to checked frames in a buffer."""
+"""Holds a request, or keeps the bytes of a stream: both in one ring of block RAM."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .. import contract
-from ..crc import crc32
-from .cobs import CobsDecoder
+from ..contract import LinkOp
+from ..signatures import byte_stream
+from .signatures import COUNT_BITS, DATA_HEADER, REQUEST_HEADER, Decoded, HeldRequest, StreamState
 
-__all__ = ["BUFFER_BITS", "FrameReceiver"]
+__all__ = ["MIN_RING", "FrameReceiver"]
 
-BUFFER_BITS = 11  # 2048 bytes: one block RAM
 CRC_BYTES = 4
 MIN_FRAME = 2 + CRC_BYTES  # opcode, sequence number
-MAX_FRAME = 2 + 4 + contract.MAX_PAYLOAD + CRC_BYTES  # opcode, sequence number, address, payload
+MAX_REQUEST = 6 + contract.MAX_PAYLOAD + CRC_BYTES  # opcode, sequence number, address, payload
+DATA_BYTES = DATA_HEADER.size // 8
+MIN_RING = 2048  # bytes: the longest request must fit
 
 
 class FrameReceiver(wiring.Component):
-    """Holds one frame at a time, and only a frame whose COBS, length and CRC are right.
+    """While no stream is open the ring holds one request at a time; while one is, its bytes in order.
 
-    What arrives while a frame is held is dropped, and reported like a damaged frame.
+    Only frames whose COBS, length and CRC are right count. What arrives while a request is held is dropped. The bytes
+    of a DATA frame are written behind those that count, and count from its end on; if that is bad, the next frame
+    overwrites them.
+
+    Parameters
+    ----------
+    depth : int
+        Bytes of the ring, a power of two, at least MIN_RING.
 
     Members
     -------
-    strobe, data, error : In(1), In(8), In(1)
-        A byte; ``error``: it arrived damaged.
-    valid : Out(1)
-        A frame is held, until ``release``.
-    length : Out(11)
-        Its bytes: opcode, sequence number and body, without the CRC.
-    addr : In(11)
-        Byte to be read.
-    r_data : Out(8)
-        The byte at the ``addr`` of one cycle ago.
-    release : In(1)
-        The held frame is done with.
-    bad : Out(1)
-        Pulse: a frame was dropped (damaged, too short, too long, or one was held already).
+    frame : In(Decoded)
+    request : Out(HeldRequest)
+    active : In(1)
+        A stream is open. The ring is empty when this rises; its bytes are lost when it falls.
+    epoch : In(32)
+        Of the stream.
+    stream : Out(StreamState)
+    bytes : Out(byte stream)
+        The stream's bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int) -> None:
+        self._address_bits = exact_log2(depth)
+        if depth < MIN_RING:
+            raise ValueError(f"a ring of {depth} bytes cannot hold a request; at least {MIN_RING}")
+        self.depth = depth
         super().__init__(
             {
-                "strobe": In(1),
-                "data": In(8),
-                "error": In(1),
-                "valid": Out(1),
-                "length": Out(BUFFER_BITS),
-                "addr": In(BUFFER_BITS),
-                "r_data": Out(8),
-                "release": In(1),
-                "bad": Out(1),
+                "frame": In(Decoded()),
+                "request": Out(HeldRequest()),
+                "active": In(1),
+                "epoch": In(32),
+                "stream": Out(StreamState()),
+                "bytes": Out(byte_stream()),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=8, depth=1 << BUFFER_BITS, init=[])
-        m.submodules.cobs = cobs = CobsDecoder()
-        m.submodules.crc = crc = crc32(8)
-        write, read = memory.write_port(), memory.read_port()
-        count = Signal(BUFFER_BITS)
-        begun = Signal()  # something came since the last separator
-        spoiled = Signal()
-        separator = self.strobe & ~self.error & (self.data == 0)
-        good = cobs.complete & crc.match_detected & (count >= MIN_FRAME) & ~spoiled
-        room = count != MAX_FRAME
+        m.submodules.memory = self._memory = Memory(shape=8, depth=self.depth, init=[])
+        self._write, self._read = self._memory.write_port(), self._memory.read_port()
+        self._is_data = Signal()  # by its opcode; known from the second byte on
+        self._dropped = Signal()  # a request was held when a byte of this frame came
+        self._head = Signal(self._address_bits)
+        self._commit = Signal(COUNT_BITS)  # bytes that count from now on
+        self._header = Signal(DATA_HEADER)
 
-        m.d.comb += [
-            read.addr.eq(self.addr),
-            read.en.eq(self.valid),
-            self.r_data.eq(read.data),
-            cobs.strobe.eq(self.strobe & ~self.error),
-            cobs.data.eq(self.data),
-            write.en.eq(cobs.o_strobe & ~self.valid & room),
-            write.addr.eq(count),
-            write.data.eq(cobs.o_data),
-            crc.start.eq(separator),
-            crc.data.eq(cobs.o_data),
-            crc.valid.eq(cobs.o_strobe),
-        ]
-        m.d.sync += self.bad.eq(separator & begun & ~good)
-        with m.If(self.release):
-            m.d.sync += self.valid.eq(0)
-        with m.If(separator):
-            m.d.sync += [begun.eq(0), spoiled.eq(0), count.eq(0)]
-            with m.If(begun & good):
-                m.d.sync += [self.valid.eq(1), self.length.eq(count - CRC_BYTES)]
-        with m.Elif(self.strobe):
-            m.d.sync += begun.eq(1)
-            with m.If(self.error | self.valid | (cobs.o_strobe & ~room)):
-                m.d.sync += spoiled.eq(1)
-            with m.Elif(cobs.o_strobe):
-                m.d.sync += count.eq(count + 1)
+        frame, request = self.frame, self.request
+        header = self._header.as_value()
+        with m.If(frame.strobe & ~request.valid & (frame.count < DATA_BYTES)):
+            m.d.sync += header.word_select(frame.count[:4], 8).eq(frame.data)
+        with m.If(frame.strobe & (frame.count == 0)):
+            m.d.sync += self._is_data.eq(frame.data == LinkOp.DATA)
+        with m.If(frame.end):
+            m.d.sync += self._dropped.eq(0)
+        with m.Elif(frame.strobe & request.valid):
+            m.d.sync += self._dropped.eq(1)
+
+        stored = self._store(m)
+        self._hold(m)
+        self._accept(m, stored)
+        self._deliver(m)
         return m
+
+    def _store(self, m: Module) -> Signal:
+        """Write payload into the ring; how many bytes of this frame's are there, without a gap."""
+        frame = self.frame
+        stored, full, missed = Signal(COUNT_BITS), Signal(), Signal()
+        room = Signal(range(self.depth + 1))
+        payload = frame.strobe & ~self.request.valid & self._is_data & (frame.count >= DATA_BYTES)
+        m.d.comb += [
+            full.eq(missed | (stored >= room)),
+            self._write.addr.eq(Mux(self._is_data, self._head + stored, frame.count)),
+            self._write.data.eq(frame.data),
+        ]
+        m.d.sync += room.eq(self.stream.limit - self.stream.position)
+        with m.If(payload):
+            m.d.comb += self._write.en.eq(self.active & ~full)
+        with m.Elif(frame.strobe & ~self.request.valid & ~self._is_data):
+            m.d.comb += self._write.en.eq(~self.active & (frame.count < MAX_REQUEST))
+        with m.If(frame.end):
+            m.d.sync += [stored.eq(0), missed.eq(0)]
+        with m.Elif(payload & full):
+            m.d.sync += missed.eq(1)
+        with m.Elif(payload):
+            m.d.sync += stored.eq(stored + 1)
+        return stored
+
+    def _hold(self, m: Module) -> None:
+        frame, request = self.frame, self.request
+        fits = (frame.count >= MIN_FRAME) & (frame.count <= MAX_REQUEST)
+        good = frame.good & fits & ~self._dropped & ~request.valid
+        m.d.comb += request.header.eq(self._header.as_value()[: REQUEST_HEADER.size])
+        m.d.sync += request.bad.eq(0)
+        with m.If(request.release):
+            m.d.sync += request.valid.eq(0)
+        with m.If(frame.end & ~self._is_data):
+            m.d.sync += [request.valid.eq(request.valid & ~request.release | good), request.bad.eq(~good)]
+            with m.If(good):
+                m.d.sync += request.length.eq(frame.count - CRC_BYTES)
+        with m.If(frame.end & self._is_data & ~self.active & ~(frame.good & ~self._dropped)):
+            m.d.sync += request.bad.eq(1)
+
+    def _accept(self, m: Module, stored: Signal) -> None:
+        """What the end of a DATA frame brings."""
+        frame, stream, header = self.frame, self.stream, self._header
+        length = Signal(COUNT_BITS)
+        ours, expected, beyond = Signal(), Signal(), Signal()
+        whole, told, gap = Signal(), Signal(), Signal()
+        m.d.comb += [
+            length.eq(frame.count - (DATA_BYTES + CRC_BYTES)),
+            whole.eq(frame.good & ~self._dropped & (frame.count >= DATA_BYTES + CRC_BYTES)),
+            stream.epoch.eq(header.epoch),
+        ]
+        ahead = Signal(32)
+        m.d.sync += [  # settled long before the frame ends: four bytes of CRC follow the header
+            ours.eq(header.epoch == self.epoch),
+            ahead.eq(header.position - stream.position),
+            expected.eq(ahead == 0),
+            beyond.eq(~ahead[-1] & (ahead != 0)),
+            stream.acknowledge.eq(0),
+            stream.question.eq(0),
+            stream.gap.eq(0),
+            stream.stranger.eq(0),
+        ]
+        m.d.comb += self._commit.eq(0)
+        with m.If(frame.end & self._is_data):
+            with m.If(~whole):
+                m.d.comb += gap.eq(self.active)
+            with m.Elif(~self.active | ~ours):
+                m.d.sync += stream.stranger.eq(1)
+            with m.Else():
+                m.d.sync += [stream.acknowledge.eq(1), stream.taken.eq(header.taken), stream.turn.eq(header.turn)]
+                with m.If(stream.turn != header.turn):
+                    m.d.sync += told.eq(0)
+                with m.If(length == 0):
+                    m.d.sync += stream.question.eq(1)
+                with m.Elif(expected & (length <= contract.MAX_PAYLOAD) & (length <= stored)):
+                    m.d.comb += self._commit.eq(length)
+                    m.d.sync += told.eq(0)
+                with m.Elif(expected | beyond):
+                    m.d.comb += gap.eq(1)
+        with m.If(gap & (~told | (whole & (stream.turn != header.turn)))):
+            m.d.sync += [stream.gap.eq(1), told.eq(1)]
+        with m.If(~self.active):
+            m.d.sync += told.eq(0)
+
+    def _deliver(self, m: Module) -> None:
+        """The ring's first byte, and its bounds."""
+        tail, waiting = Signal(self._address_bits), Signal(range(self.depth + 1))  # in memory, still to be read
+        held = Signal(range(self.depth + 2))  # those, and the byte that has been read
+        fetch, taken = Signal(), Signal()
+        read, commit = self._read, self._commit
+        m.d.comb += [
+            taken.eq(self.bytes.valid & self.bytes.ready),
+            fetch.eq(self.active & (waiting != 0) & (~self.bytes.valid | taken)),
+            read.en.eq(fetch | ~self.active),
+            read.addr.eq(Mux(self.active, tail, self.request.addr)),
+            self.bytes.payload.eq(read.data),
+            self.request.data.eq(read.data),
+            self.stream.limit.eq(self.stream.position + self.depth - held),
+        ]
+        with m.If(self.active):
+            m.d.sync += [
+                self._head.eq(self._head + commit),
+                self.stream.position.eq(self.stream.position + commit),
+                tail.eq(tail + fetch),
+                waiting.eq(waiting + commit - fetch),
+                held.eq(held + commit - taken),
+                self.bytes.valid.eq(fetch | self.bytes.valid & ~taken),
+            ]
+        with m.Else():
+            m.d.sync += [
+                *(counter.eq(0) for counter in (self._head, self.stream.position, tail, waiting, held)),
+                self.bytes.valid.eq(0),
+            ]

@@ -1,4 +1,4 @@
-"""From response bytes to frames; the last numbered response is kept, to be sent again."""
+"""From a frame's bytes to the line; the last numbered response is kept, to be sent again."""
 
 from __future__ import annotations
 
@@ -10,86 +10,75 @@ from amaranth.lib.wiring import In, Out
 from ..crc import crc32
 from ..signatures import byte_stream
 from .cobs import CobsEncoder
-from .receiver import BUFFER_BITS
+from .signatures import COUNT_BITS, Response
 
 __all__ = ["FrameTransmitter"]
 
-KEPT, ASIDE = 0, 3 << (BUFFER_BITS - 2)  # the kept response at 0, short ones that must not replace it at 1536
+KEPT, ASIDE = 0, 3 << (COUNT_BITS - 2)  # the kept response at 0, short frames that must not replace it at 1536
 
 
 class FrameTransmitter(wiring.Component):
-    """Builds a response in a buffer, with its CRC, COBS-encoded, then sends it between two separators.
+    """Builds a frame in a buffer, with its CRC, COBS-encoded, then sends it between two separators.
 
     Members
     -------
-    start : In(1)
-        Begins a response (also in the middle of building another, which is lost).
-    aside : In(1)
-        With ``start``: a short response that leaves the kept one as it is.
-    payload : In(byte stream)
-        Opcode, sequence number, status, body. Not in a cycle with ``start``.
-    finish : In(1)
-        All bytes are in: close it and send it.
-    repeat : In(1)
-        Send the kept response again.
-    busy : Out(1)
-        A frame is being closed or sent; nothing may be asked for. Bounded: a UART always takes bytes.
+    response : In(Response)
+        ``busy`` is bounded if the line takes bytes.
     bytes : Out(byte stream)
-        To the UART.
+        To the line.
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            {
-                "start": In(1),
-                "aside": In(1),
-                "payload": In(byte_stream()),
-                "finish": In(1),
-                "repeat": In(1),
-                "busy": Out(1),
-                "bytes": Out(byte_stream()),
-            }
-        )
+        super().__init__({"response": In(Response()), "bytes": Out(byte_stream())})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=8, depth=1 << BUFFER_BITS, init=[])
-        m.submodules.cobs = cobs = CobsEncoder(BUFFER_BITS)
+        m.submodules.memory = memory = Memory(shape=8, depth=1 << COUNT_BITS, init=[])
+        m.submodules.cobs = cobs = CobsEncoder(COUNT_BITS)
         m.submodules.crc = crc = crc32(8)
         write, read = memory.write_port(), memory.read_port()
-        aside = Signal()
-        kept_length = Signal(BUFFER_BITS)
-        length = Signal(BUFFER_BITS)
-        at = Signal(BUFFER_BITS)
+        response = self.response
+        aside, finishing = Signal(), Signal()
+        kept_length, length, at = Signal(COUNT_BITS), Signal(COUNT_BITS), Signal(COUNT_BITS)
         byte = Signal(2)
         base = Mux(aside, ASIDE, KEPT)
+        # A byte waits here for a clock: those who make frames choose it from many.
+        held, valid = Signal(8), Signal()
+        taken = response.payload.valid & response.payload.ready
 
         m.d.comb += [
-            cobs.start.eq(self.start),
-            crc.start.eq(self.start),
-            crc.data.eq(self.payload.payload),
-            crc.valid.eq(self.payload.valid & self.payload.ready),
+            cobs.start.eq(response.start),
+            crc.start.eq(response.start),
+            crc.data.eq(held),
             write.en.eq(cobs.w_en),
             write.addr.eq(cobs.w_addr | base),
             write.data.eq(cobs.w_data),
             read.addr.eq(at | base),
         ]
-        with m.If(self.start):
-            m.d.sync += aside.eq(self.aside)
+        with m.If(response.start):
+            m.d.sync += [aside.eq(response.aside), valid.eq(0), finishing.eq(0)]
         with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("BUILD"))
+            m.d.comb += response.busy.eq(~fsm.ongoing("BUILD") | finishing)
             with m.State("BUILD"):
                 m.d.comb += [
-                    cobs.bytes.valid.eq(self.payload.valid),
-                    cobs.bytes.payload.eq(self.payload.payload),
-                    self.payload.ready.eq(cobs.bytes.ready),
+                    cobs.bytes.valid.eq(valid),
+                    cobs.bytes.payload.eq(held),
+                    crc.valid.eq(valid & cobs.bytes.ready),
+                    response.payload.ready.eq(~response.start & ~finishing & (~valid | cobs.bytes.ready)),
                 ]
                 m.d.sync += byte.eq(0)
-                with m.If(self.finish):
-                    m.next = "CRC"
-                with m.Elif(self.repeat):
+                with m.If(~response.start):
+                    m.d.sync += valid.eq(taken | valid & ~cobs.bytes.ready)
+                    with m.If(taken):
+                        m.d.sync += held.eq(response.payload.payload)
+                with m.If(response.finish):
+                    m.d.sync += finishing.eq(1)
+                with m.Elif(response.repeat):
                     m.d.sync += [aside.eq(0), length.eq(kept_length)]
                     m.next = "LEAD"
+                with m.If(finishing & ~valid):
+                    m.d.sync += finishing.eq(0)
+                    m.next = "CRC"
             with m.State("CRC"):
                 m.d.comb += [
                     cobs.bytes.valid.eq(1),

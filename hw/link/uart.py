@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal
-from amaranth.lib import cdc, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import cdc, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..errors import InputError
 from ..signatures import byte_stream
+from .signatures import received_bytes
 
-__all__ = ["MIN_DIVISOR", "UartReceiver", "UartTransmitter", "check_divisor"]
+__all__ = ["BRIDGE_FILL", "MIN_DIVISOR", "UartPhy", "UartReceiver", "UartTransmitter", "check_divisor"]
 
+BRIDGE_FILL = 62  # bytes of a USB-serial bridge's packet: one is full, and handed on at once, after so many more
+RECEIVE_DEPTH = 16  # bytes
 MIN_DIVISOR = 4  # below this the middle of a bit cannot be told from its edge
 
 
@@ -127,4 +130,75 @@ class UartTransmitter(wiring.Component):
                 bits.eq(10),
                 timer.eq(self.divisor - 1),
             ]
+        return m
+
+
+class UartPhy(wiring.Component):
+    """The link's bytes on a UART's pins.
+
+    Parameters
+    ----------
+    divisor : int
+        Clocks per bit, at least 4.
+    fill : int
+        Zeros after the last byte of whatever is sent, unless there is more to send.
+
+    Members
+    -------
+    rx, tx : In(1), Out(1)
+        Pins; 8N1, idle 1. ``rx`` may be asynchronous.
+    received : Out(received bytes)
+        From a FIFO. A byte for which it had no room marks the next one as damaged.
+    bytes : In(byte stream)
+        To be sent.
+
+    Raises
+    ------
+    InputError
+        If the divisor is too small.
+    """
+
+    def __init__(self, divisor: int, fill: int = BRIDGE_FILL) -> None:
+        check_divisor(divisor)
+        self.divisor = divisor
+        self.fill = fill
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "received": Out(received_bytes()),
+                "bytes": In(byte_stream()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.receiver = receiver = UartReceiver(self.divisor)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=9, depth=RECEIVE_DEPTH)
+        lost = Signal()
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            queue.w_en.eq(receiver.strobe),
+            queue.w_data.eq(Cat(receiver.data, receiver.error | lost)),
+            self.received.valid.eq(queue.r_rdy),
+            self.received.payload.as_value().eq(queue.r_data),
+            queue.r_en.eq(self.received.ready),
+        ]
+        with m.If(receiver.strobe):
+            m.d.sync += lost.eq(~queue.w_rdy)
+
+        m.submodules.transmitter = transmitter = UartTransmitter(self.divisor)
+        left = Signal(range(self.fill + 1))
+        sending = transmitter.bytes
+        m.d.comb += [
+            self.tx.eq(transmitter.tx),
+            sending.valid.eq(self.bytes.valid | (left != 0)),
+            sending.payload.eq(Mux(self.bytes.valid, self.bytes.payload, 0)),
+            self.bytes.ready.eq(sending.ready),
+        ]
+        with m.If(sending.ready):
+            with m.If(self.bytes.valid):
+                m.d.sync += left.eq(self.fill)
+            with m.Elif(left != 0):
+                m.d.sync += left.eq(left - 1)
         return m

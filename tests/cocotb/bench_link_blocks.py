@@ -165,26 +165,26 @@ async def frames_are_received(dut: HierarchyObject) -> None:
 async def frames_are_transmitted(dut: HierarchyObject) -> None:
     bench = Bench(dut, "frame_tx")
     rng = bench.rng
-    source = StreamSource(bench, "payload", mixed(rng))
+    source = StreamSource(bench, "response_payload", mixed(rng))
     sink = StreamSink(bench, "bytes", mixed(rng))
-    await bench.start(200_000, ["start", "aside", "finish", "repeat"])
+    await bench.start(200_000, ["response_start", "response_aside", "response_finish", "response_repeat"])
     expected = []
     kept = b""
     for number in range(20):
         aside = number > 0 and rng.random() < 0.3
         content = rng.randbytes(rng.randint(3, 12 if aside else 120))
-        bench.set(aside=int(aside))
-        await bench.pulse("start")
+        bench.set(response_aside=int(aside))
+        await bench.pulse("response_start")
         await source.send(content)
-        await bench.pulse("finish")
+        await bench.pulse("response_finish")
         await bench.tick()
-        await bench.until("busy", 0)
+        await bench.until("response_busy", 0)
         expected.append(content)
         kept = kept if aside else content
         if rng.random() < 0.5:
-            await bench.pulse("repeat")
+            await bench.pulse("response_repeat")
             await bench.tick()
-            await bench.until("busy", 0)
+            await bench.until("response_busy", 0)
             expected.append(kept)
     assert FrameDecoder().feed(bytes(sink.received)) == expected
     bench.record(frames_transmitted=len(expected))
