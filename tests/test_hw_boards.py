@@ -281,10 +281,10 @@ def test_log_lines() -> None:
 
 def test_block_ram_by_use() -> None:
     cells = [
-        "top/core.core.gather.path_0.weights_1.dual_read_ram_0.0.4",
+        "top/core.overlay.core.gather.path_0.weights_1.dual_read_ram_0.0.4",
         "top/core.core.gather.path_1.weights_0.dual_read_ram_2.0.1",
         "top.core.core.neuron/params_0_1.store.0.0",
-        "top/core.link.receiver.mem.0.0",
+        "top/core.overlay.link.receiver.mem.0.0",
         "",
     ]
     assert logs.bram_by_use(cells) == {"gather.path.weights": 2, "neuron.params": 1, "link.receiver": 1}

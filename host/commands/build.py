@@ -118,12 +118,14 @@ def _stopped(clock: StageClock, output: Path) -> str:
 
 def _core(target: Board, config: Config, divisor: int) -> Any:
     try:
+        from reverb_fpga.hw.link.uart import BRIDGE_FILL
         from reverb_fpga.hw.top import Top
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[hw]'") from None
-    return Top(config, divisor, "ecp5" if target.flow is Flow.TRELLIS else "generic")
+    platform: Any = "ecp5" if target.flow is Flow.TRELLIS else "generic"
+    return Top(config, divisor, platform, ring=target.ring, fill=BRIDGE_FILL)
 
 
 def _export(target: Board, core: Any, clock: float, output: Path) -> None:

@@ -46,7 +46,7 @@ _STEPS = (
 )
 _SINK_OR_SOURCE = re.compile(r"^Info:\s+[\w-]+\s+([\d.]+)\s+([\d.]+)\s+(Source|Net)\s+(\S+)")
 _MEMORY_TAIL = re.compile(r"(\.(mem|memory|store|store_memory|dual_read_ram_\d+))?(\.\d+)+$")
-_WRAPPERS = re.compile(r"^(core\.)+")  # the board's wrapper and the top level call what they wrap so
+_WRAPPERS = re.compile(r"^((core|overlay)\.)+")  # the board's wrapper and the top level call what they wrap so
 _ARRAY_INDEX = re.compile(r"_?\d+")
 
 
