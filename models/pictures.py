@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,7 @@ _KINDS = "PNG, JPEG, BMP, WebP, TIFF, GIF or NPY"
 _MAX_BYTES = 512 << 20
 _ORIENTATION = 0x0112
 _BLOCK = 1 << 20
+_STANDARD_ERROR = 2
 _HOUSEKEEPING = ("@eaDir", "#recycle", "__MACOSX")  # thumbnails and bins of network drives, and of zip archives
 
 
@@ -139,8 +140,26 @@ def _opened(path: Path, file: BinaryIO) -> Iterator[Image.Image]:
 
 def _read_picture(path: Path, file: BinaryIO) -> Pixels:
     with _opened(path, file) as image:
-        image.load()
+        with _silenced() if image.format == "TIFF" else nullcontext():
+            image.load()
         return np.ascontiguousarray(_upright(_pixels(path, image), _orientation(image)))
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Drops what C code writes to standard error meanwhile: libtiff does so before Pillow raises its error."""
+    try:
+        kept = os.dup(_STANDARD_ERROR)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), _STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(kept, _STANDARD_ERROR)
+        os.close(kept)
 
 
 def _pixels(path: Path, image: Image.Image) -> Pixels:
