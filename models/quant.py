@@ -156,7 +156,8 @@ class _Round(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, gain, shifted = ctx.saved_tensors
         inside = torch.ops.aten.hardtanh_backward(grad, shifted, 0.5, ctx.top + 0.5)
-        return inside * gain, (inside * x).sum_to_size(gain.shape), None
+        to_x = inside * gain
+        return to_x, inside.mul_(x).sum_to_size(gain.shape), None
 
 
 def activation_codes(x: Tensor, gain: Tensor, bits: int) -> Tensor:
