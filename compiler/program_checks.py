@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.leg_checks import LegChecks
 from reverb_fpga.compiler.program import LayerInfo, Program, section_capacity, sections_crc32
 from reverb_fpga.compiler.slot_checks import check_slots
 from reverb_fpga.hw.config import Config
@@ -21,6 +22,7 @@ from reverb_fpga.hw.contract import (
     PARAM_FIELDS,
     PARAM_WORDS,
     TAU_ONE,
+    Gate,
     Opcode,
     unpack,
 )
@@ -51,7 +53,7 @@ def check_program(program: Program, config: Config) -> None:
     memory.write("the input", head["in_act_base"], head["in_cnt_base"], head["in_records"], head["in_slots"], 0)
     _tag_input_rows(program, head, memory)
     previous: dict[int, int] = {}
-    leg: Mapping[str, int] | None = None
+    legs = LegChecks(config)
     for index in range(1, program.n_descriptors - 1):
         opcode, fields = program.descriptor(index)
         where = f"program {program.name}: descriptor {index}"
@@ -64,12 +66,12 @@ def check_program(program: Program, config: Config) -> None:
         previous[fields["layer"]] = strip[0] + strip[1]
         _check_layer(program, config, fields, info, where)
         _check_slots(program, config, fields, info, where)
-        _check_skip(config, leg, fields, info, where)
-        leg = fields
+        legs.take(fields, -(-info.shape[0] // config.neuron_lanes), where)
+        _check_gate(program, config, fields, info, where)
         memory.run_strip(fields, strip[0], where)
     for layer, info in enumerate(program.layers):
         _require(previous.get(layer) == info.shape[1], f"program {program.name}", f"layer {info.name} is not complete")
-    _require(leg is None or not leg["store_skip"], f"program {program.name}", "ends with a leg that nothing adds")
+    legs.end(f"program {program.name}")
     opcode, _ = program.descriptor(program.n_descriptors - 1)
     _require(opcode is Opcode.END, f"program {program.name}", "does not end with END")
 
@@ -179,29 +181,13 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
     _require(f["dst_row_stride"] == f["cols"] * f["timesteps"], where, "dst_row_stride is not cols * timesteps")
 
 
-_LEG = ("layer", "rows", "cols", "timesteps", "skip_groups")
-
-
-def _check_skip(
-    config: Config, before: Mapping[str, int] | None, f: Mapping[str, int], info: LayerInfo, where: str
-) -> None:
-    """Every word of skip memory that is read was written by the descriptor before, and none that is written is lost.
-
-    Legs of the same strip use the same words, all of them: those of every group of every position and step.
-    """
-    pending = before is not None and bool(before["store_skip"])
-    _require(bool(f["add_skip"]) == pending, where, "add_skip does not fit store_skip of the descriptor before it")
-    if before is not None and pending:
-        for name in _LEG:
-            _require(f[name] == before[name], where, f"{name} differs from that of the leg it adds")
-    if not f["store_skip"] and not f["add_skip"]:
-        _require(f["skip_groups"] == 0, where, f"skip_groups is {f['skip_groups']} without a shortcut")
-        return
-    _require(not (f["store_skip"] and f["spiking"]), where, "a leg that goes to the skip memory fires")
-    groups = -(-info.shape[0] // config.neuron_lanes)
-    _require(f["skip_groups"] == groups, where, f"skip_groups is {f['skip_groups']}, it has {groups} groups")
-    words = f["rows"] * f["cols"] * f["timesteps"] * groups
-    _require(words <= config.skip_words, where, f"{words} words of skip memory, at most {config.skip_words}")
+def _check_gate(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
+    """A mean is over the whole map; factors of the steps exist."""
+    whole = f["rows"] == info.shape[1] and f["cols"] == info.shape[2]
+    _require(f["gate"] != Gate.SUM or whole, where, "sums over a part of its map")
+    if f["gate"] == Gate.SIGMOID:
+        end = (f["param_base"] + f["timesteps"]) * PARAM_WORDS * config.neuron_lanes
+        _require(end <= len(program.param), where, "the factors of its steps do not exist")
 
 
 def _check_slots(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:

@@ -105,9 +105,9 @@ class Config:
             raise InputError(f"configuration {self.name}: channel index in a bank needs more than 8 bits")
         if not 0 <= self.skip_words <= 1 << 16:
             raise InputError(f"configuration {self.name}: skip_words = {self.skip_words} is not in 0..65536")
-        if not 2 <= self.skip_width <= self.membrane_width:
+        if not 10 <= self.skip_width <= self.membrane_width:  # a gate has 9 bits and a sign
             raise InputError(
-                f"configuration {self.name}: skip_width = {self.skip_width} is not in 2..{self.membrane_width}"
+                f"configuration {self.name}: skip_width = {self.skip_width} is not in 10..{self.membrane_width}"
             )
 
     @property

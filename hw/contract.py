@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 
 from .errors import InputError
@@ -71,7 +72,7 @@ PROGRAM_FIELDS = _words(
 LAYER_FIELDS = _words(
     (
         ("opcode", 8), ("spiking", 1), ("static_input", 1), ("pad_record", 1), ("store_skip", 1), ("add_skip", 1),
-        ("gap", 3), ("layer", 8), ("r_shift", 6),
+        ("gate", 2), ("gap", 1), ("layer", 8), ("r_shift", 6),
     ),
     (("rows", 10), ("cols", 10), ("timesteps", 5), ("t_src", 5)),
     (("in_height", 10), ("in_width", 10), ("code_max", 8)),
@@ -91,12 +92,36 @@ LAYER_FIELDS = _words(
     (("w_base", 16), ("w_pass_stride", 16)),
     (("n_passes", 10), ("slot_base", 14)),
     (("param_base", 14), ("tau_q", 9), ("skip_groups", 9)),
+    (("gate_base", 16),),
 )  # fmt: skip
 """A strip of output rows of one layer, or of one leg of it. ``gap`` and every bit not named are reserved: zero.
 
 ``store_skip``: the current goes to the skip memory instead of the neurons (``spiking`` is 0). ``add_skip``: what lies
 there is added to the current. ``skip_groups``: groups of a record in the skip memory, at most 256; 0 without a flag.
+``gate``: of :class:`Gate`, a kind of leg, with ``store_skip`` and without ``add_skip``; its gates lie from the word
+``gate_base`` on.
 """
+
+
+class Gate(enum.IntEnum):
+    """Legs of a layer with a data-dependent gate, in this order (numerics.md section 3)."""
+
+    NONE = 0
+    SUM = 1
+    """Adds its current up over all positions, by step and channel."""
+    SIGMOID = 2
+    """Turns sums into gates."""
+    APPLY = 3
+    """Stores its current times the gate."""
+
+
+GATE_ONE = 256
+GATE_SHIFT = 20  # of sum times factor: what is left are sixteenths
+FACTOR_BITS = 18  # of the threshold, as the factor of a sum
+SIGMOID: tuple[int, ...] = tuple(
+    math.floor(GATE_ONE / (1 + math.exp(-(index + 0.5) / 16)) + 0.5) for index in range(128)
+)
+"""``256 * sigmoid((x + 1/2) / 16)``, rounded, for x = 0..127; that of ``-1 - x`` is 256 less this."""
 
 END_FIELDS = _words((("opcode", 8),))
 

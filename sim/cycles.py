@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.gather import Gather
 from reverb_fpga.hw.lanes.cluster import lane_delay
 from reverb_fpga.hw.memory import DualReadMemory
@@ -155,6 +156,8 @@ class _StripModel:
         self._steps = fields["timesteps"]
         self._static = bool(fields["static_input"])
         self._spiking = bool(fields["spiking"])
+        self._sums = strip.gate is Gate.SUM
+        self._settled = 0  # when what the last final slot stores can be read
         self._program = _slot_program(strip, config)
         self._emitter = _Emitter(config.banks)
         self._next_slot = 3  # when the next slot could be issued
@@ -244,6 +247,8 @@ class _StripModel:
                 cycle = max(cycle, self._lead + NeuronPair.recurrence)
             if repeat == 0:
                 cycle = max(cycle, captured + 1)
+            if self._sums and t == index == 0:
+                cycle = max(cycle, self._settled)
             for slot, (final, group) in enumerate(self._program[index]):
                 marker = index == self._passes - 1 and slot == self._slots - 1
                 if self._spiking and (final or marker):
@@ -254,6 +259,8 @@ class _StripModel:
                     self._emitter.push(cycle, stored[group] if final else [0] * len(stored[0]))
                 if slot == 0:
                     self._lead = cycle
+                if final:
+                    self._settled = cycle + NeuronPair.skip_recurrence
                 issued = cycle
                 cycle += 2 if final else 1
             self._next_slot = cycle

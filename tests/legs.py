@@ -14,7 +14,15 @@ import numpy as np
 from reverb_fpga.compiler.program import Program, sections_crc32
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, PARAM_FIELDS, PARAM_WORDS, SLOT_FIELDS, Opcode
+from reverb_fpga.hw.contract import (
+    DESCRIPTOR_FIELDS,
+    DESCRIPTOR_WORDS,
+    PARAM_FIELDS,
+    PARAM_WORDS,
+    SLOT_FIELDS,
+    Gate,
+    Opcode,
+)
 
 __all__ = ["sealed", "split", "with_bias_through_skip"]
 
@@ -116,8 +124,8 @@ def _assembled(program: Program, strips: list[list[Fields]], constants: _Constan
     )
 
 
-def split(program: Program, config: Config, rng: np.random.Generator) -> Program:
-    """Strips become two or three legs each, as many as there is room for."""
+def split(program: Program, config: Config, rng: np.random.Generator, gates: bool = False) -> Program:
+    """Strips become two or three legs each, as many as there is room for; with ``gates``, whole maps get one before."""
     constants = _Constants(program, config)
     room = config.descriptors - program.n_descriptors
     variants: dict[tuple[int, int], Fields] = {}
@@ -126,6 +134,11 @@ def split(program: Program, config: Config, rng: np.random.Generator) -> Program
         groups = _groups(program, config, fields)
         legs = [fields]
         number = int(rng.integers(1, 3))
+        before = _gated(program, constants, fields, groups, rng) if gates and room >= 3 else None
+        if before is not None:
+            strips.append([*before, fields | {"add_skip": 1, "skip_groups": groups}])
+            room -= len(before)
+            continue
         if room >= number and fields["rows"] * fields["cols"] * fields["timesteps"] * groups <= config.skip_words:
             before = []
             for index in range(number):
@@ -138,6 +151,37 @@ def split(program: Program, config: Config, rng: np.random.Generator) -> Program
             room -= number
         strips.append(legs)
     return _assembled(program, strips, constants)
+
+
+def _gated(
+    program: Program, constants: _Constants, fields: Fields, groups: int, rng: np.random.Generator
+) -> list[Fields] | None:
+    """SUM, SIGMOID and APPLY before a strip that is a whole map; None if it is not, or there is no room."""
+    config, steps, lanes = constants.config, fields["timesteps"], constants.config.neuron_lanes
+    info = program.layers[fields["layer"]]
+    words = fields["rows"] * fields["cols"] * steps * groups
+    if info.shape[1:] != (fields["rows"], fields["cols"]) or words + steps * groups > config.skip_words:
+        return None
+    reach = 1 << int(rng.integers(2, 18))
+    factors = rng.integers(-reach, reach, steps * lanes)
+    slots = constants.add_slots(_slot_program(groups, config.slots, rng))
+    base = constants.add_params(np.zeros_like(factors), np.zeros_like(factors), factors)
+    if slots is None or base is None:
+        return None
+    common = fields | {
+        "store_skip": 1, "spiking": 0, "skip_groups": groups,
+        "gate_base": int(rng.integers(words, config.skip_words - steps * groups + 1)),
+    }  # fmt: skip
+    nothing = {
+        "rows": 1, "cols": 1, "n_tap_y": 1, "n_tap_x": 1, "n_pool_y": 1, "n_pool_x": 1, "iy0": fields["in_height"],
+        "pad_record": 0, "slot_base": slots, "n_passes": (len(constants.slot) - slots) // config.slots,
+        "w_pass_stride": 0, "param_base": base,
+    }  # fmt: skip
+    return [
+        common | _variant(program, constants, fields, groups, rng) | {"gate": Gate.SUM},
+        common | nothing | {"gate": Gate.SIGMOID},
+        common | _variant(program, constants, fields, groups, rng) | {"gate": Gate.APPLY},
+    ]
 
 
 def _variant(program: Program, constants: _Constants, fields: Fields, groups: int, rng: np.random.Generator) -> Fields:

@@ -331,6 +331,8 @@ FAULTS = {
     "far too many sources": (_layer(n_pool_y=8, n_pool_x=8, n_tap_y=32, n_tap_x=32), _nothing, Fault.BAD_LAYER, 2),
     "leak above one": (_layer(tau_q=257), _nothing, Fault.BAD_LAYER, 2),
     "a leg that fires": (_layer(store_skip=1, spiking=1), _nothing, Fault.BAD_LAYER, 2),
+    "a gate that stores nothing": (_layer(gate=1, spiking=0), _nothing, Fault.BAD_LAYER, 2),
+    "a gate that adds": (_layer(gate=3, store_skip=1, add_skip=1, spiking=0), _nothing, Fault.BAD_LAYER, 2),
     **{
         f"{name} = 0": (_layer(**{name: 0}), _nothing, Fault.BAD_LAYER, 2)
         for name in ("rows", "cols", "timesteps", "t_src", "n_pool_y", "n_pool_x", "n_tap_y", "n_tap_x", "n_passes")
@@ -363,7 +365,7 @@ def test_faults(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "word", "bit"), [(1, 0, 13), (2, 1, 30), (2, 17, 24), (2, 19, 23), (1, 20, 0), (2, 31, 31)]
+    ("index", "word", "bit"), [(1, 0, 15), (2, 1, 30), (2, 17, 24), (2, 19, 23), (1, 20, 0), (2, 31, 31)]
 )
 def test_reserved_bits_of_later_descriptors(index: int, word: int, bit: int) -> None:
     sections = make_sections()

@@ -15,6 +15,7 @@ from amaranth.sim import Simulator
 
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
+from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
@@ -102,6 +103,30 @@ def random_legs(rng: random.Random, config: Config, style: str, number: int) -> 
     return jobs
 
 
+def random_gated(rng: random.Random, config: Config, style: str) -> list[Job]:
+    """A layer whose current is gated before the last leg adds to it."""
+    while True:
+        groups = rng.randint(1, 6)
+        first = random_leg(rng, config, style, groups)
+        shape = {name: first.layer[name] for name in ("rows", "cols", "timesteps")}
+        words, gates = math.prod(shape.values()) * groups, shape["timesteps"] * groups
+        if words + gates <= config.skip_words:
+            break
+    jobs = [first, random_leg(rng, config, style, groups, shape | {"rows": 1, "cols": 1})]
+    jobs += [random_leg(rng, config, style, groups, shape) for _ in range(2)]
+    base = rng.randint(words, config.skip_words - gates)
+    for job, gate in zip(jobs, (Gate.SUM, Gate.SIGMOID, Gate.APPLY, Gate.NONE), strict=True):
+        job.layer |= {"skip_groups": groups, "gate": gate, "gate_base": base}
+        job.layer |= {"add_skip": 1} if gate is Gate.NONE else {"store_skip": 1, "spiking": 0}
+    jobs[1].layer["param_base"] = rng.randint(0, config.param_groups - shape["timesteps"])
+    jobs[1].params = {
+        (t, lane): (rng.choice([0, 0, 1]), 0, rng.choice([rng.randint(-(1 << 17), 1 << 17), 0, (1 << 23) - 1, -300]))
+        for t in range(shape["timesteps"])
+        for lane in range(config.neuron_lanes)
+    }
+    return jobs
+
+
 def random_leg(rng: random.Random, config: Config, style: str, groups: int, shape: dict[str, int] | None = None) -> Job:
     planes = rng.choice([1, 1, 2, 5, 8])
     slots = slot_program(rng, config, groups, planes)
@@ -150,6 +175,7 @@ def expected(job: Job, skip: dict[tuple[int, int], int] | None = None) -> Outcom
     ``skip``: content of the skip memory by (entry, lane), which changes as the job says.
     """
     skip = {} if skip is None else skip
+    gate = Gate(job.layer.get("gate", 0))
     config, layer = job.config, job.layer
     captures = iter(job.captures)
     z: dict[tuple[int, int], int] = {}
@@ -175,7 +201,7 @@ def expected(job: Job, skip: dict[tuple[int, int], int] | None = None) -> Outcom
                         )
                     if not entry["final"]:
                         continue
-                    gain, bias, threshold = job.params[group, lane]
+                    gain, bias, threshold = job.params[t if gate is Gate.SIGMOID else group, lane]
                     params = NeuronParams(
                         gain,
                         bias,
@@ -189,7 +215,11 @@ def expected(job: Job, skip: dict[tuple[int, int], int] | None = None) -> Outcom
                     v = out.membranes[group, lane] if t and not stores else 0
                     entry_lane = (position * layer["timesteps"] + t) * layer.get("skip_groups", 0) + group, lane
                     added = skip[entry_lane] if layer.get("add_skip", 0) else 0
-                    result = NeuronPair.model(config, z[group, lane], v, params, added)
+                    if gate is not Gate.NONE:
+                        gate_lane = layer["gate_base"] + t * layer["skip_groups"] + group, lane
+                        added = skip[gate_lane] if gate is not Gate.SUM or position else 0
+                        entry_lane = entry_lane if gate is Gate.APPLY else gate_lane
+                    result = NeuronPair.model(config, z[group, lane], v, params, added, gate)
                     if stores:
                         skip[entry_lane] = result.skip
                         continue
@@ -405,6 +435,42 @@ def test_legs_back_to_back_as_fast_as_they_go() -> None:
         legs.append(dataclasses.replace(job, layer=layer))
     traces = simulate(legs, random.Random(0), 0)
     assert set(traces[-1].outcome.membranes.values()) == {-512 * 3}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("style", ["small", "extreme"])
+def test_random_gates(name: str, style: str) -> None:
+    """Sums over positions, gates made of them, currents multiplied by them."""
+    config = CONFIGS[name]
+    rng = random.Random(f"gates {name} {style}")
+    jobs = [job for _ in range(3) for job in random_gated(rng, config, style)]
+    skip: dict[tuple[int, int], int] = {}
+    gates = set()
+    for job, trace in zip(jobs, simulate(jobs, rng, rng.choice([0, 3])), strict=True):
+        want = expected(job, skip)
+        if job.layer["gate"] is Gate.SIGMOID:
+            gates |= {value for (entry, _), value in skip.items() if entry >= job.layer["gate_base"]}
+        if not job.layer.get("store_skip", 0):
+            assert trace.outcome.membranes == want.membranes, job.layer
+        assert trace.outcome.counts == want.counts, job.layer
+        assert trace.outcome.act == want.act, job.layer
+    assert min(gates) < 128 < max(gates)
+
+
+@pytest.mark.parametrize("static", [0, 1])
+def test_sums_are_read_after_they_were_written(static: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group, position after position as fast as it goes; a distance one shorter loses a summand."""
+    first = steady_job(ONE_SLOT, False, 5)
+    legs = []
+    for gate in (Gate.SUM, Gate.NONE):
+        layer = first.layer | {"spiking": 0, "tau_q": 256, "skip_groups": 1, "static_input": static, "gate": gate}
+        layer |= {"store_skip": 1} if gate is Gate.SUM else {"add_skip": 1, "cols": 1}
+        captures = first.captures[: layer["cols"]]
+        legs.append(dataclasses.replace(first, layer=layer, captures=captures))
+    for shorter in (0, 1):
+        monkeypatch.setattr(NeuronPair, "skip_recurrence", NeuronPair.skip_recurrence - shorter)
+        trace = simulate(legs, random.Random(0), 0)[-1]
+        assert (set(trace.outcome.membranes.values()) == {-512 * 6}) == (not shorter)
 
 
 def test_without_a_skip_memory() -> None:

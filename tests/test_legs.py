@@ -18,7 +18,7 @@ from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
-from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Opcode
+from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Gate, Opcode
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel
 from reverb_fpga.sim.golden import GoldenModel
@@ -81,6 +81,12 @@ class Coverage:
             "several passes": any(one["n_passes"] > 1 for one in legs),
             "several groups": any(one["skip_groups"] > 1 for one in legs),
             "several rows": any(one["rows"] > 1 for one in legs),
+            "gates": any(one["gate"] for one in legs),
+            "gates of several steps": any(one["gate"] == Gate.SIGMOID and one["timesteps"] > 1 for one in legs),
+            "gates of several groups": any(one["gate"] == Gate.SIGMOID and one["skip_groups"] > 1 for one in legs),
+            "sums over a single short pass": any(
+                one["gate"] == Gate.SUM and one["timesteps"] * one["n_passes"] * TINY.slots < 12 for one in legs
+            ),
             "most steps": any(one["timesteps"] == TINY.max_timesteps for one in legs),
             "the output layer": any(one["add_skip"] and not one["store_skip"] and not one["spiking"] for one in legs),
             "unlike passes": any(
@@ -93,7 +99,7 @@ class Coverage:
 
 def check_on_gateware(spec: NetworkSpec, core: RtlCore, coverage: Coverage) -> None:
     case = build(spec)
-    program = split(compiled(case), TINY, np.random.default_rng(spec.seed))
+    program = split(compiled(case), TINY, np.random.default_rng(spec.seed), gates=spec.seed % 2 == 0)
     model = GoldenModel(program, TINY)
     expected = model.run(case.codes)
     core.load(program)
@@ -121,6 +127,7 @@ def test_some_programs_on_the_gateware(core: RtlCore) -> None:
     assert coverage.programs >= 20
     assert coverage.hits["legs"] >= 15
     assert coverage.hits["add and store"] >= 5
+    assert coverage.hits["gates"] >= 5
 
 
 @pytest.mark.slow
@@ -171,11 +178,11 @@ def _spec() -> NetworkSpec:
 _SPEC = _spec()
 
 FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
-    "nothing adds it": (lambda p: altered(p, 2, add_skip=0, skip_groups=0), "does not add what it stores"),
+    "nothing adds it": (lambda p: altered(p, 2, add_skip=0, skip_groups=0), "does not add what the leg before it"),
     "nothing stored it": (lambda p: altered(p, 1, add_skip=1), "adds what no leg has stored"),
     "other columns": (lambda p: altered(p, 1, cols=layers_of(p)[0]["cols"] - 1), "cols is"),
     "a leg that fires": (lambda p: altered(p, 1, spiking=1), "fires"),
-    "other groups": (lambda p: altered(p, 1, skip_groups=99), "skip_groups = 99"),
+    "other groups": (lambda p: altered(p, 1, skip_groups=1), "skip_groups = 1, its slot program has"),
     "groups of nothing": (lambda p: altered(p, 2, add_skip=0), "skip_groups = . without"),
 }
 
@@ -195,5 +202,5 @@ def test_golden_model_refuses_more_than_the_skip_memory_holds() -> None:
     desc = program.desc.copy()
     desc[:DESCRIPTOR_WORDS] = contract.pack(DESCRIPTOR_FIELDS[Opcode.PROGRAM], head, DESCRIPTOR_WORDS)
     moved = sealed(dataclasses.replace(program, desc=desc, config_digest=small.digest))
-    with pytest.raises(InputError, match="words of skip memory, there are 1"):
+    with pytest.raises(InputError, match="words of skip memory and its gates, there are 1"):
         GoldenModel(moved, small)

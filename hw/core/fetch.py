@@ -200,7 +200,11 @@ class DescriptorFetch(wiring.Component):
             long.eq((layer.timesteps > config.max_timesteps) | (layer.t_src > config.max_timesteps)),
             growing.eq(layer.tau_q > contract.TAU_ONE),
             # a leg does not fire; without a skip memory there are none
-            leg.eq((layer.store_skip & layer.spiking) if config.skip_words else (layer.store_skip | layer.add_skip)),
+            leg.eq(
+                (layer.store_skip & layer.spiking) | (layer.gate.any() & (~layer.store_skip | layer.add_skip))
+                if config.skip_words
+                else layer.store_skip | layer.add_skip | layer.gate.any()
+            ),
             fault.eq(zero.any() | crowded | long | growing | leg),
         ]
         return fault

@@ -14,6 +14,7 @@ __all__ = [
     "saturated",
     "shift_right_mux",
     "split_multiply",
+    "truncated",
 ]
 
 DISTRIBUTED = {"ram_style": "distributed"}
@@ -35,6 +36,12 @@ def saturated(value: int, width: int) -> int:
     """``value`` clipped to ``width`` signed bits."""
     low, high = limits(width)
     return max(low, min(high, value))
+
+
+def truncated(value: int, width: int) -> int:
+    """The low ``width`` bits of ``value``, signed."""
+    half = 1 << (width - 1)
+    return ((value + half) & (2 * half - 1)) - half
 
 
 def saturate(value: Value, width: int) -> Value:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, split_multiply
+from ..contract import Gate
+from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, split_multiply, truncated
+from .gate import INDEX_BITS, sigmoid, sigmoid_value
 from .skip import SkipMemory
 
 __all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
@@ -34,7 +36,7 @@ class NeuronParams:
 
 @dataclasses.dataclass(frozen=True)
 class LaneResult:
-    """Outcome of one update: code, membrane potential after reset and leak, and what the skip memory keeps of that."""
+    """Outcome of one update: code, membrane potential after reset and leak, and what goes to the skip memory."""
 
     code: int
     membrane: int
@@ -56,17 +58,21 @@ class NeuronPair(wiring.Component):
         Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0.
     word0, word1 : In(32)
         Parameter words, in cycles ``word0_at`` and ``word1_at``.
-    r_shift, tau_q, code_max, spiking, add_skip : In
-        Fields of the layer; stable while updates are under way.
+    r_shift, tau_q, code_max, spiking : In
+        Fields of the layer; stable while updates are under way. ``tau_q`` is TAU_ONE for a leg.
+    apply, sigmoid : In(1)
+        The layer is such a leg (:class:`contract.Gate`): the membrane is multiplied by what lies in the skip memory, or
+        by the threshold, instead of ``tau_q``. Only with a skip memory, as the next ones.
     r_addr, r_clear : In
         ``group * 2 + way`` of the membrane to read, and 1 if it is to be taken as 0; in cycle ``read_at``.
     w_addr, w_en : In
         Where the new membrane goes; in cycle ``write_at``.
-    skip_r_addr : In
-        ``entry * 2 + way`` of the skip memory to read; in cycle ``skip_read_at``. Only with a skip memory, as the next.
+    skip_r_addr, skip_add : In
+        ``entry * 2 + way`` of the skip memory to read, and 1 if that is added to the current; in cycle
+        ``skip_read_at``, for a leg that applies gates in cycle ``gate_read_at``.
     skip_w_addr, skip_w_en : In
-        Where the new membrane goes in the skip memory, saturated; in cycle ``skip_write_at``. With a membrane that was
-        read as 0, no firing and ``tau_q`` = 256, it is the current.
+        Where the new membrane goes in the skip memory, saturated, or the gate made of it; in cycle ``skip_write_at``.
+        With a membrane that was read as 0, no firing and ``tau_q`` = TAU_ONE, it is the current.
     code : Out(8)
         Activation code, in cycle ``delay``; 0 if the neuron does not fire.
     membrane : Out(signed(membrane_width))
@@ -76,18 +82,22 @@ class NeuronPair(wiring.Component):
     word0_at = 1
     word1_at = 7
     skip_read_at = 4
+    gate_read_at = 11
     read_at = 8
     write_at = 15
-    skip_write_at = 16
+    skip_write_at = 17
     delay = 14
     recurrence = write_at - read_at + 1
     """Least distance between two updates of the same group, in cycles."""
+    skip_recurrence = skip_write_at + SkipMemory.store_delay - skip_read_at
+    """The same for a word of the skip memory."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         address = range(WAYS * config.layer_groups)
         entry = range(WAYS * config.skip_words)
-        skip = {"skip_r_addr": In(entry), "skip_w_addr": In(entry), "skip_w_en": In(1), "add_skip": In(1)}
+        skip = {"skip_r_addr": In(entry), "skip_w_addr": In(entry)}
+        skip |= {name: In(1) for name in ("skip_add", "skip_w_en", "apply", "sigmoid")}
         super().__init__(
             {
                 **(skip if config.skip_words else {}),
@@ -109,20 +119,25 @@ class NeuronPair(wiring.Component):
         )
 
     @staticmethod
-    def model(config: Config, z: int, membrane: int, params: NeuronParams, skip: int = 0) -> LaneResult:
+    def model(
+        config: Config, z: int, membrane: int, params: NeuronParams, skip: int = 0, gate: contract.Gate = Gate.NONE
+    ) -> LaneResult:
         """Integer-exact update; ``membrane`` is V after leak of the step before (0 at the first step, and of a leg).
 
-        ``skip`` is what is added to the current.
+        ``skip`` is what is added to the current, or multiplies it if ``gate`` is APPLY.
         """
         width = config.membrane_width
         fraction = config.fraction_bits
         half = (1 << params.r_shift) >> 1
         q = saturated((z * params.gain + half) >> params.r_shift, width)
-        y = saturated(q + params.bias + skip, width)
+        y = saturated(q + params.bias + (0 if gate is Gate.APPLY else skip), width)
         u = saturated(membrane + y, width)
         fired = params.spiking and u >= params.threshold
         code = max(0, min(params.code_max, (u + ((1 << fraction) >> 1)) >> fraction)) if fired else 0
-        after = ((0 if fired else u) * params.tau_q) >> 8
+        if gate is Gate.SIGMOID:
+            factor = truncated(params.threshold, contract.FACTOR_BITS)
+            return LaneResult(code, 0, fired, sigmoid(saturated((u * factor) >> contract.GATE_SHIFT, INDEX_BITS)))
+        after = ((0 if fired else u) * (skip if gate is Gate.APPLY else params.tau_q)) >> 8
         return LaneResult(code, after, fired, saturated(after, config.skip_width))
 
     def elaborate(self, platform: object) -> Module:
@@ -145,6 +160,7 @@ class NeuronPair(wiring.Component):
         bias = Cat(bias_low, self.word1[:8]).as_signed()  # cycle 7
         threshold = delayed(m, self.word1[8:], 5, "threshold").as_signed()  # cycle 12
         added = Signal(signed(width + 1))  # cycle 8
+        factor = Signal(signed(contract.FACTOR_BITS))  # cycle 14
 
         scaled = split_multiply(m, z, gain, "scaled")  # cycle 3
         q = _shift_round_saturate(m, scaled, r_shift, width)  # cycle 8
@@ -157,26 +173,42 @@ class NeuronPair(wiring.Component):
         self._encode(m, u, fired, code_max)  # cycle 14
         kept = Signal(signed(width))
         m.d.sync += kept.eq(Mux(fired, 0, u_late))  # cycle 14
-        leaked = split_multiply(m, kept, Cat(tau_q, 0).as_signed(), "leaked")  # cycle 16
+        leaked = split_multiply(m, kept, factor, "leaked")  # cycle 16
         self._membranes(m, leaked >> 8)
-        m.d.sync += added.eq(bias + self._skip(m, leaked >> 8))
+        if not self.config.skip_words:
+            m.d.comb += factor.eq(tau_q)
+            m.d.sync += added.eq(bias)
+            return m
+        skip = self._skip(m, leaked)
+        m.d.sync += added.eq(bias + skip.value)
+        apply, sigmoid = Signal(), Signal()
+        m.d.sync += [apply.eq(self.apply), sigmoid.eq(self.sigmoid)]
+        constant = Signal(signed(contract.FACTOR_BITS))  # cycle 13
+        m.d.sync += [
+            constant.eq(Mux(sigmoid, threshold[: contract.FACTOR_BITS].as_signed(), tau_q)),
+            factor.eq(Mux(apply, skip.early, constant)),
+        ]
         return m
 
-    def _skip(self, m: Module, new: Value) -> Value:
-        """What is added beside the bias; ``new``, the membrane after the update, is written."""
+    def _skip(self, m: Module, product: Value) -> SkipMemory:
+        """The skip memory, and what is written there of ``product``, in cycle 16."""
         config = self.config
-        if not config.skip_words:
-            return Const(0)
-        depth = WAYS * config.skip_words
-        m.submodules.skip = skip = SkipMemory(depth, config.skip_width, config.membrane_width)
+        m.submodules.skip = skip = SkipMemory(WAYS * config.skip_words, config.skip_width)
+        kept, index = Signal(signed(config.skip_width)), Signal(signed(INDEX_BITS))  # cycle 17
+        sigmoid = Signal()
+        m.d.sync += [
+            kept.eq(saturate(product >> 8, config.skip_width)),
+            index.eq(saturate(product >> contract.GATE_SHIFT, INDEX_BITS)),
+            sigmoid.eq(self.sigmoid),
+        ]
         m.d.comb += [
             skip.r_addr.eq(self.skip_r_addr),
-            skip.add.eq(self.add_skip),
+            skip.add.eq(self.skip_add),
             skip.w_addr.eq(self.skip_w_addr),
             skip.w_en.eq(self.skip_w_en),
-            skip.w_data.eq(new),
+            skip.w_data.eq(Mux(sigmoid, sigmoid_value(index), kept)),
         ]
-        return skip.value
+        return skip
 
     def _membranes(self, m: Module, new: Value) -> None:
         """Addresses are copied into registers of the pair, for the fan-out: used in cycles 9 and 16."""

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from ..config import Config
+from ..contract import Gate
 from ..signatures import CAPTURED_PASSES, LocalBus, layer_layout, slot_layout
 from .accumulator import accumulate_layout
 from .lane import WAYS, NeuronPair
@@ -20,7 +21,7 @@ def operation_layout(config: Config) -> data.StructLayout:
 
     ``way``: 0 and 1 in the two cycles of a neuron update, ``update``: in both. ``param``: row of the parameter memory.
     ``emit``: an entry for the emitter will follow. ``has_codes``: with activation codes. ``end``: it ends record ``t``.
-    ``skip``: entry of the skip memory.
+    ``skip_read``, ``skip_write``: words of the skip memory. ``add``: what is read is added to the current.
     """
     return data.StructLayout(
         {
@@ -33,7 +34,9 @@ def operation_layout(config: Config) -> data.StructLayout:
             "emit": 1,
             "has_codes": 1,
             "end": 1,
-            "skip": range(max(1, config.skip_words)),
+            "skip_read": range(max(1, config.skip_words)),
+            "skip_write": range(max(1, config.skip_words)),
+            "add": 1,
         }
     )
 
@@ -41,7 +44,7 @@ def operation_layout(config: Config) -> data.StructLayout:
 class _Cursor:
     """Counters of the walk: slot fastest, then t and pass (pass before t for a static input), then column and row.
 
-    ``skip`` is where the groups of this position and step begin in the skip memory.
+    ``skip`` and ``gate`` are where the groups of this position and step begin in the skip memory, and their gates.
     """
 
     def __init__(self, m: Module, config: Config, layer: data.View) -> None:
@@ -56,6 +59,7 @@ class _Cursor:
         self.skip = Signal(range(max(1, config.skip_words)))
         self._skip_next = Signal.like(self.skip)
         self._skip_again = Signal.like(self.skip)  # of step 0
+        self.gate = Signal.like(self.skip)
         m.d.comb += self._skip_next.eq(self.skip + layer.skip_groups)
         self._slots = config.slots
         self._layer = layer
@@ -93,6 +97,16 @@ class _Cursor:
         """
         return (self.slot == 0) & (self.t != 0) & (self._static | (self._few & (self._pass == 0)))
 
+    @property
+    def origin(self) -> Value:
+        """The first position of the strip."""
+        return (self._row == 0) & (self._column == 0)
+
+    @property
+    def begins(self) -> Value:
+        """First slot of a position."""
+        return (self.slot == 0) & (self.t == 0) & (self._pass == 0)
+
     def restart(self, m: Module) -> None:
         """Statements of ``start``."""
         m.d.sync += [
@@ -105,6 +119,7 @@ class _Cursor:
             self._row.eq(0),
             self.skip.eq(0),
             self._skip_again.eq(0),
+            self.gate.eq(self._layer.gate_base),
         ]
 
     def step(self, m: Module) -> None:
@@ -113,6 +128,7 @@ class _Cursor:
         with m.If(self.slot_last & (self._static | self._pass_last)):
             m.d.sync += self.t.eq(Mux(self._t_last, 0, self.t + 1))
             m.d.sync += self.skip.eq(Mux(self._t_last & ~self._pass_last, self._skip_again, self._skip_next))
+            m.d.sync += self.gate.eq(Mux(self._t_last, self._layer.gate_base, self.gate + self._layer.skip_groups))
         with m.If(self.slot_last & (~self._static | self._t_last)):
             m.d.sync += [
                 self._pass.eq(Mux(self._pass_last, 0, self._pass + 1)),
@@ -181,7 +197,7 @@ class SlotSequencer(wiring.Component):
         tags = data.StructLayout(
             {
                 "slot": cursor.slot.shape(), "t": 5, "lead": 1, "revisit": 1, "fresh": 1, "tail": 1, "end": 1,
-                "skip": cursor.skip.shape(),
+                "skip": cursor.skip.shape(), "gate": cursor.gate.shape(), "origin": 1, "begins": 1,
             }
         )  # fmt: skip
         tag0, tag1, tag2 = (Signal(tags, name=f"tag{n}") for n in range(3))
@@ -195,6 +211,9 @@ class SlotSequencer(wiring.Component):
             tag0.tail.eq(cursor.slot_last),
             tag0.end.eq(cursor.end),
             tag0.skip.eq(cursor.skip),
+            tag0.gate.eq(cursor.gate),
+            tag0.origin.eq(cursor.origin),
+            tag0.begins.eq(cursor.begins),
             self.busy.eq(cursor.valid | valid1 | valid2),
         ]
         with m.If(advance):
@@ -237,11 +256,29 @@ class SlotSequencer(wiring.Component):
         gap = Signal(range(NeuronPair.recurrence))
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
+        sums, sigmoid, gated = Signal(), Signal(), Signal()
+        m.d.sync += [
+            sums.eq(self.layer.gate == Gate.SUM),
+            sigmoid.eq(self.layer.gate == Gate.SIGMOID),
+            gated.eq(self.layer.gate != Gate.NONE),
+        ]
+        # a position of a SUM leg reads what the one before it wrote
+        settling = Signal(range(NeuronPair.skip_recurrence))
+        with m.If(go & final):
+            m.d.sync += settling.eq(NeuronPair.skip_recurrence - 1)
+        with m.Elif(settling != 0):
+            m.d.sync += settling.eq(settling - 1)
         m.d.comb += [
             final.eq(entry.valid & entry.final),
             fresh.eq(entry.valid & tag.fresh),
             emits.eq(self.layer.spiking & (final | tag.end)),
-            ready.eq(valid & ~second & (~(tag.lead & tag.fresh) | (waiting != 0)) & (~tag.revisit | (gap == 0))),
+            ready.eq(
+                valid
+                & ~second
+                & (~(tag.lead & tag.fresh) | (waiting != 0))
+                & (~tag.revisit | (gap == 0))
+                & (~(sums & tag.begins) | (settling == 0))
+            ),
             go.eq(ready & (self.room | ~emits)),
             self.stall_emit.eq(ready & emits & ~self.room),
             advance.eq(~valid | second | (go & ~final)),
@@ -264,7 +301,8 @@ class SlotSequencer(wiring.Component):
             ]
 
         op = self.op
-        param = (self.layer.param_base + entry.group)[: bits_for(config.param_groups - 1)]
+        param = (self.layer.param_base + Mux(sigmoid, tag.t, entry.group))[: bits_for(config.param_groups - 1)]
+        skip_at, gate_at = tag.skip + entry.group, tag.gate + entry.group
         m.d.sync += [
             self.op_valid.eq(go),
             op.accumulate.queued.eq(queued),
@@ -283,5 +321,7 @@ class SlotSequencer(wiring.Component):
             op.emit.eq(go & emits),
             op.has_codes.eq(final),
             op.end.eq(tag.end),
-            op.skip.eq(tag.skip + entry.group),
+            op.skip_read.eq(Mux(gated, gate_at, skip_at)),
+            op.skip_write.eq(Mux(sums | sigmoid, gate_at, skip_at)),
+            op.add.eq(self.layer.add_skip | sigmoid | (sums & ~tag.origin)),
         ]

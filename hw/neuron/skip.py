@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .fixed import BLOCK, saturate
+from .fixed import BLOCK, delayed
 
 __all__ = ["SkipMemory"]
 
@@ -21,23 +21,24 @@ class SkipMemory(wiring.Component):
     ----------
     depth, width : int
         Rows, and bits of a row.
-    source : int
-        Bits of what is written, at least ``width``.
 
     Members
     -------
     r_addr : In
     add : In(1)
-        Stable while updates are under way: 0 makes ``value`` 0.
+        With ``r_addr``: 0 makes ``value`` 0.
     value : Out(signed(width))
         ``delay`` cycles after ``r_addr``.
+    early : Out(signed(width))
+        Whatever lies there, one cycle earlier, straight from the block RAM.
     w_addr, w_en, w_data : In
-        Where ``w_data`` (signed) goes, saturated.
+        Where ``w_data`` goes. It is stored a cycle later.
     """
 
     delay = 3
+    store_delay = 1
 
-    def __init__(self, depth: int, width: int, source: int) -> None:
+    def __init__(self, depth: int, width: int) -> None:
         self.depth = depth
         self.width = width
         address = range(depth)
@@ -46,9 +47,10 @@ class SkipMemory(wiring.Component):
                 "r_addr": In(address),
                 "add": In(1),
                 "value": Out(signed(width)),
+                "early": Out(signed(width)),
                 "w_addr": In(address),
                 "w_en": In(1),
-                "w_data": In(signed(source)),
+                "w_data": In(signed(width)),
             }
         )
 
@@ -58,16 +60,11 @@ class SkipMemory(wiring.Component):
         m.submodules.store = store = memory.Memory(shape=signed(width), depth=self.depth, init=[], attrs=BLOCK)
         read, write = store.read_port(), store.write_port()
         # addresses are copied into registers of the pair, for the fan-out
-        r_addr, add = Signal(self.r_addr.shape()), Signal()
-        m.d.sync += [r_addr.eq(self.r_addr), add.eq(self.add)]
-        m.d.comb += read.addr.eq(r_addr)
-        m.d.sync += self.value.eq(Mux(add, read.data, 0))
-        kept = Signal(signed(width))
-        w_addr, w_en = Signal(self.w_addr.shape()), Signal()
-        m.d.sync += [
-            w_addr.eq(self.w_addr),
-            w_en.eq(self.w_en),
-            kept.eq(saturate(self.w_data, width)),
-        ]
-        m.d.comb += [write.addr.eq(w_addr), write.en.eq(w_en), write.data.eq(kept)]
+        r_addr = Signal(self.r_addr.shape())
+        m.d.sync += r_addr.eq(self.r_addr)
+        m.d.comb += [read.addr.eq(r_addr), self.early.eq(read.data)]
+        m.d.sync += self.value.eq(Mux(delayed(m, self.add, 2, "add"), read.data, 0))
+        w_addr, w_en, w_data = Signal(self.w_addr.shape()), Signal(), Signal(signed(width))
+        m.d.sync += [w_addr.eq(self.w_addr), w_en.eq(self.w_en), w_data.eq(self.w_data)]
+        m.d.comb += [write.addr.eq(w_addr), write.en.eq(w_en), write.data.eq(w_data)]
         return m

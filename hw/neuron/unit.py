@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for, exact_log2
 
 from ..config import Config
-from ..contract import TAU_ONE
+from ..contract import TAU_ONE, Gate
 from ..errors import InputError
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
@@ -149,16 +149,19 @@ class NeuronUnit(wiring.Component):
         self._enter(m, op, codes, emitter)
 
     def _skip(self, m: Module, op: data.View, pairs: list[NeuronPair]) -> None:
-        """Addresses of the skip memory."""
-        read_at, write_at = NeuronPair.skip_read_at, NeuronPair.skip_write_at
-        read = delayed(
-            m, Cat(op.update & self.layer.store_skip, op.way, op.skip), SlotAccumulator.delay + read_at, "skip_read"
-        )
-        write = delayed(m, read, write_at - read_at, "skip_write")
+        """Addresses of the skip memory. Gates to be applied are read later than what is added."""
+        begin, read_at = SlotAccumulator.delay, NeuronPair.skip_read_at
+        read = delayed(m, Cat(op.add, op.way, op.skip_read), begin + read_at, "skip_read")
+        late = delayed(m, read, NeuronPair.gate_read_at - read_at, "gate_read")
+        write = Cat(op.update & self.layer.store_skip, op.way, op.skip_write)
+        write = delayed(m, write, begin + NeuronPair.skip_write_at, "skip_write")
+        apply = self.layer.gate == Gate.APPLY
         for pair in pairs:
             m.d.comb += [
-                pair.add_skip.eq(self.layer.add_skip),
-                pair.skip_r_addr.eq(read[1:]),
+                pair.apply.eq(apply),
+                pair.sigmoid.eq(self.layer.gate == Gate.SIGMOID),
+                pair.skip_add.eq(read[0]),
+                pair.skip_r_addr.eq(Mux(apply, late[1:], read[1:])),
                 pair.skip_w_addr.eq(write[1:]),
                 pair.skip_w_en.eq(write[0]),
             ]

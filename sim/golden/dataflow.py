@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.leg_checks import LegChecks
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
@@ -85,7 +86,7 @@ def check_dataflow(schedule: Schedule, config: Config, until: int | None = None)
     read is not intact, or a strip overwrites what it reads.
     """
     state = Dataflow(config)
-    _check_legs(schedule.strips)
+    _check_legs(schedule.strips, config)
     for strip in schedule.strips:
         if strip.pad is not None:
             state.write(_pad_records(strip), np.zeros(1, dtype=np.int64), int(strip.pad.max()))
@@ -98,30 +99,11 @@ def check_dataflow(schedule: Schedule, config: Config, until: int | None = None)
     return state, largest
 
 
-_LEG_SHAPE = ("layer", "rows", "cols", "timesteps", "skip_groups")
-
-
-def _check_legs(strips: Sequence[Strip]) -> None:
-    """What a leg stores is added by the very next one, of the same strip; nothing else is added, and nothing is lost.
-
-    Legs write every word of their strip (every group of every position and step) and words of the same strip are laid
-    out alike, so that is all there is to prove.
-    """
-    before: Strip | None = None
+def _check_legs(strips: Sequence[Strip], config: Config) -> None:
+    legs = LegChecks(config)
     for strip in strips:
-        if before is not None and before.fields["store_skip"]:
-            if not strip.fields["add_skip"]:
-                raise InputError(f"{before.where}: the next descriptor does not add what it stores in the skip memory")
-            for name in _LEG_SHAPE:
-                if strip.fields[name] != before.fields[name]:
-                    raise InputError(
-                        f"{strip.where}: {name} is {strip.fields[name]}, of the leg that it adds {before.fields[name]}"
-                    )
-        elif strip.fields["add_skip"]:
-            raise InputError(f"{strip.where}: adds what no leg has stored in the skip memory")
-        before = strip
-    if before is not None and before.fields["store_skip"]:
-        raise InputError(f"{before.where}: the schedule ends before what it stores in the skip memory is added")
+        legs.take(strip.fields, strip.groups(config), strip.where)
+    legs.end("the schedule")
 
 
 def _step(state: Dataflow, strip: Strip) -> int:

@@ -167,11 +167,11 @@ class GoldenModel:
         step = max(1, _WORKING_BYTES // gather.bytes_per_image)
         for start in range(0, len(memory), step):
             images = slice(start, start + step)
-            part, added = memory[images], skip.load(strip, images)
+            part = memory[images]
             if strip.fields["store_skip"]:
-                skip.store(strip, images, neuron.leg(strip, self.config, gather.currents(part), added))
+                skip.take(strip, images, gather.currents(part))
                 continue
-            outputs, membrane = neuron.update(strip, self.config, gather.currents(part), added)
+            outputs, membrane = neuron.update(strip, self.config, gather.currents(part), skip.added(strip, images))
             if strip.fields["spiking"]:
                 self._store(strip, part, outputs)
             yield membrane

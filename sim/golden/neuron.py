@@ -17,7 +17,7 @@ from reverb_fpga.hw.contract import TAU_ONE
 
 from .schedule import Strip
 
-__all__ = ["leg", "update"]
+__all__ = ["current", "summands", "update"]
 
 _FLOAT32_BITS, _FLOAT64_BITS = 24, 53
 
@@ -31,17 +31,9 @@ def update(
     holds integers, in any type that is exact; ``skip`` (N, T, positions, C) is added to the current.
     """
     if skip is not None or not _at_once(strip, config):
-        return _step_by_step(strip, config, _input(strip, config, z, skip))
-    _, membrane = _step_by_step(strip, config, _input(strip, config, z[:, :, -1:]))
+        return _step_by_step(strip, config, current(strip, config, z, skip))
+    _, membrane = _step_by_step(strip, config, current(strip, config, z[:, :, -1:]))
     return _codes_at_once(strip, config, z), membrane
-
-
-def leg(strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None) -> NDArray[Any]:
-    """What a leg stores in the skip memory (N, T, positions, C), from currents z (N, T_in, positions, C)."""
-    y = _input(strip, config, z, skip)
-    limit = 1 << (config.skip_width - 1)
-    np.clip(y, -limit, limit - 1, out=y)
-    return np.broadcast_to(y, (len(y), strip.fields["timesteps"], *y.shape[2:]))
 
 
 def _at_once(strip: Strip, config: Config) -> bool:
@@ -105,19 +97,24 @@ def _leak(u: NDArray[Any], tau_q: int) -> NDArray[Any]:
     return np.floor(product, out=product).astype(u.dtype, copy=False)
 
 
-def _input(strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None) -> NDArray[Any]:
-    """y, the membrane input of a step, as float32 where its sum with a membrane is exact in that."""
+def current(strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None) -> NDArray[Any]:
+    """y (N, T_in or T, positions, C), the membrane input, as float32 where its sum with a membrane is exact in that."""
+    y = summands(strip, config, z)
+    if skip is not None:
+        y = y + skip
+    _saturate(y, config)
+    return y.astype(np.float32) if config.membrane_width <= _FLOAT32_BITS else y
+
+
+def summands(strip: Strip, config: Config, z: NDArray[Any]) -> NDArray[Any]:
+    """``q + b`` (N, T_in, positions, C), as float64."""
     shift = strip.fields["r_shift"]
     y = np.multiply(z, np.ldexp(strip.gain.astype(np.float64), -shift), dtype=np.float64)
     if shift:
         y += 0.5
         np.floor(y, out=y)
     _saturate(y, config)
-    y += strip.bias
-    if skip is not None:
-        y = y + skip
-    _saturate(y, config)
-    return y.astype(np.float32) if config.membrane_width <= _FLOAT32_BITS else y
+    return y + strip.bias
 
 
 def _saturate(values: NDArray[Any], config: Config) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.program import Program, section_capacity, sections_crc32
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode, Region
+from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Gate, Opcode, Region
 from reverb_fpga.hw.errors import InputError
 
 from .weights import LayerWeights, WeightStore
@@ -71,8 +72,11 @@ class Strip:
         Target records.
     skip : int array (positions, T, groups)
         Its words of the skip memory; none if it uses none.
+    gates : int array (T, groups)
+        The words of its gates, or of their sums; none if it has none.
     weights : LayerWeights
     gain, bias, threshold : int64 arrays (groups * neuron_lanes,)
+        (T, 1, groups * neuron_lanes) of a leg that makes gates: the parameters are those of its steps.
     """
 
     index: int
@@ -84,6 +88,7 @@ class Strip:
     sources: NDArray[np.int64]
     outputs: NDArray[np.int64]
     skip: NDArray[np.int64]
+    gates: NDArray[np.int64]
     weights: LayerWeights
     gain: NDArray[np.int64]
     bias: NDArray[np.int64]
@@ -93,6 +98,15 @@ class Strip:
     def steps_in(self) -> int:
         """Steps that are gathered: 1 if the input is static."""
         return 1 if self.fields["static_input"] else self.fields["timesteps"]
+
+    @property
+    def gate(self) -> Gate:
+        """Which kind of leg it is."""
+        return Gate(self.fields["gate"])
+
+    def groups(self, config: Config) -> int:
+        """Groups of neuron lanes."""
+        return self.weights.matrix.shape[1] // config.neuron_lanes
 
     @property
     def max_code(self) -> int:
@@ -140,8 +154,9 @@ def decode(program: Program, config: Config) -> Schedule:
         raise InputError(f"the schedule of {program.n_descriptors} descriptors has no END")
     if not strips:
         raise InputError("the schedule has no layer")
-    if header["n_outputs"] > len(strips[-1].gain) or not header["n_outputs"]:
-        raise InputError(f"{header['n_outputs']} logits from an output layer of {len(strips[-1].gain)} channels")
+    channels = strips[-1].groups(config) * config.neuron_lanes
+    if header["n_outputs"] > channels or not header["n_outputs"]:
+        raise InputError(f"{header['n_outputs']} logits from an output layer of {channels} channels")
     return Schedule(source, header["in_channels"], tuple(strips), header["n_outputs"])
 
 
@@ -215,17 +230,23 @@ class _StripDecoder:
         target.check(self._config, f"{where}, target")
         weights = self._weights.layer(fields, where)
         groups = weights.matrix.shape[1] // self._config.neuron_lanes
-        start = fields["param_base"]
-        if start + groups > len(self._gain):
-            raise InputError(f"{where}: parameter groups {start}..{start + groups - 1} of {len(self._gain)}")
-        chosen = slice(start, start + groups)
+        gain, bias, threshold = self._parameters(fields, groups, where)
+        skip, gates = _skip_words(fields, self._config, where)
         return Strip(
             index=index, where=where, fields=fields, source=source, target=target,
             pad=self._pad_codes(fields, where) if fields["pad_record"] else None,
             sources=_sources(fields, where), outputs=outputs, weights=weights,
-            skip=_skip_words(fields, groups, self._config, where),
-            gain=self._gain[chosen].ravel(), bias=self._bias[chosen].ravel(), threshold=self._threshold[chosen].ravel(),
+            skip=skip, gates=gates, gain=gain, bias=bias, threshold=threshold,
         )  # fmt: skip
+
+    def _parameters(self, fields: dict[str, int], groups: int, where: str) -> list[NDArray[np.int64]]:
+        """Gain, bias and threshold."""
+        by_step = fields["gate"] == Gate.SIGMOID
+        start, number = fields["param_base"], fields["timesteps"] if by_step else groups
+        if start + number > len(self._gain):
+            raise InputError(f"{where}: parameter groups {start}..{start + number - 1} of {len(self._gain)}")
+        found = [values[start : start + number] for values in (self._gain, self._bias, self._threshold)]
+        return [np.tile(values, groups)[:, None] if by_step else values.ravel() for values in found]
 
     def _layer_name(self, number: int) -> str:
         layers = self._program.layers
@@ -306,21 +327,16 @@ def _sources(fields: dict[str, int], where: str) -> NDArray[np.int64]:
     return records.reshape(positions, fields["n_pool_y"] * fields["n_pool_x"], -1)
 
 
-def _skip_words(fields: dict[str, int], groups: int, config: Config, where: str) -> NDArray[np.int64]:
-    """Words (positions, T, groups) of the skip memory."""
-    if not (fields["store_skip"] or fields["add_skip"]):
-        if fields["skip_groups"]:
-            raise InputError(f"{where}: skip_groups = {fields['skip_groups']} without a shortcut")
-        return np.zeros((0, 0, 0), dtype=np.int64)
-    if fields["store_skip"] and fields["spiking"]:
-        raise InputError(f"{where}: a leg that goes to the skip memory fires")
-    if fields["skip_groups"] != groups:
-        raise InputError(f"{where}: skip_groups = {fields['skip_groups']}, its slot program has {groups} groups")
-    shape = (fields["rows"] * fields["cols"], fields["timesteps"], groups)
-    words = shape[0] * shape[1] * shape[2]
-    if words > config.skip_words:
-        raise InputError(f"{where}: needs {words} words of skip memory, there are {config.skip_words}")
-    return np.arange(words).reshape(shape)
+def _skip_words(fields: dict[str, int], config: Config, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Words (positions, T, groups) of the skip memory, and words (T, groups) of gates; each of no words without."""
+    gate, steps, groups = fields["gate"], fields["timesteps"], fields["skip_groups"]
+    uses = fields["add_skip"] or (fields["store_skip"] and gate in (Gate.NONE, Gate.APPLY))
+    skip = (fields["rows"] * fields["cols"], steps, groups) if uses else (0, 0, 0)
+    gates = (steps, groups) if gate else (0, 0)
+    words = math.prod(skip)
+    if max(words, fields["gate_base"] + math.prod(gates) if gate else 0) > config.skip_words:
+        raise InputError(f"{where}: needs {words} words of skip memory and its gates, there are {config.skip_words}")
+    return np.arange(words).reshape(skip), fields["gate_base"] + np.arange(math.prod(gates)).reshape(gates)
 
 
 def _outputs(fields: dict[str, int], where: str) -> NDArray[np.int64]:

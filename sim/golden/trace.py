@@ -103,7 +103,7 @@ def _stored(strip: Strip, memory: NDArray[np.uint8], config: Config) -> NDArray[
     """Events (N, T, positions, groups, banks) in the records a strip has just written."""
     target, per_group = strip.target, config.channels_per_bank_group
     n, _, banks = memory.shape
-    groups = len(strip.gain) // config.neuron_lanes
+    groups = strip.groups(config)
     words = memory[:, target.act_base : target.act_base + target.number * target.slots] > 0
     fired = words.reshape(n, target.number, target.slots, banks)[:, strip.outputs]
     padded = np.zeros((*fired.shape[:3], max(groups * per_group, target.slots), banks), dtype=bool)

@@ -7,7 +7,7 @@ from cocotb.handle import HierarchyObject
 from test_hw_emitter import Entry, entries
 from test_hw_emitter import expected as emitter_expected
 from test_hw_encoder import expected as encoder_expected
-from test_hw_neuron import Job, random_job, random_legs
+from test_hw_neuron import Job, random_gated, random_job, random_legs
 from test_hw_neuron import expected as unit_expected
 
 from reverb_fpga.hw import contract
@@ -164,6 +164,7 @@ async def neuron_unit(dut: HierarchyObject) -> None:
     monitor = RecordMonitor(bench, config)
     jobs = [random_job(rng, config, style) for style in ("small", "extreme", "zero", "small")]
     jobs += [job for style in ("small", "extreme") for job in random_legs(rng, config, style, 3)]
+    jobs += random_gated(rng, config, "small")
     skip: dict[tuple[int, int], int] = {}
     captures = 0
     for job in jobs:
