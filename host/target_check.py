@@ -17,12 +17,12 @@ __all__ = ["fits"]
 def fits(target: str) -> Callable[[Network], None]:
     """A check that compiles an untrained network for a configuration: what it needs does not depend on its weights.
 
-    The check raises InputError with what is too large and what to do; networks that are never compiled (the vanilla
-    SNN) pass.
+    The check raises InputError with what is too large and what to do; networks that are never compiled (with
+    real weights) pass.
     """
 
     def check(network: Network) -> None:
-        if network.spec.system == "snn":
+        if any(layer.weight.kind == "real" for layer in network.spec.layers):
             return
         from reverb_fpga.compiler.pipeline import compile_network
         from reverb_fpga.models.checkpoint import Checkpoint

@@ -7,7 +7,9 @@ from typing import Any, Literal, cast
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.description import (
+    BINARY_SPIKES,
     INPUT,
+    GateSpec,
     InputSpec,
     LayerSpec,
     NetworkSpec,
@@ -37,17 +39,27 @@ class Options:
     Attributes
     ----------
     system : str
-        ``reverb``, ``reverb-learnable`` or ``snn`` (real weights, binary spikes, float only).
+        Weights and spikes: ``reverb`` binary and real-valued, ``reverb-learnable`` with alpha, ``ternary`` (without
+        alpha); with spikes of 0 and 1: ``snn`` with weights of `weight_bits`, ``bsnn`` binary weights with a scale per
+        output channel, ``agmm-bsnn`` with a gate on the current of every convolution with such weights, too.
     timesteps, v_th, tau
         The neuron and its time.
     act_bits : int or None
-        Activation bits under quantisation-aware training; None trains with float activations.
+        Activation bits under quantisation-aware training; None trains with float activations. Where spikes are 0 and 1
+        only averages of them that several layers read are such activations.
     pool_mode : str
         Average the ``current`` before the neuron, or the ``spike`` after it.
     width : float
         Multiplies the hidden channels.
-    first_bits, last_bits : int
-        Weight bits of the first and last layers.
+    first_bits, last_bits : int or None
+        Weight bits of the first and last layers; None: 8 of ``bsnn`` and ``agmm-bsnn``, else 4.
+    weight_bits : int or None
+        Weight bits of all layers of ``snn``, 2..8; None: real weights, which do not compile.
+    shortcuts : str or None
+        Around a ``block`` of two convolutions, or ``double``: one around each (as in Bi-Real nets). None: ``double`` of
+        ``bsnn`` and ``agmm-bsnn``, else ``block``.
+    gate_mean : str
+        What the gate of ``agmm-bsnn`` averages: height and width of each ``channel``, or the whole ``layer``.
     """
 
     system: str = "reverb-learnable"
@@ -57,8 +69,27 @@ class Options:
     act_bits: int | None = None
     pool_mode: Literal["current", "spike"] = "current"
     width: float = 1.0
-    first_bits: int = 4
-    last_bits: int = 4
+    first_bits: int | None = None
+    last_bits: int | None = None
+    weight_bits: int | None = None
+    shortcuts: Literal["block", "double"] | None = None
+    gate_mean: Literal["channel", "layer"] = "channel"
+
+    @property
+    def binary_weights_and_spikes(self) -> bool:
+        """Whether this is one of the systems after the binary SNN."""
+        return self.system in ("bsnn", "agmm-bsnn")
+
+    @property
+    def edge_bits(self) -> tuple[int, int]:
+        """Weight bits of the first and the last layer."""
+        usual = 8 if self.binary_weights_and_spikes else 4
+        return self.first_bits or usual, self.last_bits or usual
+
+    @property
+    def double(self) -> bool:
+        """Whether every convolution of a block has a shortcut of its own."""
+        return self.binary_weights_and_spikes if self.shortcuts is None else self.shortcuts == "double"
 
 
 class Builder:
@@ -97,7 +128,8 @@ class Builder:
         self._add("pool", f"pool{self._pools}", self._shape[0], **bare)
 
     def block(self, name: str, channels: int, stride: int) -> None:
-        """Two 3x3 convolutions and a shortcut around both: identity, or 1x1 with normalisation where shapes differ."""
+        """Two 3x3 convolutions and a shortcut around both, or one around each: the identity, or a 1x1 convolution with
+        normalisation where shapes differ."""
         if self._pool_next is not None:
             self.pool(self._pool_next)  # pooled spikes that the block reads twice
         channels, source = self._wide(channels), self._newest
@@ -107,15 +139,16 @@ class Builder:
         if (channels, stride) != (self._shape[0], 1):
             shortcut = f"{name}d"
             self._keep("conv", shortcut, channels, **strided, neuron=None)
-        self._add("conv", f"{name}a", channels, **geometry, **strided)
-        self._add("conv", f"{name}b", channels, **geometry, shortcuts=(shortcut,))
+        double = self.options.double
+        self._add("conv", f"{name}a", channels, **geometry, **strided, shortcuts=(shortcut,) if double else ())
+        self._add("conv", f"{name}b", channels, **geometry, shortcuts=(f"{name}a" if double else shortcut,))
 
     def classify(self, global_pool: bool = False) -> None:
         """The last layer; with `global_pool` it reads the mean of the spikes over the whole map."""
         self._linears += 1
         if global_pool:
             self._pool_next = PoolSpec("avg", self._shape[1:], self._shape[1:])
-        last = {"weight": self._weight(self.options.last_bits), "bias": True, "bn": "none", "neuron": None}
+        last = {"weight": self._weight(self.options.edge_bits[1]), "bias": True, "bn": "none", "neuron": None}
         self._keep("linear", f"fc{self._linears}", len(self.dataset.labels), **last)
 
     def spec(self) -> NetworkSpec:
@@ -135,7 +168,8 @@ class Builder:
     def _tensor(self, network: NetworkSpec, name: str) -> TensorSpec:
         """Alpha is learned where the signs of weights read the tensor."""
         signs = any(layer.weight.signs for layer in network.readers(name))
-        binary = self.options.system == "snn" and network.layer(name).kind != "pool"  # an average of spikes is a number
+        average = network.layer(name).kind == "pool"  # of spikes of 0 and 1, and not one of those
+        binary = self.options.system in BINARY_SPIKES and not average
         bits = 1 if binary else self.options.act_bits
         return TensorSpec(name, bits, self.options.system == "reverb-learnable" and signs)
 
@@ -151,9 +185,11 @@ class Builder:
             raise InputError(f"{self.arch} is too deep for images of {width}x{height}; nothing is left at {name}")
 
     def _keep(self, kind: str, name: str, channels: int, **parts: Any) -> LayerSpec:
-        weight = self._weight(1 if self.layers else self.options.first_bits)
+        weight = self._weight(1 if self.layers else self.options.edge_bits[0])
         usual = {"weight": weight, "neuron": NeuronSpec(self.options.tau, self.options.v_th)}
         parts = {"pool_before": self._pool_next, **usual, **parts}
+        if self.options.system == "agmm-bsnn" and kind == "conv" and parts["weight"].signs and parts["neuron"]:
+            parts["gate"] = GateSpec(self.options.gate_mean)
         read = self._pooled(parts["pool_before"])
         features = read[0] * read[1] * read[2] if kind == "linear" else read[0]
         layer = LayerSpec(name, cast(Any, kind), self._newest, features, channels, **parts)
@@ -168,5 +204,10 @@ class Builder:
 
     def _weight(self, bits: int) -> WeightSpec:
         if self.options.system == "snn":
-            return WeightSpec("real", 32)
-        return WeightSpec("binary") if bits == 1 else WeightSpec("multibit", bits)
+            given = self.options.weight_bits
+            return WeightSpec("real", 32) if given is None else WeightSpec("multibit", given)
+        if bits > 1:
+            return WeightSpec("multibit", bits)
+        if self.options.system == "ternary":
+            return WeightSpec("ternary", 2)
+        return WeightSpec("scaled" if self.options.binary_weights_and_spikes else "binary")

@@ -54,6 +54,7 @@ from reverb_fpga.models.layers import (
 
 __all__ = [
     "ALPHA_RATIO",
+    "BINARY_SPIKES",
     "BN_EPS",
     "FORMAT_VERSION",
     "INPUT",
@@ -78,6 +79,8 @@ ALPHA_RATIO = 16.0
 
 System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn"]
 SYSTEMS = ("reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn")
+BINARY_SPIKES = ("snn", "bsnn", "agmm-bsnn")
+"""Systems whose neurons fire 0 or 1."""
 
 _MAX_LAYERS = 256
 _KEYS = ("format", "arch", "system", "dataset", "labels", "input", "timesteps", "tensors", "layers")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
+from reverb_fpga.models.description import BINARY_SPIKES
 from reverb_fpga.models.zoo import Options
 
 __all__ = ["TrainSettings"]
@@ -88,5 +89,8 @@ class TrainSettings:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
         if self.image_size and self.dataset != "folder":
             raise InputError(f"an image size can be chosen for data set folder; the images of {self.dataset} have one")
-        if self.options.act_bits is not None and self.options.system == "snn":
-            raise InputError("the vanilla SNN has binary spikes and trains in float: leave --act-bits out")
+        options = self.options
+        if options.system in BINARY_SPIKES and not options.v_th > 0:
+            raise InputError(f"system {options.system} has spikes of 0 and 1: its threshold (--v-th) must be above 0")
+        if options.weight_bits is not None and options.system != "snn":
+            raise InputError(f"--weight-bits is for system snn; {options.system} has weights of one or two bits")

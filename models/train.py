@@ -20,6 +20,7 @@ from reverb_fpga.models.checkpoint import load_checkpoint, save_checkpoint
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.evaluation import Evaluation, evaluate
+from reverb_fpga.models.flips import SignFlips
 from reverb_fpga.models.image_set import class_difference
 from reverb_fpga.models.network import Network
 from reverb_fpga.models.optimise import Schedule, make_optimiser
@@ -131,9 +132,11 @@ class Trainer:
         self.steps = steps_of(len(train), settings.batch_size)
         self.schedule = Schedule(settings.lr, settings.warmup, self.steps * settings.epochs)
         self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed, 2 * self.team.size)
+        self.rounds = any(tensor.learned_step for tensor in self.network.spec.tensors)
         self.state = RunState()
         if resume:
             self.state = load_state(self.folder.last, self.network, self.optimiser, self.pruning.scores)
+        self.flips = SignFlips(self.network)
 
     def run(self) -> Evaluation:
         """Train to the end; returns the test split's evaluation of the best network, which its file then notes."""
@@ -147,7 +150,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         settings = self.settings
         start = min(settings.qat_start * settings.epochs, settings.epochs - 1)
-        quantised = settings.options.act_bits is not None and epoch >= start
+        quantised = self.rounds and epoch >= start
         self.network.set_quantised(quantised)
         self.network.train()
         tally = _Tally(len(self.training), self.team.size)
@@ -183,6 +186,7 @@ class Trainer:
         self.pruning.learn(self.team.sum(tally.losses).numpy(), self.team.sum(tally.trained).numpy() > 0)
         self.team.share(self.network)  # the parameters are equal already; the running statistics become rank 0's
         result = evaluate(self.network, self.held_out)
+        flips = self.flips.share()
         self._record(
             {
                 "epoch": epoch + 1,
@@ -193,6 +197,7 @@ class Trainer:
                 "accuracy": round(result.accuracy, 3),
                 "loss": round(result.loss, 5),
                 "density": round(result.density, 4),
+                "sign_flips": None if flips is None else round(flips, 5),
                 "densities": {name: round(value, 4) for name, value in result.densities.items()},
                 "images": self.team.size * tally.seen,
                 "seconds": round(seconds, 1),
@@ -227,7 +232,7 @@ class Trainer:
 
     def _record(self, line: dict[str, object], result: Evaluation) -> None:
         # a checkpoint is used with rounding: epochs before it began would mislead
-        counts = self.settings.options.act_bits is None or self.state.quantised
+        counts = not self.rounds or self.state.quantised
         improved = counts and result.accuracy > self.state.best
         best = result.accuracy if improved else self.state.best
         epoch = int(str(line["epoch"]))

@@ -69,24 +69,43 @@ the test split is read once, at the end."""
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option(
     "--system",
-    type=click.Choice(["reverb", "reverb-learnable", "snn"]),
+    type=click.Choice(["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn"]),
     default="reverb-learnable",
     show_default=True,
-    help="Binary weights and real-valued spikes, without or with learnable scales; or, to compare with, the vanilla "
-    "SNN: real weights, float only, not compiled.",
+    help="Real-valued spikes with binary weights, without or with learnable scales, or with ternary weights; spikes of "
+    "0 and 1 with weights of several bits (snn), binary ones (bsnn), and binary ones with a gate (agmm-bsnn).",
 )
 @click.option("--timesteps", type=click.IntRange(1, 64), default=1, show_default=True, help="Time steps T.")
-@click.option("--v-th", type=click.FloatRange(0, 100), default=None, help="Threshold.  [default: 0; snn: 0.5]")
+@click.option(
+    "--v-th", type=click.FloatRange(0, 100), default=None, help="Threshold.  [default: 0; binary spikes: 0.5]"
+)
 @click.option("--tau", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Leak per time step.")
 @click.option(
     "--act-bits",
     type=click.Choice(["8", "6", "4", "float"]),
     default="8",
     show_default=True,
-    help="Bits of activations, with learned scales; float: quantised by the compiler. (snn is always float.)",
+    help="Bits of activations, with learned scales; float: quantised by the compiler.",
 )
-@click.option("--first-bits", type=click.IntRange(2, 8), default=4, show_default=True, help="Weights, first layer.")
-@click.option("--last-bits", type=click.IntRange(2, 8), default=4, show_default=True, help="Weights, last layer.")
+@click.option("--first-bits", type=click.IntRange(2, 8), help="Weights, first layer.  [default: 4; (agmm-)bsnn: 8]")
+@click.option("--last-bits", type=click.IntRange(2, 8), help="Weights, last layer.  [default: 4; (agmm-)bsnn: 8]")
+@click.option(
+    "--weight-bits",
+    type=click.Choice(["8", "6", "4", "2", "float"]),
+    help="Weights of system snn; float does not compile.  [default: 8]",
+)
+@click.option(
+    "--shortcuts",
+    type=click.Choice(["block", "double"]),
+    help="Residual networks: around two convolutions or around each.  [default: block; (agmm-)bsnn: double]",
+)
+@click.option(
+    "--gate-mean",
+    type=click.Choice(["channel", "layer"]),
+    default="channel",
+    show_default=True,
+    help="System agmm-bsnn: what the mean in its gate runs over.",
+)
 @click.option(
     "--pool-mode",
     type=click.Choice(["current", "spike"]),
@@ -224,21 +243,26 @@ command = train
 
 def _settings(options: dict[str, Any]) -> TrainSettings:
     from reverb_fpga.models.augment import Augmentation
+    from reverb_fpga.models.description import BINARY_SPIKES
     from reverb_fpga.models.settings import TrainSettings
     from reverb_fpga.models.zoo import Options, usual_arch
 
     dataset, system = options.pop("dataset"), options.pop("system")
-    binary = system == "snn"
-    v_th, act_bits = options.pop("v_th"), options.pop("act_bits")
+    v_th, act_bits, weight_bits = (options.pop(name) for name in ("v_th", "act_bits", "weight_bits"))
+    if system == "snn":
+        weight_bits = weight_bits or "8"
     network = Options(
         system=system,
         timesteps=options.pop("timesteps"),
-        v_th=(0.5 if binary else 0.0) if v_th is None else v_th,
+        v_th=(0.5 if system in BINARY_SPIKES else 0.0) if v_th is None else v_th,
         tau=options.pop("tau"),
-        act_bits=None if binary or act_bits == "float" else int(act_bits),
+        act_bits=None if act_bits == "float" else int(act_bits),
+        weight_bits=None if weight_bits in (None, "float") else int(weight_bits),
         first_bits=options.pop("first_bits"),
         last_bits=options.pop("last_bits"),
         pool_mode=options.pop("pool_mode"),
+        shortcuts=options.pop("shortcuts"),
+        gate_mean=options.pop("gate_mean"),
         width=options.pop("width"),
     )
     shift, mirror = options.pop("shift"), options.pop("mirror")
@@ -256,7 +280,7 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
 def _announce(settings: TrainSettings) -> None:
     """What a user may not expect of these settings."""
     options = settings.options
-    if options.timesteps > 1 and options.v_th == 0 and options.system != "snn":
+    if options.timesteps > 1 and options.v_th == 0:
         click.echo(
             f"with --v-th 0 and still images all {options.timesteps} steps are the same: one is computed", err=True
         )
@@ -334,5 +358,5 @@ def _report(trainer: Trainer, result: Evaluation, out: Path, seconds: float, as_
     click.echo(
         f"trained in {seconds:.0f} s; network: {printable(str(best))}; curve: {printable(str(out / 'curve.png'))}"
     )
-    if trainer.settings.options.system != "snn":
+    if all(layer.weight.kind != "real" for layer in trainer.network.spec.layers):
         click.echo(printable(f"next: reverb-fpga compile {best} -o {out.resolve().name}.rvb"))
