@@ -11,7 +11,7 @@ import json
 
 from .errors import InputError
 
-__all__ = ["PRESETS", "Config", "preset"]
+__all__ = ["PRESETS", "Config", "named", "preset"]
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -191,3 +191,11 @@ def preset(name: str) -> Config:
         return PRESETS[name]
     except KeyError:
         raise InputError(f"no configuration {name!r}; there are: {', '.join(PRESETS)}") from None
+
+
+def named(digest: int) -> str:
+    """What a configuration is called, for messages."""
+    for config in PRESETS.values():
+        if config.digest == digest:
+            return f"configuration {config.name}"
+    return "a configuration that this version does not have"

@@ -9,10 +9,10 @@ import numpy as np
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.files import read_regular
-from reverb_fpga.models.image_set import Images, ImageSet, Labels, image_set
+from reverb_fpga.models.image_set import DataMissing, Images, ImageSet, Labels, image_set
 from reverb_fpga.models.plain_pickle import ByteArray, read_pickle
 
-__all__ = ["load_cifar"]
+__all__ = ["load_cifar", "split_files"]
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _MAX_FILE = 256 << 20  # the largest, CIFAR-100's training split, has 155 MB
@@ -56,17 +56,26 @@ _CIFARS = {
 def load_cifar(name: str, root: Path, split: str) -> ImageSet:
     """The ``train`` or ``test`` split of ``cifar10`` or ``cifar100``; errors as `load_split`."""
     form = _CIFARS[name]
-    for folder in (form.binary_folder, name, ""):
-        paths = [root / folder / file for file in form.binary_files[split]]
-        if all(path.exists() and not path.is_dir() for path in paths):
-            parts = [_read_binary(path, form.label_bytes) for path in paths]
-            return _joined(name, root / folder, parts, split)
-    for folder in (form.python_folder, name, ""):
-        paths = [root / folder / file for file in form.python_files[split]]
-        if all(path.exists() and not path.is_dir() for path in paths):
-            parts = [_read_pickled(path, form.label_key) for path in paths]
-            return _joined(name, root / folder, parts, split)
-    raise InputError(
+    paths, pickled = split_files(name, root, split)
+    if pickled:
+        parts = [_read_pickled(path, form.label_key) for path in paths]
+    else:
+        parts = [_read_binary(path, form.label_bytes) for path in paths]
+    return _joined(name, paths[0].parent, parts, split)
+
+
+def split_files(name: str, root: Path, split: str) -> tuple[list[Path], bool]:
+    """Files of a split, and whether they are Python batches (else the binary form). Raises DataMissing."""
+    form = _CIFARS[name]
+    for own, files, pickled in (
+        (form.binary_folder, form.binary_files[split], False),
+        (form.python_folder, form.python_files[split], True),
+    ):
+        for folder in (own, name, ""):
+            paths = [root / folder / file for file in files]
+            if all(path.exists() and not path.is_dir() for path in paths):
+                return paths, pickled
+    raise DataMissing(
         f"{root}: {name} {split} split not found; looked for {form.binary_files[split][0]} and "
         f"{form.python_files[split][0]} there, in {form.binary_folder} and in {form.python_folder}"
     )

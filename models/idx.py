@@ -13,7 +13,7 @@ import numpy as np
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.files import open_regular
-from reverb_fpga.models.image_set import Images, ImageSet, image_set
+from reverb_fpga.models.image_set import DataMissing, Images, ImageSet, image_set
 
 __all__ = ["KNOWN_LABELS", "load_idx"]
 
@@ -45,7 +45,7 @@ def load_idx(name: str, root: Path, split: str) -> ImageSet:
     images, labels = arrays
     actual = KNOWN_LABELS.get(zlib.crc32(labels.tobytes()), name)
     if actual != name:
-        raise InputError(f"{root}: holds {actual}, not {name}; both sets have files of these names")
+        raise DataMissing(f"{root}: holds {actual}, not {name}; both sets have files of these names")
     return image_set(images[..., None], labels, _CLASSES[name], f"{root}: {name} {split}")
 
 
@@ -55,7 +55,9 @@ def _find(root: Path, folders: Sequence[str], files: Sequence[str], what: str) -
             path = root / folder / file
             if path.exists() and not path.is_dir():
                 return path
-    raise InputError(f"{root}: {what} not found; looked for {files[0]} there and in {', '.join(filter(None, folders))}")
+    raise DataMissing(
+        f"{root}: {what} not found; looked for {files[0]} there and in {', '.join(filter(None, folders))}"
+    )
 
 
 def _folders(name: str) -> tuple[str, ...]:

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["ImageSet", "Images", "Labels", "class_difference", "image_set"]
+__all__ = ["DataMissing", "ImageSet", "Images", "Labels", "class_difference", "image_set"]
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 _NAMED = 5
+
+
+class DataMissing(InputError):
+    """The files of a data set are not there, as opposed to damaged; says what was looked for and where."""
 
 
 @dataclass(frozen=True)
