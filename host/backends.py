@@ -94,8 +94,8 @@ def config_of(program: Program) -> Config:
         if config.digest == program.config_digest:
             return config
     raise InputError(
-        f"program {program.name}: compiled for configuration {program.config_name} ({program.config_digest:016x}), "
-        f"which this version does not have; compile it again for one of: {', '.join(PRESETS)}"
+        f"program {program.name}: compiled for a configuration {program.config_name} that this version does not "
+        f"have; compile it again for one of: {', '.join(PRESETS)}"
     )
 
 

@@ -7,9 +7,19 @@ import json
 from pathlib import Path
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.config import PRESETS
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["ASSETS", "BundledImage", "bundled_images", "bundled_models", "find_model"]
+__all__ = [
+    "ASSETS",
+    "BundledImage",
+    "advice",
+    "bundled_images",
+    "bundled_models",
+    "find_model",
+    "knowledge",
+    "load_model",
+]
 
 ASSETS = Path(__file__).parent / "assets"
 _PREFERRED = "fashion-mnist"
@@ -69,6 +79,27 @@ def find_model(model: str | None) -> Path:
     if path.is_dir():
         raise InputError(f"{model}: is a directory; --model takes a .rvb file or a bundled model")
     raise InputError(f"{model}: no such file or bundled model; bundled are: {', '.join(models) or 'none'}")
+
+
+def advice(digest: int) -> str:
+    """What to do with a board of the configuration of this digest: the programs that it takes."""
+    name = next((config.name for config in PRESETS.values() if config.digest == digest), None)
+    if name is None:
+        return "build its bitstream with this version and program the board again"
+    fitting = [model for model in bundled_models() if load_model(model).config_digest == digest]
+    bundled = f"; bundled for it: {', '.join(fitting)}" if fitting else ""
+    return f"take a program that was compiled with --target {name}{bundled}"
+
+
+def knowledge() -> str:
+    """What the model that is used without ``--model`` knows, and which other bundled ones know something else."""
+    programs = [load_model(name) for name in bundled_models()]
+    others: dict[tuple[str, ...], str] = {}
+    for program in programs[1:]:
+        if program.labels != programs[0].labels:
+            others.setdefault(program.labels, program.name)
+    more = "".join(f"; --model {name} knows {', '.join(labels)}" for labels, name in others.items())
+    return f"{programs[0].name} knows {', '.join(programs[0].labels)}, and nothing else{more}"
 
 
 def load_model(model: str | None) -> Program:

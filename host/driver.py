@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw import contract
+from reverb_fpga.hw.config import named
 from reverb_fpga.hw.contract import Csr, Fault, LinkOp, LinkStatus, Region, State
 from reverb_fpga.hw.errors import DeviceError, InputError
 
+from .bundled import advice
 from .session import Identity, Session, Timing
 from .stream import Stream, StreamError
 from .transport import Transport
@@ -158,7 +160,8 @@ class Device:
             )
         if config_digest is not None and identity.config_digest != config_digest:
             raise DeviceError(
-                f"{self.transport.name} has configuration {identity.config_digest:016x}, wanted is {config_digest:016x}"
+                f"{self.transport.name} has {named(identity.config_digest)}, wanted is {named(config_digest)}; "
+                f"{advice(identity.config_digest)}"
             )
         self._identity = identity
         self._halt_after = None
@@ -327,9 +330,8 @@ class Device:
         """
         if program.config_digest != self.identity.config_digest:
             raise DeviceError(
-                f"program {program.name} was compiled for configuration {program.config_name} "
-                f"({program.config_digest:016x}), {self.transport.name} has {self.identity.config_digest:016x}; "
-                "compile it again for this device"
+                f"program {program.name} was compiled for configuration {program.config_name}, "
+                f"{self.transport.name} has {named(self.identity.config_digest)}; {advice(self.identity.config_digest)}"
             )
         self._loaded = None
         self.reset()

@@ -13,8 +13,7 @@ from reverb_fpga.hw.boards.stages import StageClock, duration, expected_times, k
 from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, board, uart_divisor
 from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.errors import EnvironmentMissing, InputError, Interrupted
-from reverb_fpga.models.files import FolderLock
+from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted
 
 from .. import progress
 from .report import print_report
@@ -23,9 +22,9 @@ __all__ = ["command"]
 
 _EXAMPLES = """\b
 Examples:
-  reverb-fpga build --board ulx3s-85f -o build/85f
-  reverb-fpga build --board ulx3s-25f -o build/25f --clock 60 --seed 3 --tries 4
-  reverb-fpga build --board arty-a7-35t -o build/arty     exports a Vivado project, builds nothing
+  reverb-fpga build --board ulx3s-85f -o out/85f
+  reverb-fpga build --board ulx3s-25f -o out/25f --clock 60 --seed 3 --tries 4
+  reverb-fpga build --board arty-a7-35t -o out/arty     exports a Vivado project, builds nothing
 """
 _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log shows life
 
@@ -54,7 +53,6 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     divisor, baud = uart_divisor(clock_mhz, options["baud"])
     config = preset(target.config)
     core = _core(target, config, divisor)
-    click.get_current_context().with_resource(_claimed(output))
     if not target.builds_here:
         _export(target, core, clock_mhz, output)
         return
@@ -116,15 +114,6 @@ def _stopped(clock: StageClock, output: Path) -> str:
         f"stopped in {clock.stage} after {duration(clock.elapsed)}{left}; {output} holds the tools' logs and no "
         "bitstream; the next build begins anew"
     )
-
-
-def _claimed(output: Path) -> FolderLock:
-    """The folder, made where missing, for this build alone: products of two would be mixed."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be made a directory ({error.strerror})") from None
-    return FolderLock(output)
 
 
 def _core(target: Board, config: Config, divisor: int) -> Any:

@@ -56,6 +56,8 @@ def command(
     virtual board, serial a board on a port.
     """
     program = bundled.load_model(options["model"])
+    if options["model"] is None and paths:
+        click.echo(f"note: {bundled.knowledge()}", err=True)
     selection = Selection(paths=paths, dataset=dataset, data_dir=data_dir, limit=limit)
     items = gather_items(selection, program)
     reader = ItemReader(program.input, strict=options["strict"])

@@ -23,8 +23,8 @@ _TAIL_BYTES = 1 << 16
 _MISMATCH = re.compile(rb"hardware(?: has)?:? (0x[0-9a-fA-F]{1,8})")
 _EXAMPLES = """\b
 Examples:
-  reverb-fpga program --board ulx3s-85f bitstream/top.bit
-  reverb-fpga program --board ulx3s-85f bitstream/top.bit --flash     kept after power-off
+  reverb-fpga program --board ulx3s-85f out/85f/top.bit
+  reverb-fpga program --board ulx3s-85f out/85f/top.bit --flash     kept after power-off
 """
 
 

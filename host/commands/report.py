@@ -26,8 +26,8 @@ _USED = (("LUT4", "lut4"), ("flip-flops", "ff"), ("block RAM", "bram"), ("multip
 _EXAMPLES = """\b
 Examples:
   reverb-fpga report cifar10-cnv                       per layer: density, additions, cycles
-  reverb-fpga report model.rvb photos/ --images 50 --build build/ulx3s-85f
-  reverb-fpga report build/ulx3s-85f                   device use and clock of a build
+  reverb-fpga report model.rvb photos/ --images 50 --build out/85f
+  reverb-fpga report out/85f                   device use and clock of a build
   reverb-fpga report cifar10-cnv --json
 """
 
