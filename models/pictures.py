@@ -54,25 +54,24 @@ def find_pictures(folder: Path) -> list[Path]:
 
     Links are followed, each folder is visited once. Raises InputError where a folder cannot be read.
     """
-    return sorted(_walk(folder, set()))
-
-
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        entries = list(os.scandir(folder))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    for entry in entries:
-        if is_hidden(entry.name):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, seen)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            yield folder / entry.name
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:  # no recursion: folders can be nested deeper than calls
+        place = waiting.pop()
+        try:
+            status = os.stat(place)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(place) as entries:
+                visible = [entry for entry in entries if not is_hidden(entry.name)]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{place}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        waiting += [place / entry.name for entry in visible if entry.is_dir()]
+        named = [entry.name for entry in visible if os.path.splitext(entry.name)[1].lower() in SUFFIXES]
+        found += [place / name for name in named if not (place / name).is_dir()]
+    return sorted(found)
 
 
 def read_image(path: Path) -> Pixels:
@@ -94,7 +93,9 @@ def picture_shape(path: Path) -> tuple[int, int]:
             shape, _, _ = _npy_header(path, file)
             return _npy_layout(path, shape)[:2]
         with _opened(path, file) as image:
-            turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns TIFF itself
+            # Pillow turns TIFF itself, and would decode a PNG to look for notes behind its pixels
+            told = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+            turned = told and _orientation(image) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
 
 

@@ -138,6 +138,22 @@ def test_cifar_python_batches(tmp_path: Path, protocol: int) -> None:
     assert data.labels.tolist() == [n for n in range(1, 6) for _ in range(4)]
 
 
+def test_batches_as_python_2_wrote_them(tmp_path: Path) -> None:
+    """The published files, instruction by instruction."""
+    names = b"".join(b"U\x05%d.pngq%c" % (number, 19 + number) for number in range(4))
+    batch = (
+        b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15testing batch 1 of 1!q\x03U\x06labels"
+        b"q\x04]q\x05(K\x03K\x08K\x08K\x00e"
+        b"U\x04dataq\x06cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85q\x09U\x01b\x87q\x0aRq\x0b"
+        b"(K\x01K\x04M\x00\x0c\x86q\x0ccnumpy\ndtype\nq\x0dU\x02u1K\x00K\x01\x87q\x0eRq\x0f"
+        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x10b\x89T" + struct.pack("<I", CIFAR.size)
+    ) + CIFAR.tobytes() + b"tq\x11bU\x09filenamesq\x12]q\x13(" + names + b"eu."  # fmt: skip
+    (tmp_path / "test_batch").write_bytes(batch)
+    data = load_split("cifar10", tmp_path, "test")
+    assert data.labels.tolist() == [3, 8, 8, 0]
+    assert np.array_equal(data.images, CIFAR.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
 class _Bomb:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (os.system, ("touch executed",))

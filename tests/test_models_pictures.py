@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import struct
 import subprocess
@@ -18,7 +19,7 @@ from reverb_fpga.host import images
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models import pictures
 from reverb_fpga.models.data import load_split
-from reverb_fpga.models.pictures import fitted, picture_shape, read_image
+from reverb_fpga.models.pictures import find_pictures, fitted, picture_shape, read_image
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -177,6 +178,19 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     for path, kind in ((tmp_path, "a folder"), (Path("/dev/zero"), "a device"), (tmp_path / "no\0.png", "null")):
         with pytest.raises(InputError, match=kind):
             read_image(path)
+
+
+def test_folders_nested_deeper_than_calls(tmp_path: Path) -> None:
+    place = tmp_path.joinpath(*"d" * 300)
+    place.mkdir(parents=True)
+    (place / "a.png").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        found = find_pictures(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [place / "a.png"]
 
 
 def test_a_block_is_as_good_as_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
