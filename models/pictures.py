@@ -260,7 +260,9 @@ def _npy_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.d
         }.get(version)
         if reader is None:
             raise ValueError(f"version {version}")
-        shape, fortran, dtype = reader(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python about escape sequences in damaged literals
+            shape, fortran, dtype = reader(file)
     except Exception:  # whatever its parser of Python literals raises
         raise InputError(f"{path}: cannot be read (not a plain NPY array)") from None
     if dtype.hasobject:

@@ -27,6 +27,7 @@ from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.pictures import picture_shape, read_image
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
+pytestmark = pytest.mark.filterwarnings("error")  # a warning of a library would be a second line
 COUNTS = pytest.mark.parametrize("count", [120, pytest.param(6_000, marks=pytest.mark.slow)], ids=["few", "many"])
 TELLING = [
     bytes(4),
