@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-__all__ = ["Advance", "bar", "status_line"]
+__all__ = ["Advance", "bar", "share", "status_line"]
 
 
 _WHOLE = Column(no_wrap=True)  # never cut: the description gives way
@@ -64,6 +64,27 @@ def bar(what: str, total: int, *, enabled: bool) -> Iterator[Advance]:
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         yield Advance(progress, total, what)
+
+
+@contextmanager
+def share(what: str, note: str, *, enabled: bool) -> Iterator[Callable[[str, float, float, str], None] | None]:
+    """A bar for work of a known length with figures beside it: call it with what, done, total and the figures.
+
+    The figures are never cut: the bar and what is being done give way. None where there is no terminal.
+    """
+    console = Console(stderr=True)
+    if not (enabled and console.is_terminal):
+        yield None
+        return
+    columns = (
+        _description(), BarColumn(bar_width=16), TimeRemainingColumn(table_column=_WHOLE),
+        TextColumn("{task.fields[note]}", markup=False, table_column=_WHOLE),
+    )  # fmt: skip
+    with Progress(*columns, console=console, expand=True) as progress:
+        task = progress.add_task(what, total=None, note=note)
+        yield lambda what, done, total, note: progress.update(
+            task, description=what, completed=done, total=total, note=note
+        )
 
 
 class _Note(ProgressColumn):

@@ -369,3 +369,13 @@ def test_a_program_names_no_folder_of_images(run: Command, fashion_program: Prog
         assert bundled.bundled_images(dataset) == []
         model = rvb.save(dataclasses.replace(fashion_program, dataset=dataset), tmp_path / "a.rvb")
         _error(run("classify", "--model", model), "are bundled")
+
+
+def test_own_pictures_and_no_model_are_told_what_it_knows(run: Command, fashion_rvb: Path, tmp_path: Path) -> None:
+    picture = bundled.bundled_images("cifar10")[0].path
+    code, _, err = run("classify", picture)
+    assert code == 0
+    assert err.startswith("note: fashion-mnist knows T-shirt/top, ")
+    assert "; --model cifar10-cnv knows airplane, " in err
+    assert run("classify", "--limit", 1)[2] == ""
+    assert "knows" not in run("classify", picture, "--model", fashion_rvb)[2]

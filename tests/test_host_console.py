@@ -160,7 +160,11 @@ def test_progress_lines_keep_their_times(width: int, monkeypatch: pytest.MonkeyP
         assert line is not None
         line.add_task("placement (stage 3 of 5, 12 min last time): 12.3 % of the cells overlap and more", total=None)
         line.refresh()
+    with progress.share("epoch 1/1000", "starting", enabled=True) as show:
+        assert show is not None
+        show("epoch 900/1000", 899.5, 1000, "loss 0.512, 1289 images/s, held out 91.15 %")
     text = screen.getvalue()
+    assert "loss 0.512, 1289 images/s, held out 91.15 %" in text
     assert re.search(r"7/1000 0:00:0\d -:--:--", text)
     assert re.search(r"0:00:0\d about 20 min left", text)
     assert "0:0…" not in text

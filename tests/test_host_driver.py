@@ -298,3 +298,31 @@ def test_a_port_that_hangs_up_is_reported() -> None:
             assert "lost the connection" in one_line(error)
     finally:
         os.close(slave)
+
+
+@pytest.mark.parametrize(
+    ("digest", "words"),
+    [
+        (
+            preset("ulx3s-12f").digest,
+            ["configuration ulx3s-12f", "--target ulx3s-12f", "bundled for it: fashion-mnist-12f"],
+        ),
+        (5, ["a configuration that this version does not have", "program the board again"]),
+    ],
+)
+def test_a_board_of_another_configuration_is_told_by_name(
+    overlay: FakeOverlay, fashion_program: Program, digest: int, words: list[str]
+) -> None:
+    overlay.digest = digest
+    device = Device(overlay, TIMING)
+    with pytest.raises(DeviceError) as wanted:
+        device.connect(TINY.digest)
+    device.connect()
+    with pytest.raises(DeviceError) as loaded:
+        device.load(fashion_program)
+    for error in (wanted, loaded):
+        text = one_line(error)
+        assert "configuration tiny" in text
+        assert f"{TINY.digest:016x}" not in text
+        for word in words:
+            assert word in text

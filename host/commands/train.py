@@ -299,27 +299,16 @@ def _tell(trainer: Trainer) -> None:
 @contextmanager
 def _progress_bar(epochs: int, enabled: bool) -> Iterator[Any]:
     """A bar over all epochs on standard error; yields the callback, or None where there is no terminal to show it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    if not enabled or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task(f"epoch 1/{epochs}", total=None, note="reading data")
+    with progress.share(f"epoch 1/{epochs}", "starting", enabled=enabled) as bar:
+        if bar is None:
+            yield None
+            return
 
         def show(state: Progress) -> None:
             accuracy = "" if state.accuracy is None else f", held out {state.accuracy:.2f} %"
-            bar.update(
-                task,
-                description=f"epoch {state.epoch + 1}/{state.epochs}",
-                completed=state.epoch + state.step / state.steps,
-                total=state.epochs,
-                note=f"loss {state.loss:.3f}, {state.images_per_second:.0f} images/s{accuracy}",
-            )
+            done = state.epoch + state.step / state.steps
+            figures = f"loss {state.loss:.3f}, {state.images_per_second:.0f} images/s{accuracy}"
+            bar(f"epoch {state.epoch + 1}/{state.epochs}", done, state.epochs, figures)
 
         yield show
 
