@@ -1,41 +1,47 @@
 """The verifier of compiled programs: what the back end emits and what a file claims is checked alike.
 
-It executes no arithmetic. It walks the schedule with a tag per memory word (which row of which tensor lies there), and
-so proves that every strip reads what it must read, independently of how the schedule and the allocation came about.
+It executes no arithmetic. Whatever passes is computed by the gateware exactly as ``docs/numerics.md`` says: every
+record that a strip reads is proven to be the one it means (:mod:`.program_memory`), no sum overflows
+(:mod:`.program_widths`), every group of z keeps its cell (:mod:`.slot_checks`), and no number leaves the bits that the
+gateware has for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reverb_fpga.compiler.leg_checks import LegChecks
-from reverb_fpga.compiler.program import LayerInfo, Program, section_capacity, sections_crc32
-from reverb_fpga.compiler.slot_checks import check_slots
+from reverb_fpga.compiler.program import LayerInfo, Program, sections_crc32
+from reverb_fpga.compiler.program_memory import INPUT, ActivationMemory, Place, SourceRows, source_rows, tags_of
+from reverb_fpga.compiler.program_sections import check_params, check_sections, constant_record
+from reverb_fpga.compiler.program_widths import WeightProofs
+from reverb_fpga.compiler.slot_checks import SlotEntry, check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
     CONTRACT_VERSION,
-    COUNT_BITS,
     DESCRIPTOR_WORDS,
-    PARAM_FIELDS,
-    PARAM_WORDS,
+    EVENT_INDEX_BITS,
+    EVENT_VALUE_BITS,
+    POSITION_BITS,
     TAU_ONE,
     Gate,
     Opcode,
-    unpack,
 )
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["check_program"]
 
-_PAD_TAG = -2
-_EMPTY = -1
+_NOTHING = -2  # no tensor
+_CODE_MAX = (1 << EVENT_VALUE_BITS) - 1
 
 
 def check_program(program: Program, config: Config) -> None:
     """Check a program against the contract and the configuration that it names.
+
+    Memory and time are bounded by the configuration, whatever the program says.
 
     Raises
     ------
@@ -47,33 +53,18 @@ def check_program(program: Program, config: Config) -> None:
             f"program {program.name}: compiled for configuration {program.config_name} "
             f"({program.config_digest:016x}), this one is {config.name} ({config.digest:016x}); compile it again"
         )
+    whole = f"program {program.name}"
     head = _check_head(program, config)
-    memory = _Memory(config)
-    memory.place_pad(program, config)
-    memory.write("the input", head["in_act_base"], head["in_cnt_base"], head["in_records"], head["in_slots"], 0)
-    _tag_input_rows(program, head, memory)
-    previous: dict[int, int] = {}
-    legs = LegChecks(config)
+    verifier = _Verifier(program, config, head)
     for index in range(1, program.n_descriptors - 1):
         opcode, fields = program.descriptor(index)
-        where = f"program {program.name}: descriptor {index}"
+        where = f"{whole}: descriptor {index}"
         _require(opcode is Opcode.LAYER, where, f"{opcode.name} in the middle of the schedule")
         _require(fields["layer"] < len(program.layers), where, f"layer {fields['layer']} does not exist")
-        info = program.layers[fields["layer"]]
-        strip = _strip_of(info, index, where)
-        _require(fields["rows"] == strip[1], where, "its rows are not those of the layer table")
-        _require(previous.get(fields["layer"], 0) == strip[0], where, "its rows do not follow the strip before it")
-        previous[fields["layer"]] = strip[0] + strip[1]
-        _check_layer(program, config, fields, info, where)
-        _check_slots(program, config, fields, info, where)
-        legs.take(fields, -(-info.shape[0] // config.neuron_lanes), where)
-        _check_gate(program, config, fields, info, where)
-        memory.run_strip(fields, strip[0], where)
-    for layer, info in enumerate(program.layers):
-        _require(previous.get(layer) == info.shape[1], f"program {program.name}", f"layer {info.name} is not complete")
-    legs.end(f"program {program.name}")
+        verifier.strip(index, fields, where)
+    verifier.end(whole)
     opcode, _ = program.descriptor(program.n_descriptors - 1)
-    _require(opcode is Opcode.END, f"program {program.name}", "does not end with END")
+    _require(opcode is Opcode.END, whole, "does not end with END")
 
 
 def _require(ok: bool, where: str, what: str) -> None:
@@ -81,35 +72,15 @@ def _require(ok: bool, where: str, what: str) -> None:
         raise InputError(f"{where}: {what}")
 
 
-def _strip_of(info: LayerInfo, descriptor: int, where: str) -> tuple[int, int]:
-    for index, first, rows in info.strips:
-        if index == descriptor:
-            return first, rows
-    raise InputError(f"{where}: is not in the layer table")
-
-
 def _check_head(program: Program, config: Config) -> Mapping[str, int]:
     where = f"program {program.name}"
-    for name, limit in section_capacity(config).items():
-        _require(
-            len(getattr(program, name)) <= limit, where, f"section {name} is larger than the memory of {config.name}"
-        )
     _require(
         len(program.desc) % DESCRIPTOR_WORDS == 0 and program.n_descriptors >= 3, where, "section desc is incomplete"
     )
     opcode, head = program.descriptor(0)
     _require(opcode is Opcode.PROGRAM, where, "does not start with PROGRAM")
     _require(head["version"] == CONTRACT_VERSION, where, f"contract version {head['version']}, not {CONTRACT_VERSION}")
-    lengths = {
-        "n_descriptors": program.n_descriptors,
-        "n_slot_entries": len(program.slot),
-        "n_param_words": len(program.param),
-        "n_weight_words": len(program.weight),
-        "n_act_words": len(program.act),
-        "n_count_words": len(program.count),
-    }
-    for name, length in lengths.items():
-        _require(head[name] == length, where, f"{name} is {head[name]}, its section says {length}")
+    check_sections(program, config, head, where)
     _require(head["crc32"] == sections_crc32(program.sections()), where, "its sections do not match their checksum")
     _require(head["config_low"] | head["config_high"] << 32 == config.digest, where, "configuration digest differs")
     transform = program.input
@@ -117,6 +88,8 @@ def _check_head(program: Program, config: Config) -> Mapping[str, int]:
     ok = steps in (1, program.timesteps) and head["in_records"] == steps * transform.height * transform.width
     _require(ok, where, "its input records are not those of its input")
     _require(head["in_channels"] == transform.channels, where, "its input channels are not those of its input")
+    room = config.banks << EVENT_INDEX_BITS
+    _require(transform.channels <= room, where, f"{transform.channels} input channels, at most {room}")
     _require(head["in_slots"] == -(-transform.channels // config.banks), where, "in_slots does not fit its channels")
     _require(len(program.layers) > 0, where, "has no layers")
     _require(
@@ -127,42 +100,205 @@ def _check_head(program: Program, config: Config) -> Mapping[str, int]:
     return head
 
 
-def _tag_input_rows(program: Program, head: Mapping[str, int], memory: _Memory) -> None:
-    per_row = head["in_records"] // program.input.height
-    for row in range(program.input.height):
-        base = head["in_cnt_base"] + row * per_row
-        act = head["in_act_base"] + row * per_row * head["in_slots"]
-        memory.write("the input", act, base, per_row, head["in_slots"], _tag(-1, row))
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A tensor that a descriptor reads: its number, its channels and the time steps of its records."""
+
+    number: int
+    channels: int
+    timesteps: int
 
 
-def _tag(layer: int, row: int) -> int:
-    return (layer + 1) << 16 | row
+class _Verifier:
+    """Follows the schedule, descriptor by descriptor."""
+
+    def __init__(self, program: Program, config: Config, head: Mapping[str, int]) -> None:
+        self._program = program
+        self._config = config
+        self._constant = constant_record(program, config, f"program {program.name}")
+        self._memory = ActivationMemory(config, self._constant.words, self._constant.records)
+        self._weights = WeightProofs(program, config)
+        self._legs = LegChecks(config)
+        self._strips: list[list[tuple[int, int, int]]] = [[] for _ in program.layers]
+        self._store_input(head)
+
+    def _store_input(self, head: Mapping[str, int]) -> None:
+        height, number = self._program.input.height, head["in_records"]
+        place = Place(head["in_act_base"], head["in_cnt_base"], head["in_slots"])
+        self._memory.check_inside(place, number, "the input")
+        tags = tags_of(INPUT, np.arange(height), number // height)
+        self._memory.write(place, np.arange(number), tags, _CODE_MAX, "the input")
+
+    def strip(self, index: int, f: Mapping[str, int], where: str) -> None:
+        """One LAYER descriptor."""
+        program, config = self._program, self._config
+        info = program.layers[f["layer"]]
+        done = self._strips[f["layer"]]
+        first = done[-1][1] + done[-1][2] if done else 0
+        if not f["store_skip"]:
+            done.append((index, first, f["rows"]))
+        _check_fields(program, config, f, info, where)
+        groups = -(-info.shape[0] // config.neuron_lanes)
+        self._legs.take(f, groups, where)
+        if not f["store_skip"]:  # a leg stores no record
+            _check_target(config, f, info, where)
+            self._memory.check_inside(_target(f), f["dst_ring"], where)
+        rows = source_rows(f)
+        source = self._source(f, rows, where)
+        _check_source(config, f, source, where)
+        self._check_pad(f, source, where)
+        largest = self._move(f, rows, source, first, where)
+        self._weights.prove(f, self._passes(f, groups, where), source.channels, largest, where)
+        if f["gate"] == Gate.SIGMOID:  # parameters are those of the steps
+            check_params(program, config, f["param_base"], f["timesteps"] * config.neuron_lanes, where)
+        else:
+            fires = bool(f["spiking"])
+            check_params(program, config, f["param_base"], info.shape[0], where, fires=fires)
+
+    def end(self, where: str) -> None:
+        """All layers are complete, as the layer table says, and the output layer is the last to run."""
+        program = self._program
+        self._legs.end(where)
+        for info, strips in zip(program.layers, self._strips, strict=True):
+            rows = sum(strip[2] for strip in strips)
+            _require(rows == info.shape[1], where, f"layer {info.name} is not complete")
+            _require(info.strips == tuple(strips), where, f"strips of layer {info.name} differ from the layer table")
+        _, last = program.descriptor(program.n_descriptors - 2)
+        _require(last["layer"] == len(program.layers) - 1, where, "its output layer is not the last to run")
+
+    def _source(self, f: Mapping[str, int], rows: SourceRows, where: str) -> _Source:
+        """The tensor that it reads, found by what lies there; the image, if it reads nothing but pad records."""
+        number = INPUT
+        if not len(rows.rows) and not f["pad_record"]:  # a leg that makes gates of sums gathers nothing
+            return _Source(_NOTHING, f["src_slots"] * self._config.banks, f["t_src"])
+        if len(rows.rows):
+            found = self._memory.tensor_at(f["src_cnt_base"] + int(rows.offsets[0]))
+            if found is None:
+                raise InputError(f"{where}: row {int(rows.rows[0])} of its source was never stored where it is read")
+            number = found
+        if number != INPUT:
+            info = self._program.layers[number]
+            return _Source(number, info.shape[0], info.timesteps)
+        transform = self._program.input
+        records = self._program.descriptor(0)[1]["in_records"]
+        return _Source(number, transform.channels, records // (transform.height * transform.width))
+
+    def _check_pad(self, f: Mapping[str, int], source: _Source, where: str) -> None:
+        if not f["pad_record"]:
+            return
+        _require(source.number == INPUT, where, "a pad record beside a tensor that is not the image")
+        there = f["pad_act_base"] == f["pad_cnt_base"] == 0
+        ok = there and self._constant.records > 0 and self._constant.words == f["src_slots"]
+        _require(ok, where, "its pad record is not there")
+
+    def _move(self, f: Mapping[str, int], rows: SourceRows, source: _Source, first: int, where: str) -> int:
+        """Read the source, store the result; the largest code that was read.
+
+        The result may lie nowhere in what is read: outputs are stored while later ones are gathered.
+        """
+        length = f["in_width"] * f["t_src"]
+        # each row once and within its ring: that bounds what follows
+        _require(len(np.unique(rows.rows)) == len(rows.rows), where, "reads a row of its source from two places")
+        _require(len(rows.rows) * length <= f["src_ring"], where, "reads more records than its source's ring holds")
+        _require(int(rows.offsets.max(initial=0)) + length <= f["src_ring"], where, "reads beyond its source's ring")
+        place = Place(f["src_act_base"], f["src_cnt_base"], f["src_slots"])
+        records = (rows.offsets[:, None] + np.arange(length)).ravel()
+        tags = tags_of(source.number, rows.rows, length)
+        self._memory.check_inside(place, f["src_ring"], where)
+        largest = self._memory.read(place, records, tags)
+        if largest is None:
+            raise self._misplaced(place, rows, (source.number, length), first, where)
+        if f["spiking"]:
+            out = np.arange(f["rows"])
+            targets = (f["dst_row0"] + out * f["dst_row_stride"]) % f["dst_ring"]
+            stored = (targets[:, None] + np.arange(f["dst_row_stride"])).ravel()
+            tags_out = tags_of(f["layer"], first + out, f["dst_row_stride"])
+            self._memory.write(_target(f), stored, tags_out, f["code_max"], where)
+            intact = self._memory.read(place, records, tags) is not None
+            _require(intact, where, "stores its result over what it reads")
+        return largest
+
+    def _misplaced(self, place: Place, rows: SourceRows, row_of: tuple[int, int], first: int, where: str) -> InputError:
+        """Which row is not where it is read."""
+        for row, offset in zip(rows.rows, rows.offsets, strict=True):
+            number, length = row_of
+            tags = tags_of(number, np.array([row]), length)
+            if self._memory.read(place, offset + np.arange(length), tags) is None:
+                return InputError(
+                    f"{where}: row {int(row)} of its source is not where its rows from {first} on read it"
+                )
+        return InputError(f"{where}: its source is not where it reads it")
+
+    def _passes(self, f: Mapping[str, int], groups: int, where: str) -> tuple[tuple[SlotEntry, ...], ...]:
+        """The slot program, which must compute exactly the groups that the layer has."""
+        count = f["n_passes"] * self._config.slots
+        words = self._program.slot[f["slot_base"] : f["slot_base"] + count]
+        _require(len(words) == count, where, "its slot entries do not exist")
+        passes = check_slots(words, self._config, where)
+        finished = sum(entry["final"] for entries in passes for entry in entries)
+        _require(finished == groups, where, f"its slot program computes {finished} groups, it has {groups}")
+        return passes
+
+
+def _target(f: Mapping[str, int]) -> Place:
+    return Place(f["dst_act_base"], f["dst_cnt_base"], f["dst_slots"] if f["spiking"] else 0)
 
 
 _LOOPS = ("rows", "cols", "timesteps", "t_src", "in_height", "in_width", "n_pool_y", "n_pool_x", "n_tap_y", "n_tap_x")
-_POSITIVE = (*_LOOPS, "src_ring", "src_slots", "dst_ring", "dst_slots", "dst_row_stride", "n_passes", "code_max")
+_POSITIVE = (*_LOOPS, "src_ring", "src_slots", "n_passes", "code_max")
 
 
-def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
+def _check_fields(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
+    """What a descriptor says by itself."""
     for name in _POSITIVE:
         _require(f[name] > 0, where, f"{name} is 0")
     _require(f["timesteps"] == program.timesteps == info.timesteps, where, "its time steps are not the program's")
-    static = f["layer"] == 0 and f["t_src"] == 1 and f["timesteps"] > 1
-    _require(f["static_input"] == static, where, "static_input does not fit its time steps")
-    _require(f["t_src"] == (1 if static else f["timesteps"]), where, f"t_src is {f['t_src']}")
-    _require(f["pad_record"] == 0 or f["layer"] == 0, where, "a pad record beyond the first layer")
-    _require(f["cols"] == info.shape[2], where, "its columns are not those of the layer table")
+    cols = 1 if f["gate"] == Gate.SIGMOID else info.shape[2]
+    _require(f["cols"] == cols, where, "its columns are not those of the layer table")
     last = f["layer"] == len(program.layers) - 1
-    _require(f["spiking"] == info.spiking == (not last), where, "only the last layer may be without firing")
+    firing = f["spiking"] == (info.spiking and not f["store_skip"]) and info.spiking == (not last)
+    _require(firing, where, "only the last layer may be without firing")
     _require(f["tau_q"] <= TAU_ONE, where, f"tau_q is {f['tau_q']}")
-    source = program.layers[f["layer"] - 1].shape if f["layer"] else (program.input.channels, 0, 0)
-    _require(f["src_slots"] == -(-source[0] // config.banks), where, "src_slots does not fit the source's channels")
-    _require(f["dst_slots"] == -(-info.shape[0] // config.banks), where, "dst_slots does not fit its channels")
+    whole = f["rows"] == info.shape[1] and f["cols"] == info.shape[2]
+    _require(f["gate"] != Gate.SUM or whole, where, "sums over a part of its map")
     window = f["n_pool_y"] * f["n_pool_x"] * f["n_tap_y"] * f["n_tap_x"]
     _require(window <= config.table_entries, where, f"its window has {window} records, at most {config.table_entries}")
-    rows = f["n_tap_y"] * f["n_tap_x"] * f["src_slots"]
-    top = f["w_base"] + (f["n_passes"] - 1) * f["w_pass_stride"] + rows
-    _require(top * config.banks * config.weight_words <= len(program.weight), where, "its weight rows do not exist")
+    _check_walk(f, where)
+
+
+def _check_target(config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
+    """Whole rows of its layer's records."""
+    for name in ("dst_ring", "dst_slots", "dst_row_stride"):
+        _require(f[name] > 0, where, f"{name} is 0")
+    _require(f["dst_slots"] == -(-info.shape[0] // config.banks), where, "dst_slots does not fit its channels")
+    _require(
+        f["dst_row0"] < f["dst_ring"]
+        and f["dst_ring"] % f["dst_row_stride"] == f["dst_row0"] % f["dst_row_stride"] == 0,
+        where,
+        "its ring is not of whole rows",
+    )
+    _require(f["rows"] * f["dst_row_stride"] <= f["dst_ring"], where, "it writes more rows than its ring holds")
+    _require(f["dst_row_stride"] == f["cols"] * f["timesteps"], where, "dst_row_stride is not cols * timesteps")
+
+
+def _check_source(config: Config, f: Mapping[str, int], source: _Source, where: str) -> None:
+    """Its time steps and the words of its records."""
+    _require(source.timesteps in (1, f["timesteps"]), where, "its source has more time steps than it has")
+    static = source.timesteps < f["timesteps"]
+    _require(f["static_input"] == static, where, "static_input does not fit its time steps")
+    _require(f["t_src"] == source.timesteps, where, f"t_src is {f['t_src']}")
+    slots = -(-source.channels // config.banks)
+    _require(f["src_slots"] == slots, where, "src_slots does not fit the source's channels")
+
+
+def _check_walk(f: Mapping[str, int], where: str) -> None:
+    """Coordinates stay in the walker's bits, columns follow them, and steps in the ring are reduced."""
+    limit = 1 << (POSITION_BITS - 1)
+    for axis, out in (("y", "rows"), ("x", "cols")):
+        farthest = f[f"i{axis}0"]
+        for level, count in (("step", out), ("pool", f"n_pool_{axis}"), ("tap", f"n_tap_{axis}")):
+            farthest += (f[count] - 1) * f[f"{axis}_{level}"]
+        _require(farthest < limit, where, f"{axis} reaches {farthest}, at most {limit - 1}")
     for name, factor in (
         ("src_col0", "ix0"),
         ("src_col_step", "x_step"),
@@ -172,120 +308,3 @@ def _check_layer(program: Program, config: Config, f: Mapping[str, int], info: L
         _require(f[name] == f[factor] * f["t_src"], where, f"{name} is {f[name]}, not {factor} * t_src")
     for name in ("src_row0", "src_row_step", "src_row_pool", "src_row_tap"):
         _require(f[name] < f["src_ring"], where, f"{name} is not reduced modulo its ring")
-    _require(
-        f["dst_row0"] < f["dst_ring"] and f["dst_ring"] % f["dst_row_stride"] == 0,
-        where,
-        "its ring is not of whole rows",
-    )
-    _require(f["rows"] * f["dst_row_stride"] <= f["dst_ring"], where, "it writes more rows than its ring holds")
-    _require(f["dst_row_stride"] == f["cols"] * f["timesteps"], where, "dst_row_stride is not cols * timesteps")
-
-
-def _check_gate(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
-    """A mean is over the whole map; factors of the steps exist."""
-    whole = f["rows"] == info.shape[1] and f["cols"] == info.shape[2]
-    _require(f["gate"] != Gate.SUM or whole, where, "sums over a part of its map")
-    if f["gate"] == Gate.SIGMOID:
-        end = (f["param_base"] + f["timesteps"]) * PARAM_WORDS * config.neuron_lanes
-        _require(end <= len(program.param), where, "the factors of its steps do not exist")
-
-
-def _check_slots(program: Program, config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:
-    """The slot program computes exactly the groups that the layer has."""
-    count = f["n_passes"] * config.slots
-    words = program.slot[f["slot_base"] : f["slot_base"] + count]
-    _require(len(words) == count, where, "its slot entries do not exist")
-    passes = check_slots(words, config, where)
-    groups = -(-info.shape[0] // config.neuron_lanes)
-    finished = sum(entry["final"] for entries in passes for entry in entries)
-    _require(finished == groups, where, f"its slot program computes {finished} groups, it has {groups}")
-    _check_params(program, config, f["param_base"], groups, info, where)
-
-
-def _check_params(program: Program, config: Config, base: int, groups: int, info: LayerInfo, where: str) -> None:
-    lanes = config.neuron_lanes
-    words = program.param[base * PARAM_WORDS * lanes : (base + groups) * PARAM_WORDS * lanes]
-    _require(len(words) == groups * PARAM_WORDS * lanes, where, "its parameters do not exist")
-    last = words.reshape(groups, PARAM_WORDS, lanes)[-1]
-    for lane in range(info.shape[0] - (groups - 1) * lanes, lanes):
-        values = unpack(PARAM_FIELDS, [int(word) for word in last[:, lane]])
-        silent = values["gain"] == 0 and values["bias_low"] == values["bias_high"] == 0 and values["threshold"] > 0
-        _require(silent, where, f"a channel beyond {info.shape[0]} could fire")
-
-
-class _Memory:
-    """Tags of what lies in the activation and count memory."""
-
-    def __init__(self, config: Config) -> None:
-        self.words: NDArray[np.int64] = np.full(config.act_words, _EMPTY, dtype=np.int64)
-        self.records: NDArray[np.int64] = np.full(config.count_words, _EMPTY, dtype=np.int64)
-
-    def place_pad(self, program: Program, config: Config) -> None:
-        """Constant records, loaded with the program."""
-        _require(
-            len(program.count) in (0, config.banks) and len(program.act) % config.banks == 0,
-            f"program {program.name}",
-            "its constant record is incomplete",
-        )
-        slots = len(program.act) // config.banks
-        _require(
-            bool(np.all(program.count <= min(slots, (1 << COUNT_BITS) - 1))),
-            f"program {program.name}",
-            "its constant record holds more events than words",
-        )
-        self.words[:slots] = _PAD_TAG
-        self.records[: len(program.count) // config.banks] = _PAD_TAG
-
-    def write(self, where: str, act: int, record: int, records: int, slots: int, tag: int) -> None:
-        """Tag records."""
-        _require(
-            act + records * slots <= len(self.words) and record + records <= len(self.records),
-            where,
-            "lies outside the activation memory",
-        )
-        self.words[act : act + records * slots] = tag
-        self.records[record : record + records] = tag
-
-    def holds(self, act: int, record: int, records: int, slots: int, tag: int) -> bool:
-        """Whether all of these records carry the tag."""
-        words, counts = self.words[act : act + records * slots], self.records[record : record + records]
-        complete = len(words) == records * slots and len(counts) == records
-        return complete and bool(np.all(words == tag)) and bool(np.all(counts == tag))
-
-    def run_strip(self, f: Mapping[str, int], first: int, where: str) -> None:
-        """Check what a strip reads, row by row, and tag what it writes."""
-        if f["pad_record"]:
-            ok = self.holds(f["pad_act_base"], f["pad_cnt_base"], 1, f["src_slots"], _PAD_TAG)
-            _require(ok, where, "its pad record is not there")
-        slots = f["dst_slots"] if f["spiking"] else 0
-        for out in range(f["rows"]):
-            for y, offset in _source_rows(f, out):
-                ok = self.holds(
-                    f["src_act_base"] + offset * f["src_slots"],
-                    f["src_cnt_base"] + offset,
-                    f["in_width"] * f["t_src"],
-                    f["src_slots"],
-                    _tag(f["layer"] - 1, y),
-                )
-                _require(ok, where, f"row {y} of its source is not where output row {first + out} reads it")
-            target = (f["dst_row0"] + out * f["dst_row_stride"]) % f["dst_ring"]
-            self.write(
-                where,
-                f["dst_act_base"] + target * slots,
-                f["dst_cnt_base"] + target,
-                f["dst_row_stride"],
-                slots,
-                _tag(f["layer"], first + out),
-            )
-
-
-def _source_rows(f: Mapping[str, int], out: int) -> Sequence[tuple[int, int]]:
-    """(row, record offset in the ring) of every source row inside the image that an output row reads."""
-    rows: dict[tuple[int, int], None] = {}
-    for pool in range(f["n_pool_y"]):
-        for tap in range(f["n_tap_y"]):
-            y = out * f["y_step"] + pool * f["y_pool"] + tap * f["y_tap"] + f["iy0"]
-            offset = f["src_row0"] + out * f["src_row_step"] + pool * f["src_row_pool"] + tap * f["src_row_tap"]
-            if 0 <= y < f["in_height"]:
-                rows[y, offset % f["src_ring"]] = None
-    return tuple(rows)

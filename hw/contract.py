@@ -154,6 +154,7 @@ EVENT_FIELDS = _words(
 """A word of the activation memory: activation code and channel index within the bank (channel // banks)."""
 
 COUNT_BITS = 9
+POSITION_BITS = 14  # source coordinates y and x, signed: image (10 bits), window and pooling
 TAU_ONE = 256  # tau_q of a membrane that does not leak; tau = tau_q / 256
 
 

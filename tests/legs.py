@@ -209,6 +209,8 @@ def _variant(program: Program, constants: _Constants, fields: Fields, groups: in
     bias = rng.integers(-reach, reach + 1, lanes)
     if rng.random() < 0.2:
         bias = rng.choice([-(1 << 23), (1 << 23) - 1, -(1 << 17), (1 << 17) - 1, 0], lanes)
+    channels = program.layers[fields["layer"]].shape[0]
+    gain[channels:], bias[channels:] = 0, 0  # lanes without a channel stay silent
     base = constants.add_params(gain, bias, np.zeros(lanes, dtype=np.int64))
     return found if base is None else found | {"param_base": base}
 
@@ -244,6 +246,7 @@ def with_bias_through_skip(program: Program, config: Config, rng: np.random.Gene
         if layer not in moved:
             gain, bias, threshold = constants.params(fields["param_base"], groups)
             part = rng.integers(-limit, limit, len(bias))
+            part[program.layers[layer].shape[0] :] = 0
             part = np.clip(part, bias - ((1 << 23) - 1), bias + (1 << 23))  # so that the rest has 24 bits
             leg = constants.add_params(np.zeros_like(gain), part, threshold)
             rest = constants.add_params(gain, bias - part, threshold)

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import POSITION_BITS
 from reverb_fpga.hw.memory import DualReadMemory
 from reverb_fpga.hw.signatures import layer_layout
 
@@ -15,7 +16,6 @@ from .shapes import act_addr_width, count_addr_width, row_addr_width, source_lay
 
 __all__ = ["Walker"]
 
-_POSITION_BITS = 14  # y and x, signed: image (10 bits), window and pooling
 _RECORD_BITS = 16
 
 
@@ -94,7 +94,7 @@ class Walker(wiring.Component):
 
     def _position(self, m: Module, counters: LoopCounters) -> tuple[Signal, Signal]:
         layer = self.layer
-        y0, x0 = Signal(signed(_POSITION_BITS)), Signal(signed(_POSITION_BITS))
+        y0, x0 = Signal(signed(POSITION_BITS)), Signal(signed(POSITION_BITS))
         m.d.comb += [y0.eq(layer.iy0), x0.eq(layer.ix0)]
         y_steps = [Step("oy", layer.y_step), Step("py", layer.y_pool), Step("ky", layer.y_tap)]
         x_steps = [Step("ox", layer.x_step), Step("px", layer.x_pool), Step("kx", layer.x_tap)]

@@ -53,7 +53,7 @@ class Gather:
         if bound >= _FLOAT64_EXACT:
             raise InputError(f"{strip.where}: a current can reach {bound}")
         self._dtype: Any = np.float32 if bound < _FLOAT32_EXACT else np.float64
-        self._matrix = weights.matrix.astype(self._dtype)
+        self._matrix = weights.cast(self._dtype)
         sum_bound = largest * weights.matrix.shape[0]
         p_limit, z_limit = 1 << config.acc_width, 1 << (config.z_width - 1)
         needed = sum_bound >= p_limit or largest * weights.z_gain >= z_limit

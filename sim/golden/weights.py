@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,13 @@ class LayerWeights:
     entries: tuple[LaneEntry, ...]
     z_gain: int
     column_gain: int
+    _cast: dict[Any, NDArray[Any]] = dataclasses.field(default_factory=dict, repr=False)
+
+    def cast(self, dtype: Any) -> NDArray[Any]:
+        """The matrix in a floating-point type; strips of a layer share it."""
+        if dtype not in self._cast:
+            self._cast[dtype] = self.matrix.astype(dtype)
+        return self._cast[dtype]
 
 
 class WeightStore:

@@ -1,0 +1,125 @@
+"""Proof, from the weight bits of a program, that no sum of a layer overflows: the back end's proof, done again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.slot_checks import SlotEntry
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["WeightProofs"]
+
+_READERS = 4
+"""Passes of different layers or legs that may read a weight row, on average over all rows.
+
+So neither time nor memory, here or in the golden model, grows beyond a few times what is stored.
+"""
+
+Ints = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    """What P, S and z may reach per unit of the largest pooled code."""
+
+    p: int
+    s: int
+    low: int
+    high: int
+
+
+class WeightProofs:
+    """Proofs for the layers of one program; strips of the same layer share theirs.
+
+    Parameters
+    ----------
+    program : Program
+    config : Config
+    """
+
+    def __init__(self, program: Program, config: Config) -> None:
+        self._config = config
+        self._rows = program.weight.reshape(-1, config.banks, config.weight_words)
+        self._left = _READERS * len(self._rows)
+        self._bounds: dict[tuple[int, ...], _Bounds] = {}
+
+    def prove(
+        self, f: Mapping[str, int], passes: tuple[tuple[SlotEntry, ...], ...], channels: int, largest: int, where: str
+    ) -> None:
+        """P and S fit ``acc_width``; P << shift, what a slot adds, and z after every slot fit ``z_width``.
+
+        Parameters
+        ----------
+        f : fields of the descriptor
+        passes : valid slot entries, pass by pass
+        channels : int
+            Of the source.
+        largest : int
+            Largest code of the source.
+
+        Raises
+        ------
+        InputError
+            Names the sum, what it may reach and the width; or the weight rows do not exist, or are read by other
+            layers as well.
+        """
+        top = largest * f["n_pool_y"] * f["n_pool_x"]
+        bounds = self._bounds_of(f, passes, channels, where)
+        config = self._config
+        z_limit = 1 << (config.z_width - 1)
+        for what, reach, limit, width in (
+            ("S", bounds.s * top, (1 << config.acc_width) - 1, config.acc_width),
+            ("P", bounds.p * top, (1 << config.acc_width) - 1, config.acc_width),
+            ("z", bounds.high * top, z_limit - 1, config.z_width),
+            ("-z", bounds.low * top, z_limit, config.z_width),
+        ):
+            if reach > limit:
+                raise InputError(f"{where}: {what} may reach {reach}, which {width} bits do not hold")
+
+    def _bounds_of(
+        self, f: Mapping[str, int], passes: tuple[tuple[SlotEntry, ...], ...], channels: int, where: str
+    ) -> _Bounds:
+        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots")
+        key = (*(f[name] for name in names), channels)
+        if key not in self._bounds:
+            rows = f["n_tap_y"] * f["n_tap_x"] * f["src_slots"]
+            if f["w_base"] + (f["n_passes"] - 1) * f["w_pass_stride"] + rows > len(self._rows):
+                raise InputError(f"{where}: its weight rows do not exist")
+            self._left -= f["n_passes"] * rows
+            if self._left < 0:
+                raise InputError(f"{where}: weight rows are read by more than {_READERS} passes each, on average")
+            self._bounds[key] = self._measure(f, passes, channels)
+        return self._bounds[key]
+
+    def _measure(self, f: Mapping[str, int], passes: tuple[tuple[SlotEntry, ...], ...], channels: int) -> _Bounds:
+        taps = f["n_tap_y"] * f["n_tap_x"]
+        p, low, high = 0, 0, 0
+        open_groups: dict[int, Ints] = {}
+        for index, entries in enumerate(passes):
+            bits = self._bits(f["w_base"] + index * f["w_pass_stride"], taps, f["src_slots"], channels)
+            for entry in entries:
+                first = entry["slot"] * self._config.neuron_lanes
+                lanes = bits[:, first : first + self._config.neuron_lanes].astype(np.int64)
+                added = (-lanes if entry["negate"] else lanes) << entry["shift"]
+                added -= entry["subtract_s"]
+                total = added + open_groups.pop(entry["group"], 0)
+                if not entry["final"]:
+                    open_groups[entry["group"]] = total
+                count = int(lanes.sum(axis=0).max())
+                p, high = max(p, count), max(high, count << entry["shift"])
+                for value in (added, total):
+                    high = max(high, int(np.maximum(value, 0).sum(axis=0).max()))
+                    low = max(low, int(np.maximum(-value, 0).sum(axis=0).max()))
+        return _Bounds(p, taps * channels, low, high)
+
+    def _bits(self, row: int, taps: int, slots: int, channels: int) -> NDArray[np.uint8]:
+        """Weight bits of one pass, uint8 (taps * channels, lanes)."""
+        words = np.ascontiguousarray(self._rows[row : row + taps * slots], dtype="<u4").view(np.uint8)
+        bits = np.unpackbits(words.reshape(taps, slots * self._config.banks, -1), axis=-1, bitorder="little")
+        return bits[:, :channels, : self._config.lanes].reshape(taps * channels, -1)
