@@ -130,20 +130,18 @@ def test_numbers_without_bounds_become_no_file_that_cannot_be_loaded(
     source = read_checkpoint(checkpoint)
     output = tmp_path / "a.rvb"
     refused = 0
-    for part in ("weight", "alpha", "bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
-        for layer in ("0", "1", "5"):
-            name = f"layers.{layer}.{part}"
-            if name not in source.tensors or (part == "bn.running_var" and value < 0):
-                continue
-            changed = {**source.tensors, name: np.full_like(source.tensors[name], value)}
-            try:
-                with np.errstate(all="ignore"):
-                    compiled = compile_network(dataclasses.replace(source, tensors=changed), preset("ulx3s-85f"))
-                rvb.save(compiled.program, output)
-            except InputError:
-                refused += 1
-            else:
-                rvb.load(output)
+    for name in source.tensors:
+        if "conv3" in name or "conv4" in name or (name.endswith("running_var") and value < 0):
+            continue
+        changed = {**source.tensors, name: np.full_like(source.tensors[name], value)}
+        try:
+            with np.errstate(all="ignore"):
+                compiled = compile_network(dataclasses.replace(source, tensors=changed), preset("ulx3s-85f"))
+            rvb.save(compiled.program, output)
+        except InputError:
+            refused += 1
+        else:
+            rvb.load(output)
     assert refused > 0 or abs(value) < 1
 
 
