@@ -38,7 +38,7 @@ class CompileOptions:
     images : uint8 array (N, C, H, W) or None
         Sample images for the scales that training did not learn.
     static_input : bool
-        Every time step sees the same image.
+        Every time step sees the same image; never so of a network that was trained on event data.
     hints : Hints or None
         Force more strips (tests).
     """
@@ -73,7 +73,7 @@ def compile_checkpoint(path: Path | str, config: Config, options: CompileOptions
 def compile_network(checkpoint: Checkpoint, config: Config, options: CompileOptions | None = None) -> Compilation:
     """Compile a checkpoint that is already read. Errors as :func:`compile_checkpoint`."""
     options = options or CompileOptions()
-    imported = import_checkpoint(checkpoint, options.static_input)
+    imported = import_checkpoint(checkpoint, options.static_input and checkpoint.spec.static_input)
     check_float(imported)
     proof = prove_invariance(imported)
     graph = drop_redundant_time(imported, proof)

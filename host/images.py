@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import InputTransform
+from reverb_fpga.compiler.program import InputTransform, Program
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.pictures import SUFFIXES, Pixels, find_pictures, fitted, read_image
 
-__all__ = ["SUFFIXES", "find_images", "fit", "looks_inverted", "read_image", "to_codes"]
+__all__ = ["SUFFIXES", "find_images", "fit", "looks_inverted", "over_time", "read_image", "to_codes"]
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -40,14 +40,30 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 def fit(pixels: Pixels, transform: InputTransform) -> Pixels:
     """The pixels brought to the model's size and channels, as training brings its pictures to theirs.
 
+    Event frames (T, H, W, 2) have been read in the model's size.
+
     Raises
     ------
     InputError
         The model takes no images.
     """
+    shape = (transform.height, transform.width, transform.channels)
+    if pixels.ndim == 4 and pixels.shape[1:] == shape:
+        return pixels
     if transform.channels not in (1, 3):
         raise InputError(f"the model takes {transform.channels} channels; images have 1 or 3")
-    return fitted(pixels, (transform.height, transform.width, transform.channels))
+    return fitted(pixels, shape)
+
+
+def over_time(codes: NDArray[np.uint8], program: Program) -> NDArray[np.uint8]:
+    """Codes for every time step that a program reads, (N, T, H, W, C): an image that stands still is the same at each.
+
+    Event frames, which have their steps, are returned unchanged.
+    """
+    if codes.ndim == 5:
+        return codes
+    steps = program.descriptor(0)[1]["in_records"] // (program.input.height * program.input.width)
+    return np.repeat(codes[:, None], steps, axis=1)
 
 
 def looks_inverted(pixels: Pixels) -> bool:
@@ -57,7 +73,7 @@ def looks_inverted(pixels: Pixels) -> bool:
 
 
 def to_codes(images: Sequence[Pixels], transform: InputTransform, *, invert: bool = False) -> NDArray[np.uint8]:
-    """Input codes of images of any size: ``(N, height, width, channels)``, uint8.
+    """Input codes of images of any size: ``(N, height, width, channels)``, uint8; of event frames (N, T, ...).
 
     ``code = clip(floor(pixel * scale[c] + offset[c] + 0.5), 0, 255)``; ``invert`` takes ``255 - pixel`` first.
     """

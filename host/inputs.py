@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import InputTransform, Program
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models import event_frames
 from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split
+from reverb_fpga.models.description import EVENTS
+from reverb_fpga.models.event_set import find_recordings
 from reverb_fpga.models.image_set import class_difference
 
 from . import bundled, images
@@ -37,7 +40,7 @@ class Item:
     truth : int or None
         Index of its true label, where known.
     load : callable
-        Its pixels, (H, W, C) uint8.
+        Its pixels, (H, W, C) uint8; of an event recording (T, H, W, 2).
     """
 
     name: str
@@ -141,7 +144,8 @@ def gather_items(selection: Selection, program: Program) -> list[Item]:
 
 def _from_dataset(name: str, data_dir: Path, program: Program) -> list[Item]:
     source = program.input
-    split = load_split(name, data_dir, "test", (source.height, source.width, source.channels))
+    shape = (source.height, source.width, source.channels)
+    split = load_split(name, data_dir, "test", shape, steps=program.timesteps)
     if difference := class_difference(split.classes, program.labels, "the data set", "the model"):
         raise InputError(
             f"data set {name} and model {program.name} ({program.dataset}) have different classes: {difference}"
@@ -168,17 +172,35 @@ def _bundled(program: Program) -> list[Item]:
 
 
 def _from_path(path: Path, program: Program) -> list[Item]:
-    """An image, or all images below a folder. Folders that are named like labels of the model tell their truth."""
+    """An image, or all images below a folder. Folders that are named like labels of the model tell their truth.
+
+    A model of event data takes recordings and frames of event cameras.
+    """
     items = []
-    for file in images.find_images([path]):
+    events = program.dataset == EVENTS
+    for file in _recordings(path) if events else images.find_images([path]):
         depth = max(
             1, len(file.parts) - len(path.parts) - 1
         )  # folders below the one that was given, or the image's own
         truth = truth_of([_name(folder) for folder in file.parents[:depth]], program.labels)
         if truth is None and file != path:
             truth = truth_of([_name(path)], program.labels)
-        items.append(Item(str(file), truth, _loader(file)))
+        items.append(Item(str(file), truth, _event_loader(file, program) if events else _loader(file)))
     return items
+
+
+def _recordings(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = find_recordings(path)
+    if not found:
+        raise InputError(f"{path}: holds no event recordings ({', '.join(event_frames.SUFFIXES)})")
+    return found
+
+
+def _event_loader(path: Path, program: Program) -> Callable[[], NDArray[np.uint8]]:
+    size = (program.input.height, program.input.width)
+    return lambda: event_frames.read_frames(path, program.timesteps, size)
 
 
 def _name(folder: Path) -> str:

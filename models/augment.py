@@ -41,7 +41,7 @@ class Augmentation:
 
 
 class Batch(NamedTuple):
-    """Images (N, C, H, W) uint8, labels (N,), and where the images lie in the training set, (N,)."""
+    """Images (N, C, H, W) or (N, T, C, H, W) uint8, labels (N,), and where they lie in the training set, (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
 
 class TrainingSet:
-    """Images ready to be drawn in batches.
+    """Images ready to be drawn in batches. The frames of a sample of event data are shifted and mirrored alike.
 
     Parameters
     ----------
@@ -63,11 +63,15 @@ class TrainingSet:
 
     def __init__(self, data: ImageSet, augmentation: Augmentation, fill: tuple[int, ...]) -> None:
         self.augmentation = augmentation
-        self.side = data.images.shape[1:3]
+        images = data.images
+        self._frames = images.shape[1] if images.ndim == 5 else 0
+        if self._frames:  # they are channels until a batch is complete
+            images = np.moveaxis(images, 1, 3).reshape(len(images), *images.shape[2:4], -1)
+        self.side = images.shape[1:3]
         border = augmentation.shift
-        self._padded: Images = np.pad(data.images, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
+        self._padded: Images = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
         self._labels = data.labels
-        self._fill = np.asarray(fill, np.uint8)
+        self._fill = np.tile(np.asarray(fill, np.uint8), max(1, self._frames))
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -94,6 +98,8 @@ class TrainingSet:
             images, labels = self._augmented(chosen, rng), self._labels[chosen]
             part = slice(share[0], None, share[1])
             pixels = torch.from_numpy(images[part]).permute(0, 3, 1, 2)
+            if self._frames:
+                pixels = pixels.unflatten(1, (self._frames, -1))
             yield Batch(pixels, torch.from_numpy(labels[part]), chosen[part])
 
     def _augmented(self, chosen: np.ndarray, rng: np.random.Generator) -> Images:
@@ -125,7 +131,7 @@ def steps_of(images: int, size: int) -> int:
 
 
 def batches(data: ImageSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, as (N, C, H, W) uint8 and labels."""
+    """All images in order, as (N, C, H, W) or (N, T, C, H, W) uint8, and labels."""
     for start in range(0, len(data), size):
-        images = torch.from_numpy(np.array(data.images[start : start + size])).permute(0, 3, 1, 2)
+        images = torch.from_numpy(np.array(data.images[start : start + size])).movedim(-1, -3)
         yield images, torch.from_numpy(data.labels[start : start + size])

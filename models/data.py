@@ -12,12 +12,14 @@ import numpy as np
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.cifar import load_cifar
 from reverb_fpga.models.class_folders import load_folder
+from reverb_fpga.models.description import EVENTS
+from reverb_fpga.models.event_set import load_events
 from reverb_fpga.models.idx import load_idx
 from reverb_fpga.models.image_set import Images, ImageSet
 
 __all__ = ["DATASETS", "DEFAULT_DATA_DIR", "ImageSet", "Images", "load_split", "statistics"]
 
-DATASETS = ("mnist", "fashion-mnist", "cifar10", "cifar100", "folder")
+DATASETS = ("mnist", "fashion-mnist", "cifar10", "cifar100", "folder", EVENTS)
 DEFAULT_DATA_DIR = "data"
 """Where every command looks for data sets unless told otherwise."""
 
@@ -31,6 +33,7 @@ def load_split(
     shape: tuple[int | None, int | None, int | None] = (None, None, None),
     *,
     strict: bool = False,
+    steps: int = 1,
 ) -> ImageSet:
     """Read the ``train`` or ``test`` split of a data set.
 
@@ -39,12 +42,15 @@ def load_split(
     name : str
         ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, or ``folder``: one sub-folder of pictures per class,
         below ``train/`` and ``test/`` (:mod:`reverb_fpga.models.class_folders`).
+        ``events``: recordings of event cameras or frames of them, likewise (:mod:`reverb_fpga.models.event_set`).
     data_dir : path
         Where the files lie, or a folder above: torchvision's layout and the archives' own are searched.
     split : str
         ``train`` or ``test``.
     shape : (height, width, channels)
         What the pictures of a folder are brought to; None: as they are. The other data sets have one shape.
+    steps : int
+        Frames of every sample of ``events``.
     strict : bool
         Whether a picture of a folder that cannot be read is an error; otherwise it is left out, and named in
         ``skipped``.
@@ -63,15 +69,20 @@ def load_split(
         raise InputError(f"{root}: no such data folder; --data-dir must hold the files of {name}")
     if name in ("mnist", "fashion-mnist"):
         return load_idx(name, root, split)
+    if name == EVENTS:
+        return load_events(root, split, steps, _size(shape), strict)
     if name == "folder":
-        height, width, channels = shape
-        size = None if height is None or width is None else (height, width)
-        return load_folder(root, split, size, channels, strict)
+        return load_folder(root, split, _size(shape), shape[2], strict)
     return load_cifar(name, root, split)
 
 
+def _size(shape: tuple[int | None, int | None, int | None]) -> tuple[int, int] | None:
+    height, width, _ = shape
+    return None if height is None or width is None else (height, width)
+
+
 def statistics(images: Images) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Mean (rounded to an integer pixel code) and standard deviation (pixel codes) per channel of (N, H, W, C)."""
+    """Mean (rounded to an integer pixel code) and standard deviation (pixel codes) per channel of (N, ..., H, W, C)."""
     channels = images.shape[-1]
     counts = [np.bincount(images[..., c].ravel(), minlength=256).astype(float) for c in range(channels)]
     codes = np.arange(256.0)

@@ -56,6 +56,7 @@ __all__ = [
     "ALPHA_RATIO",
     "BINARY_SPIKES",
     "BN_EPS",
+    "EVENTS",
     "FORMAT_VERSION",
     "INPUT",
     "SYSTEMS",
@@ -81,6 +82,9 @@ System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-b
 SYSTEMS = ("reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn")
 BINARY_SPIKES = ("snn", "bsnn", "agmm-bsnn")
 """Systems whose neurons fire 0 or 1."""
+
+EVENTS = "events"
+"""Name of the data set whose samples have a frame of their own for every time step."""
 
 _MAX_LAYERS = 256
 _KEYS = ("format", "arch", "system", "dataset", "labels", "input", "timesteps", "tensors", "layers")
@@ -179,6 +183,11 @@ class NetworkSpec:
     def _by_name(self) -> dict[str, tuple[LayerSpec, TensorSpec | None]]:
         tensors = {tensor.name: tensor for tensor in self.tensors}
         return {layer.name: (layer, tensors.get(layer.name)) for layer in self.layers}
+
+    @property
+    def static_input(self) -> bool:
+        """Whether every time step sees the same image."""
+        return self.dataset != EVENTS
 
     def layer(self, name: str) -> LayerSpec:
         """The layer of that name."""

@@ -29,7 +29,7 @@ class ImageSet:
     Attributes
     ----------
     images : uint8 array
-        (N, H, W, C), pixel codes.
+        (N, H, W, C), pixel codes; of event data (N, T, H, W, C), a frame for every time step.
     labels : int64 array
         (N,), indices into `classes`.
     classes : tuple of str

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
-from reverb_fpga.models.description import BINARY_SPIKES
+from reverb_fpga.models.description import BINARY_SPIKES, EVENTS
 from reverb_fpga.models.zoo import Options
 
 __all__ = ["TrainSettings"]
@@ -87,8 +87,10 @@ class TrainSettings:
             raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
         if not 0 < self.latent_rate < 1000:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
-        if self.image_size and self.dataset != "folder":
-            raise InputError(f"an image size can be chosen for data set folder; the images of {self.dataset} have one")
+        if self.image_size and self.dataset not in ("folder", EVENTS):
+            raise InputError(
+                f"an image size can be chosen for data sets folder and events; the images of {self.dataset} have one"
+            )
         options = self.options
         if options.system in BINARY_SPIKES and not options.v_th > 0:
             raise InputError(f"system {options.system} has spikes of 0 and 1: its threshold (--v-th) must be above 0")

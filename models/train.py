@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -269,9 +270,9 @@ def _load(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
     """Training and test images, of one shape and with the same classes."""
     side = settings.image_size or None
     where = (settings.dataset, settings.data_dir)
-    train = load_split(*where, "train", (side, side, None), strict=settings.strict)
-    height, width, channels = train.images.shape[1:]
-    test = load_split(*where, "test", (height, width, channels), strict=settings.strict)
+    how: dict[str, Any] = {"strict": settings.strict, "steps": settings.options.timesteps}
+    train = load_split(*where, "train", (side, side, None), **how)
+    test = load_split(*where, "test", train.images.shape[-3:], **how)
     if difference := class_difference(train.classes, test.classes, "train", "test"):
         raise InputError(f"{settings.data_dir}: training and test images have different classes: {difference}")
     if test.images.shape[1:] != train.images.shape[1:]:
@@ -294,7 +295,7 @@ def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]
 
 def _network(settings: TrainSettings, data: ImageSet) -> Network:
     mean, std = statistics(data.images)
-    _, height, width, channels = data.images.shape
+    height, width, channels = data.images.shape[-3:]
     shape = InputSpec(channels, height, width, mean, std)
     network = build(settings.arch, DatasetSpec(settings.dataset, shape, data.classes), settings.options, settings.seed)
     set_initial_density(network, settings.initial_density)

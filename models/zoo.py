@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.builder import Builder, DatasetSpec, Options
-from reverb_fpga.models.description import NetworkSpec, PoolSpec
+from reverb_fpga.models.description import EVENTS, NetworkSpec, PoolSpec
 
 if TYPE_CHECKING:
     from reverb_fpga.models.network import Network
@@ -113,6 +113,8 @@ ARCHITECTURES: dict[str, Callable[[Builder], None]] = {
 
 def usual_arch(dataset: str) -> str:
     """The architecture for a data set when none is asked for."""
+    if dataset == EVENTS:
+        return "scnn5"
     return "fmnist" if "mnist" in dataset else "cnv"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from .. import backends, bundled, images, progress
 from ..backends import Backend, BackendOptions, Outcome
@@ -97,8 +96,7 @@ def _classify(
         batch = [pixels for _, pixels in found]
         odd += sum(images.looks_inverted(pixels) for pixels in batch) if backend.program.input.invert else 0
         codes = images.to_codes(batch, backend.program.input, invert=invert)
-        if backend.input_steps > 1:  # an image that stands still shows the same pixels at every step
-            codes = np.repeat(codes[:, None], backend.input_steps, axis=1)
+        codes = images.over_time(codes, backend.program)
         started = time.perf_counter()
         for outcome in backend.run(codes):
             result.outcomes.append(outcome)

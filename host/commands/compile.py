@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from reverb_fpga.compiler.report import CompileReport
-    from reverb_fpga.models.description import InputSpec
+    from reverb_fpga.models.description import NetworkSpec
 
 __all__ = ["command"]
 
@@ -64,7 +64,7 @@ def command(
 
     check_output(output)  # before the work
     network = read_checkpoint(checkpoint)
-    images = _samples(dataset, data_dir, samples, network.spec.input)
+    images = _samples(dataset, data_dir, samples, network.spec)
     compiled = compile_network(network, preset(target), CompileOptions(name=_name(output), images=images))
     rvb.save(compiled.program, output)
     if as_json:
@@ -81,23 +81,26 @@ def _name(output: Path) -> str:
     return name
 
 
-def _samples(dataset: str | None, data_dir: Path | None, count: int, source: InputSpec) -> NDArray[np.uint8] | None:
-    """(N, C, H, W), spread evenly over the training split."""
+def _samples(dataset: str | None, data_dir: Path | None, count: int, spec: NetworkSpec) -> NDArray[np.uint8] | None:
+    """(N, C, H, W), or (N, T, C, H, W) of event data, spread evenly over the training split."""
     if dataset is None:
         if data_dir is not None:
             raise InputError("--data-dir DIR goes with --dataset NAME")
         return None
+    import numpy as np
+
     from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split
 
+    source = spec.input
     shape = (source.height, source.width, source.channels)
-    data = load_split(dataset, data_dir or DEFAULT_DATA_DIR, "train", shape)
-    if data.images.shape[1:] != shape:
+    data = load_split(dataset, data_dir or DEFAULT_DATA_DIR, "train", shape, steps=spec.timesteps)
+    if data.images.shape[1:] != (shape if spec.static_input else (spec.timesteps, *shape)):
         raise InputError(
             f"images of {dataset} are {data.images.shape[1:]}, the network takes {shape} (height, width, channels)"
         )
     if data.skipped:
         click.echo(f"note: {len(data.skipped)} pictures cannot be read; the first: {data.skipped[0]}", err=True)
-    return data.images[:: max(1, len(data) // count)][:count].transpose(0, 3, 1, 2)
+    return np.moveaxis(data.images[:: max(1, len(data) // count)][:count], -1, -3)
 
 
 def _print(report: CompileReport, output: Path) -> None:

@@ -16,7 +16,7 @@ from reverb_fpga.hw.errors import InputError
 from .. import bundled
 from ..backends import config_of
 from ..console import make_table, output
-from ..images import to_codes
+from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
 from ..model_report import LayerCost, ModelReport, build_for, measure
 
@@ -65,7 +65,7 @@ def command(
     items = gather_items(Selection(paths=paths, limit=count or 10, **source), program)
     reader = ItemReader(program.input, strict=strict)
     _, pixels = reader.read_all(items)
-    report = measure(program, config_of(program), to_codes(pixels, program.input))
+    report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
     if as_json:
         rate = report.images_per_second(clock) if clock else None
         click.echo(json.dumps(dataclasses.asdict(report) | {"clock_mhz": clock, "images_per_second": rate}))

@@ -46,17 +46,18 @@ the test split is read once, at the end."""
 @click.option("--arch", default=None, help="Network, for example cnv or resnet20-classic.  [default: by data set]")
 @click.option(
     "--dataset",
-    type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder"]),
+    type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder", "events"]),
     default="fashion-mnist",
     show_default=True,
-    help="Data set; 'folder' is train/CLASS/ and test/CLASS/ with pictures.",
+    help="Data set; 'folder' is train/CLASS/ and test/CLASS/ with pictures, 'events' the same with recordings of "
+    "event cameras.",
 )
 @click.option("--data-dir", default=DEFAULT_DATA_DIR, show_default=True, help="Folder with the data set's files.")
 @click.option(
     "--image-size",
     type=click.IntRange(8, 1024),
     metavar="N",
-    help="Data set folder: bring pictures to N x N.  [default: their size; 32 where they differ]",
+    help="Data sets folder and events: bring pictures to N x N.  [default: their size; 32 where they differ]",
 )
 @click.option("--strict", is_flag=True, help="Data set folder: stop at a picture that cannot be read.")
 @click.option(
@@ -77,7 +78,10 @@ the test split is read once, at the end."""
 )
 @click.option("--timesteps", type=click.IntRange(1, 64), default=1, show_default=True, help="Time steps T.")
 @click.option(
-    "--v-th", type=click.FloatRange(0, 100), default=None, help="Threshold.  [default: 0; binary spikes: 0.5]"
+    "--v-th",
+    type=click.FloatRange(0, 100),
+    default=None,
+    help="Threshold.  [default: 0; events: 0.25; binary spikes: 0.5]",
 )
 @click.option("--tau", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Leak per time step.")
 @click.option(
@@ -243,7 +247,6 @@ command = train
 
 def _settings(options: dict[str, Any]) -> TrainSettings:
     from reverb_fpga.models.augment import Augmentation
-    from reverb_fpga.models.description import BINARY_SPIKES
     from reverb_fpga.models.settings import TrainSettings
     from reverb_fpga.models.zoo import Options, usual_arch
 
@@ -254,7 +257,7 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
     network = Options(
         system=system,
         timesteps=options.pop("timesteps"),
-        v_th=(0.5 if system in BINARY_SPIKES else 0.0) if v_th is None else v_th,
+        v_th=_usual_threshold(system, dataset) if v_th is None else v_th,
         tau=options.pop("tau"),
         act_bits=None if act_bits == "float" else int(act_bits),
         weight_bits=None if weight_bits in (None, "float") else int(weight_bits),
@@ -277,10 +280,18 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
     return TrainSettings(arch=arch, dataset=dataset, options=network, augmentation=augmentation, **options)
 
 
+def _usual_threshold(system: str, dataset: str) -> float:
+    from reverb_fpga.models.description import BINARY_SPIKES, EVENTS
+
+    if system in BINARY_SPIKES:
+        return 0.5
+    return 0.25 if dataset == EVENTS else 0.0
+
+
 def _announce(settings: TrainSettings) -> None:
     """What a user may not expect of these settings."""
     options = settings.options
-    if options.timesteps > 1 and options.v_th == 0:
+    if options.timesteps > 1 and options.v_th == 0 and settings.dataset != "events":
         click.echo(
             f"with --v-th 0 and still images all {options.timesteps} steps are the same: one is computed", err=True
         )

@@ -91,8 +91,8 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
         return f"random codes, seed {seed or 0}", codes.astype(np.uint8)
     items = gather_items(selection, program)
     _, pixels = ItemReader(transform, strict=True).read_all(items)
-    still = images.to_codes(pixels, transform)
-    return ", ".join(printable(item.name) for item in items), np.repeat(still[:, None], steps, axis=1)
+    codes = images.over_time(images.to_codes(pixels, transform), program)
+    return ", ".join(printable(item.name) for item in items), codes
 
 
 @contextmanager
