@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import InputTransform, Program
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.pictures import SUFFIXES, Pixels, find_pictures, fitted, read_image
+from reverb_fpga.models.pictures import SUFFIXES, Pixels, cropped, find_pictures, fitted, read_image
 
 __all__ = ["SUFFIXES", "find_images", "fit", "looks_inverted", "over_time", "read_image", "to_codes"]
 
@@ -37,10 +37,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def fit(pixels: Pixels, transform: InputTransform) -> Pixels:
+def fit(pixels: Pixels, transform: InputTransform, *, crop: bool = False) -> Pixels:
     """The pixels brought to the model's size and channels, as training brings its pictures to theirs.
 
-    Event frames (T, H, W, 2) have been read in the model's size.
+    Event frames (T, H, W, 2) have been read in the model's size. `crop`: the middle is cut out, as of ImageNet.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def fit(pixels: Pixels, transform: InputTransform) -> Pixels:
         return pixels
     if transform.channels not in (1, 3):
         raise InputError(f"the model takes {transform.channels} channels; images have 1 or 3")
-    return fitted(pixels, shape)
+    return cropped(pixels, shape) if crop and pixels.shape != shape else fitted(pixels, shape)
 
 
 def over_time(codes: NDArray[np.uint8], program: Program) -> NDArray[np.uint8]:

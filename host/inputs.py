@@ -14,10 +14,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import InputTransform, Program
+from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models import event_frames
-from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split
+from reverb_fpga.models.data import DEFAULT_DATA_DIR, IMAGENET, load_split
 from reverb_fpga.models.description import EVENTS
 from reverb_fpga.models.event_set import find_recordings
 from reverb_fpga.models.image_set import class_difference
@@ -73,8 +73,8 @@ class ItemReader:
 
     Parameters
     ----------
-    transform : InputTransform
-        Of the model; pictures are brought to its size one by one, so that large ones are not kept.
+    program : Program
+        The model; pictures are brought to its size one by one, so that large ones are not kept.
     strict : bool
         Raise InputError for the first that cannot be read.
 
@@ -84,14 +84,15 @@ class ItemReader:
         A line for every image that could not be read.
     """
 
-    def __init__(self, transform: InputTransform, *, strict: bool) -> None:
+    def __init__(self, program: Program, *, strict: bool) -> None:
         self.failed: list[str] = []
-        self._transform, self._strict = transform, strict
+        self._transform, self._strict = program.input, strict
+        self._crop = program.dataset == IMAGENET
 
     def read(self, item: Item) -> images.Pixels | None:
         """Pixels of the model's size and channels; None if the image cannot be read."""
         try:
-            return images.fit(item.load(), self._transform)
+            return images.fit(item.load(), self._transform, crop=self._crop)
         except InputError as error:
             if self._strict:
                 raise

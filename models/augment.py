@@ -37,7 +37,9 @@ class Augmentation:
     @classmethod
     def usual(cls, dataset: str) -> Augmentation:
         """What is customary for a data set: CIFAR 4 pixels, others 2; no mirroring of digits and unknown images."""
-        return cls(4 if dataset.startswith("cifar") else 2, dataset in ("fashion-mnist", "cifar10", "cifar100"))
+        return cls(
+            4 if dataset.startswith("cifar") else 2, dataset in ("fashion-mnist", "cifar10", "cifar100", "imagenet")
+        )
 
 
 class Batch(NamedTuple):

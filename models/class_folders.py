@@ -7,16 +7,18 @@ class without any is an error. Hidden files and folders are left out, which torc
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.image_set import Images, ImageSet, image_set
-from reverb_fpga.models.pictures import SUFFIXES, find_pictures, fitted, is_hidden, picture_shape, read_image
+from reverb_fpga.models.pictures import SUFFIXES, cropped, find_pictures, fitted, is_hidden, picture_shape, read_image
 
-__all__ = ["DEFAULT_SIDE", "load_folder"]
+__all__ = ["DEFAULT_SIDE", "IMAGENET_SIDE", "load_folder", "load_imagenet"]
 
+IMAGENET_SIDE = 224
 DEFAULT_SIDE = 32
 """What pictures of different sizes are brought to, unless a size is asked for."""
 
@@ -24,9 +26,18 @@ _MAX_BYTES = 8 << 30
 _MAX_NAME = 200
 
 Size = tuple[int, int]
+Fit = Callable[[Images, tuple[int, int, int]], Images]
 
 
-def load_folder(root: Path, split: str, size: Size | None, channels: int | None, strict: bool) -> ImageSet:
+def load_imagenet(root: Path, split: str, size: Size | None, strict: bool) -> ImageSet:
+    """ImageNet's layout: ``train/`` and ``val/`` (or ``test/``), colour, the middle of every picture at 224 x 224."""
+    folder = "val" if split == "test" and (root / "val").is_dir() else split
+    return load_folder(root, folder, size or (IMAGENET_SIDE, IMAGENET_SIDE), 3, strict, cropped)
+
+
+def load_folder(
+    root: Path, split: str, size: Size | None, channels: int | None, strict: bool, fit: Fit = fitted
+) -> ImageSet:
     """Pictures of one split.
 
     Parameters
@@ -37,13 +48,15 @@ def load_folder(root: Path, split: str, size: Size | None, channels: int | None,
         1 or 3; None: 1 if all are grey, else 3.
     strict : bool
         A picture that cannot be read is an error; otherwise it is left out and named.
+    fit : callable
+        Brings a picture to (height, width, channels).
     """
     base = root / split
     if not base.is_dir():
         raise InputError(f"{base}: no such folder; a folder data set holds train/CLASS/*.png and test/CLASS/*.png")
     classes = _classes(base)
     files = [(path, label) for label, name in enumerate(classes) for path in _pictures(base / name)]
-    reader = _Reader(strict)
+    reader = _Reader(strict, fit)
     notes = _loose(base)
     if size is None:
         size, note = reader.common_size([path for path, _ in files])
@@ -71,8 +84,8 @@ def load_folder(root: Path, split: str, size: Size | None, channels: int | None,
 class _Reader:
     """Reads pictures, and keeps what cannot be read."""
 
-    def __init__(self, strict: bool) -> None:
-        self.strict = strict
+    def __init__(self, strict: bool, fit: Fit) -> None:
+        self.strict, self._fit = strict, fit
         self.skipped: list[str] = []
         self._bad: set[Path] = set()
 
@@ -103,7 +116,7 @@ class _Reader:
         except InputError as error:
             self._skip(path, error)
             return None
-        return fitted(image, (*size, channels or image.shape[-1]))
+        return self._fit(image, (*size, channels or image.shape[-1]))
 
     def _skip(self, path: Path, error: InputError) -> None:
         if self.strict:

@@ -11,15 +11,16 @@ import numpy as np
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.cifar import load_cifar
-from reverb_fpga.models.class_folders import load_folder
+from reverb_fpga.models.class_folders import load_folder, load_imagenet
 from reverb_fpga.models.description import EVENTS
 from reverb_fpga.models.event_set import load_events
 from reverb_fpga.models.idx import load_idx
 from reverb_fpga.models.image_set import Images, ImageSet
 
-__all__ = ["DATASETS", "DEFAULT_DATA_DIR", "ImageSet", "Images", "load_split", "statistics"]
+__all__ = ["DATASETS", "DEFAULT_DATA_DIR", "IMAGENET", "ImageSet", "Images", "load_split", "statistics"]
 
-DATASETS = ("mnist", "fashion-mnist", "cifar10", "cifar100", "folder", EVENTS)
+IMAGENET = "imagenet"
+DATASETS = ("mnist", "fashion-mnist", "cifar10", "cifar100", "folder", IMAGENET, EVENTS)
 DEFAULT_DATA_DIR = "data"
 """Where every command looks for data sets unless told otherwise."""
 
@@ -42,6 +43,7 @@ def load_split(
     name : str
         ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, or ``folder``: one sub-folder of pictures per class,
         below ``train/`` and ``test/`` (:mod:`reverb_fpga.models.class_folders`).
+        ``imagenet``: the same in ``train/`` and ``val/``, of which the middle is cut out at 224 x 224;
         ``events``: recordings of event cameras or frames of them, likewise (:mod:`reverb_fpga.models.event_set`).
     data_dir : path
         Where the files lie, or a folder above: torchvision's layout and the archives' own are searched.
@@ -71,6 +73,8 @@ def load_split(
         return load_idx(name, root, split)
     if name == EVENTS:
         return load_events(root, split, steps, _size(shape), strict)
+    if name == IMAGENET:
+        return load_imagenet(root, split, _size(shape), strict)
     if name == "folder":
         return load_folder(root, split, _size(shape), shape[2], strict)
     return load_cifar(name, root, split)

@@ -28,7 +28,17 @@ from PIL import Image, UnidentifiedImageError
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.files import open_regular
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Pixels", "find_pictures", "fitted", "is_hidden", "picture_shape", "read_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Pixels",
+    "cropped",
+    "find_pictures",
+    "fitted",
+    "is_hidden",
+    "picture_shape",
+    "read_image",
+]
 
 Pixels = NDArray[np.uint8]
 """(height, width, channels), 1 (grey) or 3 (RGB) channels, 0..255."""
@@ -112,6 +122,23 @@ def fitted(pixels: Pixels, shape: tuple[int, int, int]) -> Pixels:
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.uint8).reshape(shape)
+
+
+def cropped(pixels: Pixels, shape: tuple[int, int, int]) -> Pixels:
+    """`pixels` with the channels and the size of `shape` as is usual for ImageNet: the middle, unstretched.
+
+    For 224 x 224 that is the middle of the picture whose shorter side became 256; in general seven eighths of it.
+    """
+    height, width, channels = shape
+    rows, columns = pixels.shape[:2]
+    scale = max(height / rows, width / columns) * 8 / 7
+    inner = height / scale, width / scale  # of the picture as it is: a long thin one is never enlarged as a whole
+    top, left = (rows - inner[0]) / 2, (columns - inner[1]) / 2
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image = image.convert("L" if channels == 1 else "RGB")
+    box = (left, top, left + inner[1], top + inner[0])
+    image = image.resize((width, height), Image.Resampling.BILINEAR, box)
     return np.asarray(image, dtype=np.uint8).reshape(shape)
 
 

@@ -87,9 +87,9 @@ class TrainSettings:
             raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
         if not 0 < self.latent_rate < 1000:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
-        if self.image_size and self.dataset not in ("folder", EVENTS):
+        if self.image_size and self.dataset not in ("folder", "imagenet", EVENTS):
             raise InputError(
-                f"an image size can be chosen for data sets folder and events; the images of {self.dataset} have one"
+                f"{self.dataset} has images of one size; another can be chosen for folder, imagenet and events"
             )
         options = self.options
         if options.system in BINARY_SPIKES and not options.v_th > 0:

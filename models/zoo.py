@@ -113,6 +113,8 @@ ARCHITECTURES: dict[str, Callable[[Builder], None]] = {
 
 def usual_arch(dataset: str) -> str:
     """The architecture for a data set when none is asked for."""
+    if dataset == "imagenet":
+        return "resnet18"
     if dataset == EVENTS:
         return "scnn5"
     return "fmnist" if "mnist" in dataset else "cnv"

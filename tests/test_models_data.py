@@ -278,7 +278,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"not found|no such folder"):
             load_split(name, tmp_path, "train")
     with pytest.raises(InputError, match="unknown data set"):
-        load_split("imagenet", tmp_path, "train")
+        load_split("imagenet21k", tmp_path, "train")
 
 
 def test_statistics() -> None:

@@ -19,7 +19,7 @@ from reverb_fpga.host import images
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models import pictures
 from reverb_fpga.models.data import load_split
-from reverb_fpga.models.pictures import find_pictures, fitted, picture_shape, read_image
+from reverb_fpga.models.pictures import cropped, find_pictures, fitted, picture_shape, read_image
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -235,3 +235,32 @@ def test_large_files_of_strangers_stay_within_memory(tmp_path: Path) -> None:
                 raise SystemExit("accepted")
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True, timeout=120)
+
+
+def test_the_middle_of_a_picture_is_cut_out_unstretched() -> None:
+    """A grid of known places: after the crop the middle seven eighths of the shorter side remain, in the same scale."""
+    rows, columns = np.mgrid[:128, :256].astype(np.uint8)
+    picture = np.stack([rows, columns, rows], axis=-1)
+    found = cropped(picture, (56, 56, 3)).astype(float)
+    assert found[:, :, 0].mean() == pytest.approx(63.5, abs=0.6)
+    assert found[:, :, 1].mean() == pytest.approx(127.5, abs=0.6)
+    step = 128 * 7 / 8 / 56
+    assert np.diff(found[:, 28, 0]).mean() == pytest.approx(step, abs=0.05)
+    assert np.diff(found[28, :, 1]).mean() == pytest.approx(step, abs=0.05)
+    thin = np.full((1, 60_000, 1), 7, np.uint8)  # as a whole it would become 256 x 15 million
+    assert np.array_equal(cropped(thin, (224, 224, 3)), np.full((224, 224, 3), 7))
+
+
+def test_imagenet_is_train_and_val(tmp_path: Path) -> None:
+    for split, count in (("train", 2), ("val", 1)):
+        for name in ("n01", "n02"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                grey = Image.new("L", (40, 60), 100) if index else Image.new("RGB", (300, 200), (9, 8, 7))
+                grey.save(folder / f"{index}.png")
+    train, test = (load_split("imagenet", tmp_path, split) for split in ("train", "test"))
+    assert train.images.shape == (4, 224, 224, 3)
+    assert test.images.shape == (2, 224, 224, 3)
+    assert train.classes == ("n01", "n02")
+    assert load_split("imagenet", tmp_path, "test", (64, 64, None)).images.shape == (2, 64, 64, 3)

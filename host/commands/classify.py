@@ -59,7 +59,7 @@ def command(
         click.echo(f"note: {bundled.knowledge()}", err=True)
     selection = Selection(paths=paths, dataset=dataset, data_dir=data_dir, limit=limit)
     items = gather_items(selection, program)
-    reader = ItemReader(program.input, strict=options["strict"])
+    reader = ItemReader(program, strict=options["strict"])
     with progress.bar("starting", len(items), enabled=not options["no_progress"]) as advance:
         chosen = BackendOptions(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
         with backends.open_backend(options["backend"], program, chosen) as backend:

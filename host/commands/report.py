@@ -63,7 +63,7 @@ def command(
     program = bundled.load_model(subject)
     clock = build_for(program, build).clock_mhz if build else None
     items = gather_items(Selection(paths=paths, limit=count or 10, **source), program)
-    reader = ItemReader(program.input, strict=strict)
+    reader = ItemReader(program, strict=strict)
     _, pixels = reader.read_all(items)
     report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
     if as_json:

@@ -46,10 +46,11 @@ the test split is read once, at the end."""
 @click.option("--arch", default=None, help="Network, for example cnv or resnet20-classic.  [default: by data set]")
 @click.option(
     "--dataset",
-    type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder", "events"]),
+    type=click.Choice(["fashion-mnist", "mnist", "cifar10", "cifar100", "folder", "imagenet", "events"]),
     default="fashion-mnist",
     show_default=True,
-    help="Data set; 'folder' is train/CLASS/ and test/CLASS/ with pictures, 'events' the same with recordings of "
+    help="Data set; 'folder' is train/CLASS/ and test/CLASS/ with pictures, 'imagenet' the same "
+    "with the middle cut out, 'events' the same with recordings of "
     "event cameras.",
 )
 @click.option("--data-dir", default=DEFAULT_DATA_DIR, show_default=True, help="Folder with the data set's files.")
@@ -57,7 +58,7 @@ the test split is read once, at the end."""
     "--image-size",
     type=click.IntRange(8, 1024),
     metavar="N",
-    help="Data sets folder and events: bring pictures to N x N.  [default: their size; 32 where they differ]",
+    help="Data sets folder, imagenet, events: bring pictures to N x N.  [default: their size; imagenet: 224]",
 )
 @click.option("--strict", is_flag=True, help="Data set folder: stop at a picture that cannot be read.")
 @click.option(

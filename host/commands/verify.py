@@ -90,7 +90,7 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
         codes = np.where(rng.random(shape) < 0.5, rng.integers(0, 256, shape), 0)  # half of them are no event
         return f"random codes, seed {seed or 0}", codes.astype(np.uint8)
     items = gather_items(selection, program)
-    _, pixels = ItemReader(transform, strict=True).read_all(items)
+    _, pixels = ItemReader(program, strict=True).read_all(items)
     codes = images.over_time(images.to_codes(pixels, transform), program)
     return ", ".join(printable(item.name) for item in items), codes
 
