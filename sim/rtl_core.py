@@ -268,4 +268,5 @@ class RtlCore:
         code = self._child.wait(10)
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return DeviceError(f"the simulated core ended with exit code {code}: {lines[-1] if lines else 'no message'}")
+        causes = [line for line in lines if line.startswith("%Error")] or lines[-1:] or ["no message"]
+        return DeviceError(f"the simulated core ended with exit code {code}: {causes[0]}")

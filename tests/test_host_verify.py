@@ -19,6 +19,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import cli
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Counter, Region
+from reverb_fpga.hw.errors import DeviceError
 from reverb_fpga.sim.golden import GoldenModel
 
 TINY = preset("tiny")
@@ -28,6 +29,7 @@ class Core(ModelTarget):
     """With what the commands ask of a core besides."""
 
     cycles = 1234
+    broken = False
 
     def load(self, program: Program) -> None:
         super().load(program)
@@ -46,6 +48,8 @@ class Core(ModelTarget):
     def trace(self, path: Path | None) -> None:
         if path is not None:
             path.write_text("$end\n")
+        elif self.broken:
+            raise DeviceError("no space")
 
 
 @pytest.fixture
@@ -121,12 +125,29 @@ def test_simulate(
     assert "1,234 cycles" in out
 
 
+def test_a_waveform_that_breaks_off_leaves_what_was_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    replace_core(monkeypatch)
+    (tmp_path / "out").mkdir()
+    wave = tmp_path / "out" / "wave.vcd"
+    wave.write_text("of an earlier run")
+    monkeypatch.setattr(Core, "broken", True)
+    assert run(capsys, "simulate", str(model), "-o", str(wave))[0] == 1
+    assert wave.read_text() == "of an earlier run"
+    monkeypatch.setattr(Core, "broken", False)
+    assert run(capsys, "simulate", str(model), "-o", str(wave))[0] == 0
+    assert wave.read_text() == "$end\n"
+    assert list(wave.parent.iterdir()) == [wave]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--first", "3"], "descriptors 1 to 1"),
         (["--last", "9"], "descriptors 1 to 1"),
-        (["-o", "/nowhere/at/all/x.vcd"], "does not exist"),
+        (["-o", "/nowhere/at/all/x.vcd"], "no folder /nowhere/at/all"),
+        (["-o", "/dev/null"], "not a regular file"),
     ],
 )
 def test_simulate_refuses(capsys: pytest.CaptureFixture[str], model: Path, arguments: list[str], message: str) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw import processes
 from reverb_fpga.hw.contract import NO_HALT, Counter
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.files import check_output
 from reverb_fpga.sim.golden import GoldenModel
 
 from .. import bundled, progress
@@ -51,30 +56,31 @@ def command(
     layers = program.n_descriptors - 2
     if not first <= (last or layers) <= layers:
         raise InputError(f"--first {first} --last {last or layers}: the schedule has descriptors 1 to {layers}")
-    if output is not None and not output.resolve().parent.is_dir():
-        raise InputError(f"{output}: its directory does not exist")
     selection = Selection(paths=(image,) if image else (), limit=1)
     source, codes = input_codes(program, selection, options["seed"])
     data = GoldenModel(program, config_of(program)).input_bytes(codes)[0].tobytes()
     with (
+        _whole(output) as waveform,
         progress.bar("starting", 1, enabled=not options["no_progress"]) as advance,
-        simulated_core(config_of(program), lambda what: advance(0, what), output) as core,
+        simulated_core(config_of(program), lambda what: advance(0, what), waveform) as core,
     ):
-        if output is not None:
+        if waveform is not None:
             core.trace(None)  # not the loading of the program
         advance(0, "loading the program")
         core.load(program)
         core.start(halt_after=first - 1)
         core.feed(data)
         core.wait()
-        if output is not None:
-            core.trace(output)
+        if waveform is not None:
+            core.trace(waveform)
         advance(0, "simulating")
         core.resume(NO_HALT if last is None else last)
         core.wait()
         counters = {index: core.counters(index) for index in range(1, (last or layers) + 1)}
         logits = core.logits().tolist() if last is None else None
         cycles = core.cycles
+        if waveform is not None:
+            core.trace(None)  # ends the file, and fails if it cannot be written whole
     result = {
         "model": program.name,
         "input": source,
@@ -90,6 +96,18 @@ def command(
         click.echo(json.dumps(result))
     else:
         _print(result)
+
+
+@contextmanager
+def _whole(output: Path | None) -> Iterator[Path | None]:
+    """Where to record the waveform: beside its place, to which it is moved when the block has ended well."""
+    if output is None:
+        yield None
+        return
+    check_output(output)
+    with processes.scratch(".wave-", output.parent) as folder:
+        yield folder / output.name
+        os.replace(folder / output.name, output)
 
 
 def _layer(program: Program, descriptor: int) -> str:
