@@ -160,7 +160,7 @@ def measure(program: Program, images: int, build: Path | None) -> Figures:
         golden_images_per_second=golden_speed(golden, codes),
         clock_mhz=report.clock_mhz if report else None,
         compute_images_per_second=report.clock_mhz * 1e6 / mean if report else None,
-        link_images_per_second=report.baud / 10 / codes[0].size if report else None,
+        link_images_per_second=report.baud / 10 / codes[0].size if report and report.baud else None,
         layers=layer_figures(program, config, counters, densities),
     )
 
@@ -173,10 +173,11 @@ def table(figures: Figures) -> str:
         f"{figures.density:.3f}, {figures.additions / 1e6:.2f} M additions, array busy {100 * figures.busy:.1f} %",
         f"  golden model {figures.golden_images_per_second:,.0f} images/s",
     ]
+    link = figures.link_images_per_second
     if figures.clock_mhz is not None:
         lines.append(
-            f"  at {figures.clock_mhz:g} MHz: {figures.compute_images_per_second:,.0f} images/s computed, "
-            f"{figures.link_images_per_second:,.0f} images/s at most over the UART (benchmarks/link.py)"
+            f"  at {figures.clock_mhz:g} MHz: {figures.compute_images_per_second:,.0f} images/s computed"
+            + ("" if link is None else f", {link:,.0f} images/s at most over the UART (benchmarks/link.py)")
         )
     lines.append("  layer       density    cycles    events     beats  busy %  table  drain  steal   emit")
     for layer in figures.layers:

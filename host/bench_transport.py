@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from reverb_fpga.sim.link_bench import LinkBench
+    from reverb_fpga.sim.link_bench import LinkBench, UsbLinkBench
 
 __all__ = ["BenchTransport"]
 
@@ -17,11 +17,11 @@ class BenchTransport(Transport):
 
     Parameters
     ----------
-    bench : LinkBench
+    bench : LinkBench or UsbLinkBench
         Not closed with the transport.
     """
 
-    def __init__(self, bench: LinkBench) -> None:
+    def __init__(self, bench: LinkBench | UsbLinkBench) -> None:
         self.name = "link bench"
         self.bench = bench
         self._pending = bytearray()
@@ -32,7 +32,7 @@ class BenchTransport(Transport):
     def read(self, timeout: float) -> bytes:
         data = bytes(self._pending)
         self._pending.clear()
-        return self.bench.exchange(data, max(1, round(timeout * self.bench.line.clock_hz)))
+        return self.bench.exchange(data, max(1, round(timeout * self.bench.clock_hz)))
 
     def clock(self) -> float:
         return self.bench.seconds

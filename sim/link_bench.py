@@ -12,16 +12,17 @@ from reverb_fpga.hw import processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import State
 from reverb_fpga.hw.errors import DeviceError
-from reverb_fpga.hw.link import SerialLink
+from reverb_fpga.hw.link import SerialLink, UsbLink
 from reverb_fpga.hw.link.receiver import MIN_RING
 from reverb_fpga.hw.link.uart import BRIDGE_FILL
 
 from .line import Line
 from .verilate import Progress, build_executable
 
-__all__ = ["INPUT_HASH", "INPUT_LENGTH", "SUM", "LinkBench"]
+__all__ = ["INPUT_HASH", "INPUT_LENGTH", "SUM", "LinkBench", "UsbLinkBench"]
 
-HARNESS = Path(__file__).parent / "cpp" / "link_harness.cpp"
+_HARNESSES = Path(__file__).parent / "cpp"
+USB_HZ = 48_000_000
 _SEND = struct.Struct("<cQI")
 _RECEIVED = struct.Struct("<QI")
 _STATES = struct.Struct("<8Q")
@@ -35,52 +36,26 @@ SUM = 34
 """A write adds to it: a write that is executed twice shows."""
 
 
-class LinkBench:
-    """Link over its pins. Deterministic: time is counted in clocks and depends on nothing but the bytes and the seed.
+class _Bench:
+    """A harness that speaks the protocol of sim/cpp/link_harness.cpp; simulated time passes only when asked for.
 
-    The core behind it has memories of 256 words per region, the sequencer's states, and logits that are a hash of the
-    input bytes. It takes a random number of clocks for everything, or, in a hurry, as few as the real one.
-
-    Parameters
+    Attributes
     ----------
-    config : Config
-    line : Line
-    seed : int
-    hurry : bool
-    ring : int
-        See :class:`~reverb_fpga.hw.link.Link`.
-    fill : int, optional
-        See :class:`~reverb_fpga.hw.link.UartPhy`; by default that of a board where there is a bridge, otherwise 0.
-    progress : callable, optional
-        Told what is being built.
+    clocks : int
+        Time so far.
+    clock_hz : int
+        Clocks of a second.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        line: Line | None = None,
-        *,
-        seed: int = 1,
-        hurry: bool = False,
-        ring: int = MIN_RING,
-        fill: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, command: list[str], clock_hz: int) -> None:
         self.clocks = 0
-        self.line = line or Line()
-        if fill is None:
-            fill = BRIDGE_FILL if self.line.latency_ms else 0
-        link = SerialLink(config, self.line.divisor, ring=ring, fill=fill)
-        executable = build_executable(link, f"link-{config.name}", HARNESS, progress=progress)
-        settings = (self.line.divisor, seed, self.line.clock_hz, self.line.latency_us, int(hurry))
-        self._process = processes.start(
-            [str(executable), *map(str, settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.clock_hz = clock_hz
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     @property
     def seconds(self) -> float:
         """Simulated time."""
-        return self.clocks / self.line.clock_hz
+        return self.clocks / self.clock_hz
 
     def exchange(self, data: bytes, clocks: int) -> bytes:
         """Send ``data``; what has reached the host when something has, or nothing after so many clocks.
@@ -135,3 +110,78 @@ class LinkBench:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class LinkBench(_Bench):
+    """Link over a UART's pins. Deterministic: time depends on nothing but the bytes and the seed.
+
+    The core behind it has memories of 256 words per region, the sequencer's states, and logits that are a hash of the
+    input bytes. It takes a random number of clocks for everything, or, in a hurry, as few as the real one.
+
+    Parameters
+    ----------
+    config : Config
+    line : Line
+    seed : int
+    hurry : bool
+    ring : int
+        See :class:`~reverb_fpga.hw.link.Link`.
+    fill : int, optional
+        See :class:`~reverb_fpga.hw.link.UartPhy`; by default that of a board where there is a bridge, otherwise 0.
+    progress : callable, optional
+        Told what is being built.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        line: Line | None = None,
+        *,
+        seed: int = 1,
+        hurry: bool = False,
+        ring: int = MIN_RING,
+        fill: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        line = line or Line()
+        if fill is None:
+            fill = BRIDGE_FILL if line.latency_ms else 0
+        link = SerialLink(config, line.divisor, ring=ring, fill=fill)
+        executable = build_executable(link, f"link-{config.name}", _HARNESSES / "link_harness.cpp", progress=progress)
+        settings = (line.divisor, seed, line.clock_hz, line.latency_us, int(hurry))
+        super().__init__([str(executable), *map(str, settings)], line.clock_hz)
+
+
+class UsbLinkBench(_Bench):
+    """The same over a USB's pins, with a full-speed host on the other side that has enumerated the device.
+
+    Parameters
+    ----------
+    config, seed, hurry, ring, progress
+        As of :class:`LinkBench`.
+    sync_hz : int
+        Clock of the link. Time is counted in clocks of the USB's 48 MHz.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        sync_hz: int = 50_000_000,
+        seed: int = 1,
+        hurry: bool = False,
+        ring: int = MIN_RING,
+        progress: Progress | None = None,
+    ) -> None:
+        harness = _HARNESSES / "usb_link_harness.cpp"
+        executable = build_executable(UsbLink(config, ring=ring), f"usb-link-{config.name}", harness, progress=progress)
+        super().__init__([str(executable), str(seed), str(sync_hz), str(int(hurry))], USB_HZ)
+
+    def descriptors(self) -> tuple[bytes, bytes, str, str]:
+        """Of the device, of its configuration; manufacturer and product. Empty if it could not be enumerated."""
+        self._ask(b"D", 0)
+        device, configuration, *strings = (
+            self._ask(b"", int.from_bytes(self._ask(b"", 4), "little")) for _ in range(4)
+        )
+        manufacturer, product = (text[2:].decode("utf-16-le") for text in strings)
+        return device, configuration, manufacturer, product

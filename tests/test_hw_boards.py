@@ -15,6 +15,7 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from reverb_fpga.host.commands import build
 from reverb_fpga.hw.boards import export, flow, logs, tools
 from reverb_fpga.hw.boards.bitstream import check_bitstream
 from reverb_fpga.hw.boards.clocking import solve_pll
@@ -23,9 +24,11 @@ from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 from reverb_fpga.hw.boards.logs import BuildPhase
 from reverb_fpga.hw.boards.report import read_report
 from reverb_fpga.hw.boards.stages import STAGES, StageClock, duration, expected_times, keep_times
-from reverb_fpga.hw.boards.table import BOARDS, board, uart_divisor
+from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board, link_of, uart_divisor
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
+from reverb_fpga.hw.link.signatures import received_bytes
+from reverb_fpga.hw.signatures import byte_stream
 
 # builds that stop early, as many here do, never elaborate their core
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
@@ -48,6 +51,27 @@ class Echo(wiring.Component):
         count = Signal(32)
         m.d.sync += [self.tx.eq(last), count.eq(count + 1)]
         m.d.comb += self.state.eq(count[-4:])
+        return m
+
+
+class ByteEcho(wiring.Component):
+    """The same behind a PHY of bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"reset": In(1), "received": In(received_bytes()), "bytes": Out(byte_stream()), "state": Out(4)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        count = Signal(32)
+        m.d.sync += count.eq(count + 1)
+        m.d.comb += [
+            self.bytes.valid.eq(self.received.valid),
+            self.bytes.payload.eq(self.received.payload.data),
+            self.received.ready.eq(self.bytes.ready),
+            self.state.eq(count[-4:]),
+        ]
         return m
 
 
@@ -87,6 +111,38 @@ def test_uart_divisors() -> None:
     assert uart_divisor(50.0, 115_200) == (434, 115_200)
     with pytest.raises(InputError, match="3000000 baud"):
         uart_divisor(50.0, 3_000_000)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_usb_link_has_pins_and_clocks_of_its_own() -> None:
+    design = Design(board("ulx3s-85f"), preset("ulx3s-85f"), ByteEcho(), LinkKind.USB)
+    plan = flow._plan(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), {})
+    netlist, constraints = str(plan.files["top.il"]), str(plan.files["top.lpf"])
+    assert netlist.count("cell \\EHXPLLL ") == 2
+    assert "usb_0__d_p" in constraints
+    assert "uart" not in constraints
+    assert link_of(board("ulx3s-85f"), None) is LinkKind.UART
+    with pytest.raises(InputError, match="arty-a7-35t has no usb link; it has: uart"):
+        link_of(board("arty-a7-35t"), "usb")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_overlay_with_a_usb_link_elaborates() -> None:
+    core = build._core(board("ulx3s-12f"), preset("tiny"), 0)
+    plan = flow._plan(Design(board("ulx3s-12f"), preset("tiny"), core, LinkKind.USB), OPTIONS, {})
+    assert "USBSerialDevice" in str(plan.files["top.il"]) or "usb" in str(plan.files["top.il"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_usb_bitstream_meets_timing_in_all_domains(tmp_path: Path) -> None:
+    design = Design(board("ulx3s-12f"), preset("ulx3s-12f"), ByteEcho(), LinkKind.USB)
+    report = build_bitstream(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), tmp_path, lambda _: None)
+    assert report.fmax_mhz >= 50
+    log = (tmp_path / "nextpnr.log").read_text()
+    passed = [line for line in log.splitlines() if "Max frequency for clock" in line and "PASS" in line]
+    assert sum("usb" in line for line in passed) >= 2, passed
+    print("\n".join(passed))
 
 
 def test_every_board_names_a_preset_and_a_platform() -> None:

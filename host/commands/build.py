@@ -10,10 +10,10 @@ from rich.progress import Progress
 
 from reverb_fpga.hw.boards.logs import FROM_CACHE, BuildPhase
 from reverb_fpga.hw.boards.stages import StageClock, duration, expected_times, keep_times
-from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, board, uart_divisor
+from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, LinkKind, board, link_of, uart_divisor
 from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted
+from reverb_fpga.hw.errors import EnvironmentMissing, InputError, Interrupted
 
 from .. import progress
 from .report import print_report
@@ -36,6 +36,11 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
 @click.option(
     "--baud", type=click.IntRange(1200, 12_000_000), help="UART rate. Default: the fastest the clock divides into."
 )
+@click.option(
+    "--link",
+    type=click.Choice([kind.value for kind in LinkKind]),
+    help="What carries images and results: a UART, or USB itself. Default: the board's usual one.",
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="First seed of the placer.")
 @click.option(
     "--tries", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried until timing is met."
@@ -50,7 +55,10 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     """
     target = board(board_name)
     clock_mhz = options["clock"] if options["clock"] is not None else target.clock_mhz
-    divisor, baud = uart_divisor(clock_mhz, options["baud"])
+    link = link_of(target, options["link"])
+    divisor, baud = uart_divisor(clock_mhz, options["baud"]) if link is LinkKind.UART else (0, 0)
+    if link is not LinkKind.UART and options["baud"] is not None:
+        raise InputError("--baud is of the UART; leave it out with --link usb")
     config = preset(target.config)
     core = _core(target, config, divisor)
     if not target.builds_here:
@@ -65,7 +73,7 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     with progress.status_line(lambda: _left(clock), enabled=not no_progress) as line:
         show = _Show(clock, line, quiet=no_progress)
         try:
-            report = build_bitstream(Design(target, config, core), chosen, output, show, cache)
+            report = build_bitstream(Design(target, config, core, link), chosen, output, show, cache)
         except KeyboardInterrupt:
             raise Interrupted(_stopped(clock, output)) from None
     if not show.cached:
@@ -117,14 +125,17 @@ def _stopped(clock: StageClock, output: Path) -> str:
 
 
 def _core(target: Board, config: Config, divisor: int) -> Any:
+    """What goes on the board: with a UART of that divisor, or (0) for a USB."""
     try:
         from reverb_fpga.hw.link.uart import BRIDGE_FILL
-        from reverb_fpga.hw.top import Top
+        from reverb_fpga.hw.top import Overlay, Top
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[hw]'") from None
     platform: Any = "ecp5" if target.flow is Flow.TRELLIS else "generic"
+    if divisor == 0:
+        return Overlay(config, platform, target.ring)
     return Top(config, divisor, platform, ring=target.ring, fill=BRIDGE_FILL)
 
 

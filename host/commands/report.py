@@ -117,7 +117,7 @@ def print_report(report: BuildReport) -> None:
     )
     console.say(
         f"clock {report.clock_mhz:g} MHz, timing met up to {report.fmax_mhz:g} MHz (seed {report.seed}), "
-        f"UART {report.baud} baud, built in {report.seconds:.0f} s"
+        f"{f'UART {report.baud} baud' if report.baud else 'USB full speed'}, built in {report.seconds:.0f} s"
     )
     console.table(_use_table(report))
     console.table(_bram_table(report))

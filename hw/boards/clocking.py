@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
-from amaranth.lib.cdc import AsyncFFSynchronizer
+from amaranth.lib.cdc import AsyncFFSynchronizer, ResetSynchronizer
 
 from reverb_fpga.hw.core.resets import distribute
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["Ecp5Clock", "PllSettings", "solve_pll"]
+__all__ = ["Ecp5Clock", "Ecp5UsbClock", "PllSettings", "solve_pll"]
 
 _VCO_MHZ = (400.0, 800.0)
 _PFD_MHZ = 3.125
@@ -76,17 +77,21 @@ class Ecp5Clock(Elaboratable):
         Raw lock of the PLL, asynchronous.
     reset : Signal
         1 until the PLL has locked and whenever it has not; falls synchronously to ``sync``. On the global network.
+    crystal : Signal
+        The crystal's clock, for another PLL.
     """
 
     def __init__(self, settings: PllSettings) -> None:
         self.settings = settings
         self.locked = Signal()
         self.reset = Signal()
+        self.crystal = Signal()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         settings = self.settings
         m.submodules.pin = pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))  # type: ignore[attr-defined]
+        m.d.comb += self.crystal.eq(pin.i)
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",
@@ -122,4 +127,84 @@ class Ecp5Clock(Elaboratable):
         released = Signal(init=1)
         m.submodules.release = AsyncFFSynchronizer(~self.locked, released)
         m.d.comb += self.reset.eq(distribute(m, "reset", released, "ecp5"))
+        return m
+
+
+_USB_VCO_MHZ = 480.0
+_USB_FEEDBACK_MHZ = 60.0  # what is fed back: a multiple of what the crystal divides into
+_USB_MHZ = {"usb_io": 48.0, "usb": 12.0}
+
+
+class Ecp5UsbClock(Elaboratable):
+    """Drives domains ``usb_io`` (48 MHz) and ``usb`` (12 MHz), in phase, which its parent defines.
+
+    Parameters
+    ----------
+    crystal : Signal
+        Clock from the crystal.
+    input_mhz : float
+        Its rate; 12, 20, 25 or another that divides into 60 MHz by small numbers.
+
+    Attributes
+    ----------
+    locked : Signal
+        Both domains are in reset until the PLL has locked.
+    """
+
+    def __init__(self, crystal: Signal, input_mhz: float) -> None:
+        self.settings = solve_pll(input_mhz, _USB_FEEDBACK_MHZ)
+        self.locked = Signal()
+        self._crystal = crystal
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        settings, feedback = self.settings, Signal()
+        dividers = {name: round(_USB_VCO_MHZ / mhz) for name, mhz in _USB_MHZ.items()}
+        outputs = {"CLKOS": "usb_io", "CLKOS2": "usb"}
+        arguments: dict[str, Any] = {}
+        for pin, domain in outputs.items():
+            arguments[f"a_FREQUENCY_PIN_{pin}"] = f"{_USB_MHZ[domain]:g}"
+            arguments[f"p_{pin}_ENABLE"] = "ENABLED"
+            arguments[f"p_{pin}_DIV"] = dividers[domain]
+            arguments[f"p_{pin}_CPHASE"] = dividers[domain] - 1  # all outputs rise together
+            arguments[f"p_{pin}_FPHASE"] = 0
+            arguments[f"o_{pin}"] = ClockSignal(domain)
+        output_div = round(_USB_VCO_MHZ / _USB_FEEDBACK_MHZ)
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",
+            a_FREQUENCY_PIN_CLKOP=f"{_USB_FEEDBACK_MHZ:g}",
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_OUTDIVIDER_MUXC="DIVC",
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKI_DIV=settings.input_div,
+            p_CLKFB_DIV=settings.feedback_div,
+            p_CLKOP_DIV=output_div,
+            p_CLKOP_CPHASE=output_div - 1,
+            p_CLKOP_FPHASE=0,
+            p_FEEDBK_PATH="CLKOP",
+            i_CLKI=self._crystal,
+            i_CLKFB=feedback,
+            i_RST=0,
+            i_STDBY=0,
+            i_PHASESEL0=0,
+            i_PHASESEL1=0,
+            i_PHASEDIR=1,
+            i_PHASESTEP=1,
+            i_PHASELOADREG=1,
+            i_PLLWAKESYNC=0,
+            i_ENCLKOP=0,
+            o_CLKOP=feedback,
+            o_LOCK=self.locked,
+            **arguments,
+        )
+        for domain in outputs.values():
+            m.submodules[f"reset_{domain}"] = ResetSynchronizer(~self.locked, domain=domain)
         return m

@@ -23,7 +23,7 @@ from reverb_fpga.hw.neuron import NeuronUnit
 from . import logs, tools
 from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
-from .table import Board
+from .table import Board, LinkKind
 from .wrapper import BoardTop, platform_for
 
 __all__ = ["BuildOptions", "Design", "build_bitstream"]
@@ -43,7 +43,7 @@ class BuildOptions:
     ----------
     clock_mhz : float
     divisor, baud : int
-        UART.
+        UART; 0 where there is none.
     seed : int
         First seed of the placer.
     tries : int
@@ -69,11 +69,13 @@ class Design:
     board : Board
     config : Config
     core : component, see :class:`~reverb_fpga.hw.boards.wrapper.BoardTop`
+    link : LinkKind
     """
 
     board: Board
     config: Config
     core: Any
+    link: LinkKind = LinkKind.UART
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +142,7 @@ def build_bitstream(
 def _plan(design: Design, options: BuildOptions, versions: dict[str, str]) -> _Plan:
     platform = platform_for(design.board)
     plan = platform.build(
-        BoardTop(design.board, design.core, options.clock_mhz),
+        BoardTop(design.board, design.core, options.clock_mhz, design.link),
         do_build=False,
         script_after_read=_kept_modules(design.config) + SYNTHESIS_SCRIPT,
         synth_opts=list(options.synth),

@@ -27,7 +27,7 @@ class BuildReport:
     clock_mhz, fmax_mhz : float
         Clock of the overlay, and the largest that static timing allows after routing.
     baud, divisor : int
-        UART rate, and clock cycles per bit.
+        UART rate, and clock cycles per bit; 0 for a USB link.
     additions_per_cycle : int
     seconds : float
         Synthesis, place and route and packing together.

@@ -6,10 +6,11 @@ import dataclasses
 import enum
 
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.usb_identity import USB_MANUFACTURER, USB_PRODUCT_ID, USB_VENDOR_ID
 
-__all__ = ["BOARDS", "Board", "Flow", "board", "uart_divisor"]
+__all__ = ["BAUD_RATES", "BOARDS", "Board", "Flow", "LinkKind", "UsbIdentity", "board", "link_of", "uart_divisor"]
 
-_BAUD_RATES = (3_000_000, 2_000_000, 1_500_000, 1_000_000, 500_000, 250_000, 115_200)
+BAUD_RATES = (3_000_000, 2_000_000, 1_500_000, 1_000_000, 500_000, 250_000, 115_200)
 _MAX_BAUD_ERROR = 0.015  # half a bit over ten bits is 5 %; leave most of it to the other end
 _MIN_DIVISOR = 8
 
@@ -19,6 +20,29 @@ class Flow(enum.Enum):
 
     TRELLIS = "yosys, nextpnr, ecppack from pip"
     VIVADO = "Vivado; exported here"
+
+
+class LinkKind(enum.Enum):
+    """What carries the link's bytes."""
+
+    UART = "uart"
+    USB = "usb"
+
+
+@dataclasses.dataclass(frozen=True)
+class UsbIdentity:
+    """What a port that may be a board says of itself on the USB.
+
+    Parameters
+    ----------
+    vendor, product : int
+    text : str
+        In its product string; for identities that are not ours alone.
+    """
+
+    vendor: int
+    product: int
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +66,10 @@ class Board:
         Clock of the overlay unless another is asked for.
     bram : int or None
         Block RAMs (18 Kbit) of the device, where the flow counts them.
+    links : tuple of LinkKind
+        What it can be built with, the usual one first.
+    usb : tuple of UsbIdentity
+        Of the serial ports behind which it may be.
     ring : int
         Bytes of input that the link takes ahead of the core; as much block RAM as is left.
     loader : str or None
@@ -56,6 +84,8 @@ class Board:
     input_mhz: float
     clock_mhz: float
     bram: int | None = None
+    links: tuple[LinkKind, ...] = (LinkKind.UART,)
+    usb: tuple[UsbIdentity, ...] = ()
     ring: int = 2048
     loader: str | None = None
 
@@ -75,6 +105,8 @@ def _ulx3s(size: str, bram: int) -> Board:
         input_mhz=25.0,
         clock_mhz=50.0,
         bram=bram,
+        links=(LinkKind.UART, LinkKind.USB),
+        usb=(UsbIdentity(0x0403, 0x6015, "ULX3S"), UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER)),
         ring=4096 if size == "85F" else 2048,
         loader="ulx3s",
     )
@@ -89,6 +121,7 @@ def _arty(size: str, config: str) -> Board:
         flow=Flow.VIVADO,
         input_mhz=100.0,
         clock_mhz=100.0,
+        usb=(UsbIdentity(0x0403, 0x6010, "Digilent"),),
         loader=f"arty_a7_{size}t",
     )
 
@@ -119,6 +152,20 @@ def board(name: str) -> Board:
         raise InputError(f"no board {name!r}; there are: {', '.join(BOARDS)}") from None
 
 
+def link_of(target: Board, name: str | None) -> LinkKind:
+    """What a board is built with; None is its usual one.
+
+    Raises
+    ------
+    InputError
+        If the board does not have it.
+    """
+    kind = target.links[0] if name is None else LinkKind(name)
+    if kind not in target.links:
+        raise InputError(f"{target.name} has no {kind.value} link; it has: {', '.join(k.value for k in target.links)}")
+    return kind
+
+
 def uart_divisor(clock_mhz: float, baud: int | None) -> tuple[int, int]:
     """Clock cycles per UART bit, and the baud rate they are meant to give.
 
@@ -134,7 +181,7 @@ def uart_divisor(clock_mhz: float, baud: int | None) -> tuple[int, int]:
     InputError
         If the clock cannot make this rate within 1.5 %.
     """
-    for rate in _BAUD_RATES if baud is None else (baud,):
+    for rate in BAUD_RATES if baud is None else (baud,):
         divisor = round(clock_mhz * 1e6 / rate)
         if divisor >= _MIN_DIVISOR and abs(clock_mhz * 1e6 / divisor / rate - 1) <= _MAX_BAUD_ERROR:
             return divisor, rate

@@ -1,15 +1,17 @@
-"""The overlay on a board: clock, reset, UART pins and LEDs around a core."""
+"""The overlay on a board: clocks, reset, the link's pins and LEDs around a core."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Signal
-from amaranth.lib import io
+from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Signal, Value
+from amaranth.lib import io, wiring
 
-from .clocking import Ecp5Clock, solve_pll
-from .table import Board, Flow
+from reverb_fpga.hw.link import UsbPhy
+
+from .clocking import Ecp5Clock, Ecp5UsbClock, solve_pll
+from .table import Board, Flow, LinkKind
 
 __all__ = ["BoardTop", "platform_for"]
 
@@ -29,13 +31,17 @@ class BoardTop(Elaboratable):
     ----------
     board : Board
     core : component
-        ``rx`` and ``reset`` in, ``tx`` out, and ``state``, four bits of status for the LEDs, out. On ECP5 its domain
-        has no reset: ``reset`` is the only one, and it need only reach what must not run before the PLL has locked.
+        ``reset`` in, and ``state``, four bits of status for the LEDs, out. Behind a UART ``rx`` in and ``tx`` out as
+        well, pins; behind USB ``received`` and ``bytes``, as of :class:`~reverb_fpga.hw.top.Overlay`. On ECP5 its
+        domain has no reset: ``reset`` is the only one, and it need only reach what must not run before the PLL has
+        locked.
     clock_mhz : float
         Of domain ``sync``; made by the PLL on ECP5, the crystal itself elsewhere.
+    link : LinkKind
     """
 
-    def __init__(self, board: Board, core: Any, clock_mhz: float) -> None:
+    def __init__(self, board: Board, core: Any, clock_mhz: float, link: LinkKind = LinkKind.UART) -> None:
+        self.link = link
         self.board = board
         self.core = core
         self.clock_mhz = clock_mhz
@@ -51,18 +57,34 @@ class BoardTop(Elaboratable):
         else:
             locked = Signal(init=1)
         m.submodules.core = self.core
+        usb = self.link is LinkKind.USB
+        busy = self._usb(m, platform, clock.crystal) if usb else self._uart(m, platform)
+        self._leds(m, platform, locked, busy)
+        return m
+
+    def _uart(self, m: Module, platform: Any) -> tuple[Value, Value]:
+        """Pins; whether bytes come and go."""
         port = platform.request("uart", 0, dir=dict.fromkeys(_uart_signals(platform), "-"))
         m.submodules.rx = rx = io.Buffer("i", port.rx)
         m.submodules.tx = tx = io.Buffer("o", port.tx)
         m.d.comb += [self.core.rx.eq(rx.i), tx.o.eq(self.core.tx)]
-        self._leds(m, platform, locked)
-        return m
+        return ~self.core.rx, ~self.core.tx
 
-    def _leds(self, m: Module, platform: Any, locked: Any) -> None:
+    def _usb(self, m: Module, platform: Any, crystal: Signal) -> tuple[Value, Value]:
+        """The same, with clocks of the USB's own. The PHY has no other reset than theirs: it lives in both worlds."""
+        for name in ("usb", "usb_io"):
+            m.domains += ClockDomain(name)
+        m.submodules.usb_clock = Ecp5UsbClock(crystal, self.board.input_mhz)
+        m.submodules.phy = phy = UsbPhy(platform.request("usb", 0))
+        wiring.connect(m, phy.received, self.core.received)
+        wiring.connect(m, self.core.bytes, phy.bytes)
+        return phy.received.valid, phy.bytes.valid
+
+    def _leds(self, m: Module, platform: Any, locked: Any, busy: tuple[Value, Value]) -> None:
         """LED 0 beats, 1 tells lock, 2 and 3 the link, 4 and up the state of the sequencer."""
         beat = Signal(_HEARTBEAT_BITS)
         m.d.sync += beat.eq(beat + 1)
-        lights = Cat(beat[-1], locked, ~self.core.rx, ~self.core.tx, self.core.state)
+        lights = Cat(beat[-1], locked, *busy, self.core.state)
         for index in range(len(lights)):
             port = _optional(platform, "led", index)
             if port is None:

@@ -11,9 +11,10 @@ from .processor import CommandProcessor
 from .receiver import FrameReceiver
 from .reporter import Reporter
 from .results import ResultStore
-from .serial import SerialLink
+from .serial import SerialLink, UsbLink
 from .transmitter import FrameTransmitter
 from .uart import UartPhy, UartReceiver, UartTransmitter
+from .usb import UsbPhy
 
 __all__ = [
     "BusArbiter",
@@ -31,4 +32,6 @@ __all__ = [
     "UartPhy",
     "UartReceiver",
     "UartTransmitter",
+    "UsbLink",
+    "UsbPhy",
 ]
