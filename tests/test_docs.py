@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -127,15 +128,27 @@ def _ours(words: tuple[str, ...]) -> tuple[click.Command, click.Context]:
     return command, _parse(command, words[0], words[1:])
 
 
-def _script(path: Path) -> click.Command:
+def _script(path: Path) -> object:
     spec = importlib.util.spec_from_file_location(f"documented_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
-    main: click.Command = module.main
-    return main
+    return module.main
+
+
+def _check_script(path: Path, words: tuple[str, ...]) -> None:
+    """A script's options: those of its click command, or those that its own help lists."""
+    assert path.is_file(), path
+    main = _script(path)
+    if isinstance(main, click.Command):
+        _parse(main, path.name, words)
+        return
+    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, check=True)
+    for word in words:
+        if word.startswith("-"):
+            assert re.search(rf"(?<!\S){re.escape(word)}\b", done.stdout), word
 
 
 def _check(shown: Shown) -> None:
@@ -153,8 +166,7 @@ def _check(shown: Shown) -> None:
         ]
         assert not missing
     elif tool in ("python", "python3") and words[0] != "-m":
-        assert (ROOT / words[0]).is_file(), words[0]
-        _parse(_script(ROOT / words[0]), words[0], words[1:])
+        _check_script(ROOT / words[0], words[1:])
 
 
 def _check_pip(words: tuple[str, ...]) -> None:
