@@ -1,6 +1,7 @@
 """Errors a user can cause or meet. Each is one clear line; the exit code tells its class.
 
-Exit codes: 1 device or link, 2 bad input or usage, 3 gateware build or environment, 130 interrupted.
+Exit codes: 1 device or link, 2 bad input or usage, 3 gateware build or environment; 128 and a signal's number where one
+ended the command (130: Ctrl-C).
 """
 
 from __future__ import annotations
