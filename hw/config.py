@@ -9,9 +9,51 @@ import dataclasses
 import hashlib
 import json
 
+from . import contract
 from .errors import InputError
 
 __all__ = ["PRESETS", "Config", "named", "preset"]
+
+
+_POWERS_OF_TWO = ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster", "z_depth")
+_GATE_WIDTH = 10  # a gate has 9 bits and a sign
+
+
+def _addresses(field: str) -> tuple[int, int]:
+    """Range of the depth of a memory whose addresses are a field of LAYER."""
+    return 1, 1 << contract.field_of(contract.LAYER_FIELDS, field).width
+
+
+def _limits() -> dict[str, tuple[int, int]]:
+    """Smallest and largest value of every field: what the contract has bits for, and the gateware is built for."""
+    groups = contract.field_of(contract.SLOT_FIELDS, "group").width
+    return {
+        "clusters": (1, 1024),
+        "lanes_per_cluster": (1, 1024),
+        "banks": (1, 256),
+        "ports_per_bank": (2, 2),
+        "neuron_lanes": (contract.NEURON_WAYS, 1024),
+        "act_words": _addresses("src_act_base"),
+        "count_words": _addresses("src_cnt_base"),
+        "weight_rows": _addresses("w_base"),
+        "param_groups": _addresses("param_base"),
+        "layer_groups": (1, 1 << groups),
+        "slot_entries": _addresses("slot_base"),
+        "descriptors": (3, contract.field_range(contract.field_of(contract.PROGRAM_FIELDS, "n_descriptors"))[1]),
+        "table_entries": (2, contract.TABLE_LIMIT),
+        "max_timesteps": (1, contract.field_range(contract.field_of(contract.LAYER_FIELDS, "timesteps"))[1]),
+        "acc_width": (1, 32),
+        "z_width": (2, contract.MULTIPLICAND_BITS),
+        "membrane_width": (_GATE_WIDTH, contract.MEMBRANE_BITS),
+        "gain_width": (1, contract.field_of(contract.PARAM_FIELDS, "gain").width),
+        "fraction_bits": (1, contract.MEMBRANE_BITS),
+        "skip_words": (0, 1 << contract.field_of(contract.LAYER_FIELDS, "gate_base").width),
+        "skip_width": (_GATE_WIDTH, contract.MEMBRANE_BITS),
+        "z_depth": (1, 1 << groups),
+    }
+
+
+_LIMITS = _limits()
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -86,29 +128,66 @@ class Config:
     z_depth: int = 16
 
     def __post_init__(self) -> None:
-        for field in ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster", "z_depth"):
-            if not _is_power_of_two(getattr(self, field)):
-                raise InputError(f"configuration {self.name}: {field} = {getattr(self, field)} is not a power of two")
-        if self.ports_per_bank != 2:
-            raise InputError(f"configuration {self.name}: ports_per_bank = {self.ports_per_bank}, only 2 is built")
-        if self.neuron_lanes % self.banks or self.lanes % self.neuron_lanes:
-            raise InputError(
-                f"configuration {self.name}: neuron_lanes = {self.neuron_lanes} must be a multiple of "
-                f"banks = {self.banks} and divide lanes = {self.lanes}"
+        for field, (low, high) in _LIMITS.items():
+            value = getattr(self, field)
+            self._require(type(value) is int and low <= value <= high, f"{field} = {value!r} is not in {low}..{high}")
+        for field in _POWERS_OF_TWO:
+            value = getattr(self, field)
+            self._require(_is_power_of_two(value), f"{field} = {value} is not a power of two")
+        self._require(
+            self.neuron_lanes % self.banks == 0 and self.lanes % self.neuron_lanes == 0,
+            f"neuron_lanes = {self.neuron_lanes} must be a multiple of banks = {self.banks} and divide "
+            f"lanes = {self.lanes}",
+        )
+        self._require(
+            _is_power_of_two(self.weight_words),
+            f"{self.lanes} lanes are {self.weight_words} words of weights a row, which is not a power of two",
+        )
+        self._require(
+            self.slots <= self.z_depth,
+            f"a pass drains {self.slots} groups, z has only z_depth = {self.z_depth} cells",
+        )
+        channels = self.layer_groups * self.neuron_lanes // self.banks
+        self._require(
+            channels <= 1 << contract.EVENT_INDEX_BITS,
+            f"layer_groups = {self.layer_groups} are {channels} channels in a bank, the index of an event has "
+            f"{contract.EVENT_INDEX_BITS} bits",
+        )
+        self._require(
+            self.skip_width <= self.membrane_width,
+            f"skip_width = {self.skip_width} is not in {_GATE_WIDTH}..{self.membrane_width}",
+        )
+        self._require(
+            self.fraction_bits < self.membrane_width,
+            f"fraction_bits = {self.fraction_bits} is not in 1..{self.membrane_width - 1}",
+        )
+        for field, (words, most) in self._regions().items():
+            self._require(
+                words <= most, f"{field} = {getattr(self, field)} are {words} words on the host bus of {most}"
             )
-        if self.slots > self.z_depth:
-            raise InputError(
-                f"configuration {self.name}: a pass drains {self.slots} groups, "
-                f"z has only z_depth = {self.z_depth} cells"
-            )
-        if self.layer_groups * self.neuron_lanes // self.banks > 256:
-            raise InputError(f"configuration {self.name}: channel index in a bank needs more than 8 bits")
-        if not 0 <= self.skip_words <= 1 << 16:
-            raise InputError(f"configuration {self.name}: skip_words = {self.skip_words} is not in 0..65536")
-        if not 10 <= self.skip_width <= self.membrane_width:  # a gate has 9 bits and a sign
-            raise InputError(
-                f"configuration {self.name}: skip_width = {self.skip_width} is not in 10..{self.membrane_width}"
-            )
+
+    def _regions(self) -> dict[str, tuple[int, int]]:
+        """Words that a memory takes on the host bus, and how many there may be, by the field that decides."""
+        bus = 1 << contract.OFFSET_BITS
+        of_section = {
+            name: contract.field_range(contract.field_of(contract.PROGRAM_FIELDS, name))[1]
+            for name in ("n_param_words", "n_weight_words")
+        }
+        return {
+            "act_words": (self.act_words * self.banks, bus),
+            "count_words": (self.count_words * self.banks, bus),
+            "weight_rows": (self.weight_rows * self.banks * self.weight_words, of_section["n_weight_words"]),
+            "param_groups": (
+                self.param_groups * contract.PARAM_WORDS * self.neuron_lanes,
+                of_section["n_param_words"],
+            ),
+            "layer_groups": (self.layer_groups * self.neuron_lanes, bus),
+            "descriptors": (self.descriptors * contract.DESCRIPTOR_WORDS, bus),
+        }
+
+    def _require(self, ok: bool, what: str) -> None:
+        if not ok:
+            raise InputError(f"configuration {self.name}: {what}")
 
     @property
     def lanes(self) -> int:
@@ -143,11 +222,9 @@ class Config:
     @property
     def digest(self) -> int:
         """64-bit hash of everything but the name, and of the contract version."""
-        from .contract import CONTRACT_VERSION
-
         fields = dataclasses.asdict(self)
         del fields["name"]
-        text = json.dumps({"contract": CONTRACT_VERSION, **fields}, sort_keys=True)
+        text = json.dumps({"contract": contract.CONTRACT_VERSION, **fields}, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 

@@ -154,8 +154,17 @@ EVENT_FIELDS = _words(
 """A word of the activation memory: activation code and channel index within the bank (channel // banks)."""
 
 COUNT_BITS = 9
+MEMBRANE_BITS = PARAM_FIELDS[-1].width  # of a bias and a threshold; a configuration may have fewer
+MULTIPLICAND_BITS = 35  # of a current: what two multipliers of 18 bits take
+NEURON_WAYS = 2  # neuron lanes that take turns on one datapath
+TABLE_LIMIT = 1024  # source records of one position; also bounds the time of verifying a program
 POSITION_BITS = 14  # source coordinates y and x, signed: image (10 bits), window and pooling
 TAU_ONE = 256  # tau_q of a membrane that does not leak; tau = tau_q / 256
+
+
+def field_of(fields: tuple[Field, ...], name: str) -> Field:
+    """The field of that name."""
+    return next(field for field in fields if field.name == name)
 
 
 def field_range(field: Field) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from amaranth.utils import bits_for
 
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import COUNT_BITS
-from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.memory import DualReadMemory
 from reverb_fpga.hw.signatures import ActWrite, Beat, CountWrite, LocalBus, event_layout, layer_layout
 
@@ -28,11 +27,6 @@ class Gather(wiring.Component):
     Parameters
     ----------
     config : Config
-
-    Raises
-    ------
-    InputError
-        If a weight row is not a power of two of 32-bit words.
 
     Members
     -------
@@ -61,11 +55,6 @@ class Gather(wiring.Component):
     delay = BankPath.delay
 
     def __init__(self, config: Config) -> None:
-        if config.weight_words & (config.weight_words - 1):
-            raise InputError(
-                f"configuration {config.name}: {config.lanes} lanes are {config.weight_words} words of weights a row; "
-                "must be a power of two"
-            )
         self.config = config
         super().__init__(
             {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, ValueLike, signed
 
+from .. import contract
+
 __all__ = [
     "BLOCK",
     "DISTRIBUTED",
@@ -23,7 +25,7 @@ DISTRIBUTED = {"ram_style": "distributed"}
 BLOCK = {"ram_style": "block"}
 """Attributes of a memory that must not take logic."""
 
-MUL_SPLIT = 17
+MUL_SPLIT = contract.MULTIPLICAND_BITS // 2
 """Bits of the unsigned low half of a wide operand: what an 18x18 signed multiplier takes besides the sign."""
 
 

@@ -17,7 +17,7 @@ from .skip import SkipMemory
 
 __all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
 
-WAYS = 2
+WAYS = contract.NEURON_WAYS
 """Neuron lanes that take turns on one datapath: a final slot costs two cycles anyway."""
 
 

@@ -9,7 +9,6 @@ from amaranth.utils import bits_for, exact_log2
 
 from ..config import Config
 from ..contract import TAU_ONE, Gate
-from ..errors import InputError
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
 from .emitter import Emitter, entry_layout
@@ -36,12 +35,6 @@ class NeuronUnit(wiring.Component):
     Parameters
     ----------
     config : Config
-        At least two neuron lanes.
-
-    Raises
-    ------
-    InputError
-        If it has one.
 
     Members
     -------
@@ -60,8 +53,6 @@ class NeuronUnit(wiring.Component):
     """
 
     def __init__(self, config: Config) -> None:
-        if config.neuron_lanes < WAYS:
-            raise InputError(f"configuration {config.name}: neuron_lanes = 1; the neuron unit needs at least {WAYS}")
         self.config = config
         super().__init__(
             {
