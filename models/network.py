@@ -88,6 +88,8 @@ class Layer(nn.Module):
         """Pool the source, map, pool, add the bias, normalise, gate: (T or 1, N, ...), without shortcuts."""
         times = source.values.shape[:2]
         x = source.values.flatten(0, 1)
+        if x.dim() == 2:
+            x = x[:, :, None, None]  # what a linear layer fired is a map of one pixel
         if source.codes and self.reads_averages:
             # bfloat16 holds codes of 8 bits, but not their averages: those would be rounded by up to half a code
             with torch.autocast(x.device.type, enabled=False):
@@ -115,7 +117,7 @@ class Layer(nn.Module):
 
     def _map(self, x: Tensor, source: Encoded) -> Tensor:
         if self.spec.kind == "pool":
-            return x if source.identity is None else x * per_channel(source.identity, source.values)
+            return x if source.identity is None else x * source.identity.reshape(-1, 1, 1)
         weight, gain = self.effective_weight(), source.gain
         if self.spec.kind == "linear":
             if gain is not None:
@@ -302,8 +304,16 @@ class Network(nn.Module):
 def _added(current: Tensor, shortcut: Tensor | None, tensor: Encoded | None) -> Tensor:
     """`current` plus the current of a layer without neuron, or the spikes of a tensor; either may lack time."""
     if shortcut is not None:
-        return current + shortcut
+        return current + _shaped_like(shortcut, current)
     assert tensor is not None
+    values = _shaped_like(tensor.values, current)
     if tensor.identity is None:
-        return current + tensor.values
-    return torch.addcmul(current, tensor.values, per_channel(tensor.identity, tensor.values))
+        return current + values
+    return torch.addcmul(current, values, per_channel(tensor.identity, values))
+
+
+def _shaped_like(x: Tensor, current: Tensor) -> Tensor:
+    """(T, N, C) and (T, N, C, 1, 1) are the same thing."""
+    if x.dim() == current.dim():
+        return x
+    return x.flatten(2) if x.dim() > current.dim() else x[..., None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from test_models_network import DATA, check_forward, pixels
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.description import (
     ALPHA_RATIO,
+    SYSTEMS,
     InputSpec,
     LayerSpec,
     NetworkSpec,
@@ -21,6 +23,7 @@ from reverb_fpga.models.description import (
     WeightSpec,
 )
 from reverb_fpga.models.network import Network
+from reverb_fpga.models.random_graphs import random_graph
 from reverb_fpga.models.testing import randomise
 from reverb_fpga.models.zoo import Options, build
 
@@ -66,6 +69,45 @@ def test_any_graph_equals_the_description(seed: int, alpha: bool, timesteps: int
     network = randomise(Network(graph(timesteps=timesteps, alpha=alpha)), seed)
     assert NetworkSpec.from_json(network.spec.to_json()) == network.spec
     check_forward(network, images())
+
+
+def _features(spec: NetworkSpec) -> set[str]:
+    """What a random graph has of what random graphs are to cover."""
+    fired = {tensor.name for tensor in spec.tensors}
+    added = [name for layer in spec.layers for name in layer.shortcuts]
+    pools = [pool for layer in spec.layers for pool in (layer.pool_before, layer.pool_after) if pool is not None]
+    found = {
+        "identity": any(name in fired for name in added),
+        "downsample": any(name not in fired for name in added),
+        "several shortcuts": any(len(layer.shortcuts) > 1 for layer in spec.layers),
+        "several readers": any(len(spec.readers(name)) + len(spec.adders(name)) > 1 for name in fired),
+        "pooled shortcut": any(spec.layer(name).kind == "pool" for name in added),
+        "maximum": any(pool.kind == "max" for pool in pools),
+        "gate": any(layer.gate is not None for layer in spec.layers),
+        "dilation": any(layer.dilation != (1, 1) for layer in spec.layers),
+        "non-square": any(layer.kernel[0] != layer.kernel[1] for layer in spec.layers),
+        "frames": not spec.static_input,
+        spec.system: True,
+        f"T = {spec.timesteps}": True,
+    }
+    return {name for name, has in found.items() if has}
+
+
+def test_random_graphs_cover_what_descriptions_can_say() -> None:
+    counts = Counter(name for seed in range(400) for name in _features(random_graph(seed)))
+    wanted = {"identity", "downsample", "several shortcuts", "several readers", "pooled shortcut", "maximum", "gate"}
+    wanted |= {"dilation", "non-square", "frames", *SYSTEMS, *(f"T = {steps}" for steps in (1, 2, 3, 4))}
+    assert {name: counts[name] for name in wanted if counts[name] < 20} == {}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_equal_the_description(seed: int) -> None:
+    spec = random_graph(seed)
+    assert NetworkSpec.from_json(spec.to_json()) == spec
+    shape = spec.input.shape if spec.static_input else (spec.timesteps, *spec.input.shape)
+    pictures = torch.randint(0, 256, (3, *shape), generator=torch.Generator().manual_seed(seed))
+    network = randomise(Network(spec), seed).double()  # in double no tie falls to the other side
+    check_forward(network, pictures)
 
 
 @pytest.mark.parametrize("bits", [3, 8])

@@ -58,7 +58,8 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
     """Step by step in the order of models/description.py, in float64, nothing shared, fused or skipped."""
     spec, state = network.spec, {name: value.double() for name, value in network.state_dict().items()}
     mean, std = torch.tensor(spec.input.mean).double(), torch.tensor(spec.input.std).double()
-    read = {"input": ((images - mean[:, None, None]) / std[:, None, None]).expand(spec.timesteps, *images.shape)}
+    normal = (images - mean[:, None, None]) / std[:, None, None]
+    read = {"input": normal.transpose(0, 1) if normal.dim() == 5 else normal.expand(spec.timesteps, *images.shape)}
 
     def parts(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -68,7 +69,7 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
         alpha = state.get(f"tensors.{name}.alpha")
         if alpha is None:
             return read[name]
-        size = alpha.abs()[:, None, None]
+        size = alpha.abs().reshape(-1, *([1] * (read[name].dim() - 3)))
         return torch.where(size == 0, torch.zeros(()).double(), read[name] / size)
 
     for layer in spec.layers:
@@ -77,7 +78,7 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
         signs = torch.ones(read[layer.source].shape[2]).double() if alpha is None else sign_plus(alpha)
         steps = []
         for time, spikes in enumerate(read[layer.source] if layer.kind != "pool" else undivided(layer.source)):
-            y = _plain_pool(spikes, layer.pool_before)
+            y = _plain_pool(spikes.reshape(*spikes.shape, *([1] * (4 - spikes.dim()))), layer.pool_before)
             if layer.kind == "linear":
                 weight = _plain_weight(layer, tensors["weight"])
                 y = F.linear(y.flatten(1), weight * signs.repeat_interleave(weight.shape[1] // len(signs)))
@@ -101,7 +102,7 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
             steps.append(y)
         x = torch.stack(steps)
         for name in layer.shortcuts:
-            x = x + undivided(name)
+            x = x + undivided(name).reshape(-1, *x.shape[1:])
         if layer.neuron is not None:
             tensor = spec.tensor(layer.name)
             x = lif(x, spec.timesteps, layer.neuron.tau, layer.neuron.v_th, tensor.binary)
