@@ -225,3 +225,18 @@ def test_names_of_methods_are_names_of_layers() -> None:
     network = randomise(Network(NetworkSpec.from_json(text)), 1)
     assert set(network.spec.tensor_shapes()) <= set(network.state_dict())
     check_forward(network, pixels())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_graphs_train_in_bfloat16(seed: int) -> None:
+    """What GPUs do, on the CPU: mixed types meet at every shortcut, gate and pool."""
+    spec = random_graph(seed)
+    shape = spec.input.shape if spec.static_input else (spec.timesteps, *spec.input.shape)
+    network = randomise(Network(spec), seed).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.randint(0, 256, (5, *shape))).float()
+    F.cross_entropy(logits, torch.arange(5)).backward()
+    weight = network.layer("fc").weight
+    assert weight is not None
+    assert weight.grad is not None
+    assert torch.isfinite(weight.grad).all()
