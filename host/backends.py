@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -15,13 +16,15 @@ from reverb_fpga.hw.config import PRESETS, Config
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.sim.golden import GoldenModel
 
+from . import ports
 from .driver import Device
-from .session import SIMULATED, Timing
-from .transport import DEFAULT_BAUD, SerialTransport, Transport
+from .session import SIMULATED
+from .transport import SerialTransport
 
 __all__ = ["BACKENDS", "Backend", "BackendOptions", "Outcome", "config_of", "open_backend"]
 
 BACKENDS = ("golden", "rtl", "serial")
+_IDLE_SECONDS = 0.1  # between looks for a new image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +56,11 @@ class Backend(Protocol):
         """T_in: time steps that an input has (1: every step sees the same image)."""
         ...
 
-    @property
-    def batch(self) -> int:
-        """Images worth handing over at a time."""
-        ...
+    def stream(self, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[Outcome]:
+        """Outcomes in order of input codes (T_in, H, W, C) or, where T_in is 1, (H, W, C).
 
-    def run(self, codes: NDArray[np.uint8]) -> Iterator[Outcome]:
-        """Outcomes of ``codes`` (N, T_in, H, W, C) or, where T_in is 1, (N, H, W, C), in order."""
+        Images are taken ahead of the outcomes. None: there is no image now, but there may be one later.
+        """
         ...
 
 
@@ -70,9 +71,9 @@ class BackendOptions:
     Parameters
     ----------
     port : str or None
-        Serial port; only for the serial backend.
+        Serial port, only for the serial backend; None or "auto" is the first board that answers.
     baud : int or None
-        Serial rate; None is the driver's own.
+        Serial rate; None is the one at which the board answers.
     report : callable
         Told what is being done while the backend starts: compiling the simulation, loading the program.
     """
@@ -112,14 +113,16 @@ def open_backend(name: str, program: Program, options: BackendOptions) -> Iterat
     """
     if name not in BACKENDS:
         raise InputError(f"no backend {name!r}; there are: {', '.join(BACKENDS)}")
-    if (options.port is not None) != (name == "serial"):
-        raise InputError("--port goes with --backend serial" if options.port else "--backend serial needs --port TTY")
+    if options.port is not None and name != "serial":
+        raise InputError("--port goes with --backend serial")
     golden = GoldenModel(program, config_of(program))
     if name == "golden":
         yield _Golden(golden)
+    elif name == "serial":
+        with ports.connect(options.port, options.baud, options.report) as (device, _):
+            yield _Attached(golden, device, options)
     else:
-        port = _serial_port(options) if name == "serial" else _virtual_port(golden.config, options)
-        with port as (transport, timing), Device(transport, timing) as device:
+        with _virtual_board(golden.config, options) as device:
             yield _Attached(golden, device, options)
 
 
@@ -129,43 +132,49 @@ class _Golden:
     def __init__(self, model: GoldenModel) -> None:
         self.program = model.program
         self.input_steps = model.input_steps
-        self.batch = model.batch
         self._model = model
 
-    def run(self, codes: NDArray[np.uint8]) -> Iterator[Outcome]:
-        for row in self._model.run(codes):
-            yield Outcome(tuple(int(v) for v in row), None)
+    def stream(self, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[Outcome]:
+        waiting: list[NDArray[np.uint8]] = []
+        for codes in images:
+            if codes is not None:
+                waiting.append(codes)
+            elif not waiting:
+                time.sleep(_IDLE_SECONDS)
+            if len(waiting) == self._model.batch or codes is None:
+                yield from self._run(waiting)
+                waiting.clear()
+        yield from self._run(waiting)
+
+    def _run(self, images: list[NDArray[np.uint8]]) -> Iterator[Outcome]:
+        if images:
+            for row in self._model.run(np.stack(images)):
+                yield Outcome(tuple(int(v) for v in row), None)
 
 
 class _Attached:
     """An overlay behind a transport, real or simulated, with the program loaded."""
-
-    batch = 1
 
     def __init__(self, model: GoldenModel, device: Device, options: BackendOptions) -> None:
         self.program = model.program
         self.input_steps = model.input_steps
         self._model = model
         self._device = device
-        options.report(f"connecting to {device.transport.name}")
         device.connect(model.config.digest)
         device.load(
             model.program, lambda done, total: options.report(f"loading the program, {100 * done // max(1, total)} %")
         )
 
-    def run(self, codes: NDArray[np.uint8]) -> Iterator[Outcome]:
-        for image in self._model.input_bytes(codes):
-            result = self._device.infer(image)
+    def stream(self, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[Outcome]:
+        for result in self._device.stream(map(self._input, images)):
             yield Outcome(tuple(int(v) for v in result.logits), result.cycles)
 
-
-@contextmanager
-def _serial_port(options: BackendOptions) -> Iterator[tuple[Transport, Timing]]:
-    yield SerialTransport(options.port or "", options.baud or DEFAULT_BAUD), Timing()
+    def _input(self, codes: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        return None if codes is None else self._model.input_bytes(codes[None])[0]
 
 
 @contextmanager
-def _virtual_port(config: Config, options: BackendOptions) -> Iterator[tuple[Transport, Timing]]:
+def _virtual_board(config: Config, options: BackendOptions) -> Iterator[Device]:
     """The gateware in simulation, behind a pseudo-terminal that the serial transport opens like any port."""
     try:
         from reverb_fpga.sim.virtual_board import VirtualBoard
@@ -174,5 +183,8 @@ def _virtual_port(config: Config, options: BackendOptions) -> Iterator[tuple[Tra
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
     options.report("building the simulated gateware (minutes the first time)")
-    with VirtualBoard(config, progress=options.report) as board:
-        yield SerialTransport(board.port), SIMULATED
+    with (
+        VirtualBoard(config, progress=options.report) as board,
+        Device(SerialTransport(board.port, round(board.line.baud)), SIMULATED) as device,
+    ):
+        yield device

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "program": ("program", "Load a bitstream into a board."),
     "report": ("report", "Print the figures of a build or of a compiled model."),
     "data": ("data", "Which data sets a folder holds, and whether they are whole."),
+    "boards": ("boards", "List the boards that are attached."),
     "info": ("info", "Versions, configurations, boards, bundled models, tools."),
 }
 """Command name to (module in :mod:`reverb_fpga.host.commands`, one-line help)."""

@@ -19,7 +19,7 @@ from reverb_fpga.hw.contract import Csr, Fault, LinkOp, LinkStatus, Region, Stat
 from reverb_fpga.hw.errors import DeviceError, InputError
 
 from .bundled import advice
-from .session import Identity, Session, Timing
+from .session import Identity, Session, SilenceError, Timing
 from .stream import Stream, StreamError
 from .transport import Transport
 
@@ -166,6 +166,17 @@ class Device:
         self._identity = identity
         self._halt_after = None
         return identity
+
+    def try_connect(self) -> Identity | None:
+        """The same, without conditions; None if nothing answers. Raises DeviceError if what answers is no overlay."""
+        try:
+            return self.connect()
+        except SilenceError:
+            return None
+
+    def set_timing(self, timing: Timing) -> None:
+        """Wait otherwise from now on."""
+        self.timing = self._session.timing = timing
 
     # -- words ----------------------------------------------------------------------------------------------
 

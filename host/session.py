@@ -14,7 +14,7 @@ from reverb_fpga.hw.errors import DeviceError
 from .framing import FrameDecoder, encode_frame
 from .transport import Transport
 
-__all__ = ["SIMULATED", "Identity", "Session", "Timing"]
+__all__ = ["SIMULATED", "Identity", "Session", "SilenceError", "Timing"]
 
 HELLO_BODY = struct.Struct("<IIIIIHB")
 BYTE_BITS = 10  # on the line
@@ -56,6 +56,10 @@ class Timing:
 
 SIMULATED = Timing(response=20.0, per_byte=0.02, tries=4, lost=600.0, run=7200.0)
 """For gateware in simulation on a busy machine: slower than a board by a factor of a thousand."""
+
+
+class SilenceError(DeviceError):
+    """A request has not been answered, however often it was sent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +169,7 @@ class Session:
                     f"{self.transport.name} leaves too many requests unanswered ({self._lost:.0f} s waited in vain); "
                     "check cable and rate"
                 )
-        raise DeviceError(
+        raise SilenceError(
             f"no answer from {self.transport.name} after {tries} tries of {wait:.1f} s ({opcode.name}); "
             "is the board powered, programmed and set to this baud rate?"
         )

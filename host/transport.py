@@ -14,9 +14,8 @@ from serial.tools import list_ports
 
 from reverb_fpga.hw.errors import DeviceError
 
-__all__ = ["DEFAULT_BAUD", "SerialTransport", "Transport"]
+__all__ = ["SerialTransport", "Transport"]
 
-DEFAULT_BAUD = 3_000_000
 WRITE_TIMEOUT = 10.0  # seconds until a port that takes no bytes is given up
 POLL = 0.02  # seconds; how much later than asked for a read may return
 CHUNK = 4096
@@ -71,10 +70,10 @@ def _no_such_port(port: str) -> DeviceError:
     return DeviceError(f"no such port: {port}; serial ports here: {known}")
 
 
-def _cannot_open(port: str, error: OSError) -> DeviceError:
+def _cannot_open(port: str, error: Exception) -> DeviceError:
     if not os.path.exists(port):
         return _no_such_port(port)
-    number = error.errno
+    number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EACCES, errno.EPERM):
         return DeviceError(f"no permission to open {port}; join the group that owns it (often dialout)")
     if number in (errno.EBUSY, errno.EAGAIN):
@@ -83,11 +82,13 @@ def _cannot_open(port: str, error: OSError) -> DeviceError:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class SerialTransport(Transport):
     """A serial port, 8N1 without handshake, or a pseudo-terminal.
+
+    Whatever the serial library raises, which differs by system and driver, is one DeviceError here.
 
     Parameters
     ----------
@@ -96,27 +97,51 @@ class SerialTransport(Transport):
     baud : int
         Any rate the port can do; must be that of the bitstream.
 
+    Attributes
+    ----------
+    baud : int
+    low_latency : bool
+        The driver has been told not to hold short answers back; it may know no such thing.
+
     Raises
     ------
     DeviceError
-        If the port does not exist, is in use, or cannot do the rate.
+        If the port does not exist, is in use, may not be opened, or cannot do the rate.
     """
 
-    def __init__(self, port: str, baud: int = DEFAULT_BAUD) -> None:
+    def __init__(self, port: str, baud: int) -> None:
         self.name = port
+        self.baud = baud
         try:
             self._serial = serial.Serial(port, baud, timeout=POLL, write_timeout=WRITE_TIMEOUT, exclusive=True)
-        except OSError as error:  # serial.SerialException is one
-            raise _cannot_open(port, error) from None
         except ValueError as error:
             raise DeviceError(f"{port} cannot run at {baud} baud: {_one_line(error)}") from None
+        except Exception as error:
+            raise _cannot_open(port, error) from None
+        self.low_latency = self._ask_for_low_latency()
+
+    def _ask_for_low_latency(self) -> bool:
+        try:
+            self._serial.set_low_latency_mode(True)
+        except Exception:  # another system, a driver without it, or no permission: streaming does not need it
+            return False
+        return True
+
+    def set_rate(self, baud: int) -> None:
+        """Go on at another rate. Raises DeviceError if the port cannot do it."""
+        try:
+            if baud != self._serial.baudrate:
+                self._serial.baudrate = baud
+        except Exception as error:
+            raise DeviceError(f"{self.name} cannot run at {baud} baud: {_one_line(error)}") from None
+        self.baud = baud
 
     def write(self, data: bytes) -> None:
         try:
             self._serial.write(data)
         except serial.SerialTimeoutException:
             raise DeviceError(f"{self.name} takes no bytes; is a board attached and configured?") from None
-        except (OSError, TypeError) as error:  # pyserial's own read and write race with close by TypeError
+        except Exception as error:
             raise self._lost(error) from None
 
     def read(self, timeout: float) -> bytes:
@@ -129,13 +154,13 @@ class SerialTransport(Transport):
                     return b""
                 if first := self._serial.read(1):  # blocks for POLL at most, returns at once when a byte comes
                     return bytes(first) + bytes(self._serial.read(min(self._serial.in_waiting, CHUNK)))
-        except (OSError, TypeError) as error:
+        except Exception as error:
             raise self._lost(error) from None
 
     def close(self) -> None:
         try:
             self._serial.close()
-        except OSError:
+        except Exception:
             return  # the device is gone already, which is what was asked for
 
     def _lost(self, error: BaseException) -> DeviceError:

@@ -244,7 +244,7 @@ def terminal() -> Iterator[tuple[int, str]]:
 
 def test_no_such_port() -> None:
     with pytest.raises(DeviceError) as error:
-        SerialTransport("/dev/ttyNoSuchBoard")
+        SerialTransport("/dev/ttyNoSuchBoard", 115_200)
     assert "no such port: /dev/ttyNoSuchBoard" in one_line(error)
 
 
@@ -252,12 +252,12 @@ def test_a_file_is_no_port(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"x")
     with pytest.raises(DeviceError) as error:
-        SerialTransport(str(path))
+        SerialTransport(str(path), 115_200)
     assert "as a serial port" in one_line(error)
 
 
 def test_nothing_behind_the_port_is_reported_within_three_seconds(terminal: tuple[int, str]) -> None:
-    with Device(SerialTransport(terminal[1])) as device:
+    with Device(SerialTransport(terminal[1], 115_200)) as device:
         begin = time.monotonic()
         with pytest.raises(DeviceError) as error:
             device.connect()
@@ -274,16 +274,16 @@ def test_an_echo_is_no_device(terminal: tuple[int, str]) -> None:
             os.write(master, data)
 
     with (
-        Device(Echo(path), Timing(response=0.1, hello_tries=2)) as device,
+        Device(Echo(path, 115_200), Timing(response=0.1, hello_tries=2)) as device,
         pytest.raises(DeviceError, match="no answer"),
     ):
         device.connect()
 
 
 def test_a_port_in_use_is_reported(terminal: tuple[int, str]) -> None:
-    with SerialTransport(terminal[1]):
+    with SerialTransport(terminal[1], 115_200):
         with pytest.raises(DeviceError) as error:
-            SerialTransport(terminal[1])
+            SerialTransport(terminal[1], 115_200)
         assert "in use" in one_line(error)
 
 
@@ -291,7 +291,7 @@ def test_a_port_that_hangs_up_is_reported() -> None:
     master, slave = os.openpty()
     tty.setraw(slave)
     try:
-        with Device(SerialTransport(os.ttyname(slave))) as device:
+        with Device(SerialTransport(os.ttyname(slave), 115_200)) as device:
             os.close(master)
             with pytest.raises(DeviceError) as error:
                 device.connect()

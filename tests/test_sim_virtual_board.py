@@ -41,7 +41,7 @@ def board() -> Iterator[VirtualBoard]:
 
 @pytest.fixture
 def device(board: VirtualBoard) -> Iterator[Device]:
-    with Device(SerialTransport(board.port), SIMULATED) as attached:
+    with Device(SerialTransport(board.port, 115_200), SIMULATED) as attached:
         attached.connect(TINY.digest)
         attached.reset()
         yield attached
@@ -129,7 +129,7 @@ def test_a_board_behind_a_bridge() -> None:
     """Time that nobody uses does not pass: the bridge's latency timer costs no time of ours."""
     program, images, expected = example(0, 2)
     line = Line(latency_ms=16)
-    with VirtualBoard(TINY, line=line) as board, Device(SerialTransport(board.port), SIMULATED) as device:
+    with VirtualBoard(TINY, line=line) as board, Device(SerialTransport(board.port, 115_200), SIMULATED) as device:
         device.connect(TINY.digest)
         device.load(program)
         for image, logits in zip(images, expected, strict=True):
@@ -160,7 +160,7 @@ def test_a_cable_pulled_in_the_middle_of_an_image_is_one_error() -> None:
             if len(data) > len(images[0]):
                 board.unplug()
 
-    with VirtualBoard(TINY) as board, Device(Scissors(board.port), SIMULATED) as device:
+    with VirtualBoard(TINY) as board, Device(Scissors(board.port, 115_200), SIMULATED) as device:
         device.connect()
         device.write(Region.DESC, 0, program.desc[:16])
         device.attach(program)
@@ -202,7 +202,7 @@ def test_whole_images_survive_200_faults(board: VirtualBoard) -> None:
     outcomes: Counter[str] = Counter()
     rng = random.Random(11)
     longest = 0.0
-    with FaultyTransport(SerialTransport(board.port), rate=1 / 700, seed=3, host_rate=1 / 120) as line:
+    with FaultyTransport(SerialTransport(board.port, 115_200), rate=1 / 700, seed=3, host_rate=1 / 120) as line:
         device = Device(line, timing)
         device.connect()
         loaded = -1

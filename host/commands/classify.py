@@ -5,24 +5,35 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.errors import InputError, printable
 
 from .. import backends, bundled, images, progress
 from ..backends import Backend, BackendOptions, Outcome
 from ..inputs import Item, ItemReader, Selection, gather_items
 from ..results import Run, print_table, to_json
+from ..watch import Watch
 
 __all__ = ["command"]
+
+Codes = NDArray[np.uint8]
 
 _EXAMPLES = """\b
 Examples:
   reverb-fpga classify                              bundled images, bundled model, golden model
   reverb-fpga classify photo.jpg folder/ --top 3
   reverb-fpga classify --backend rtl --limit 2      the gateware, simulated cycle by cycle
-  reverb-fpga classify --backend serial --port /dev/ttyUSB0
+  reverb-fpga classify --backend serial             the board that is attached
+  reverb-fpga classify --backend serial --port /dev/ttyUSB0 --watch inbox
   reverb-fpga classify --dataset fashion-mnist --data-dir data --limit 1000 --json
 """
 
@@ -31,8 +42,14 @@ Examples:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
 @click.option("--model", metavar="NAME|FILE.rvb", help="Bundled model or compiled program. Default: a bundled one.")
 @click.option("--backend", type=click.Choice(backends.BACKENDS), default="golden", show_default=True)
-@click.option("--port", metavar="TTY", help="Serial port of the board (backend serial).")
-@click.option("--baud", type=click.IntRange(1200, 12_000_000), help="Serial rate; the build's report.json tells it.")
+@click.option("--port", metavar="TTY|auto", help="Serial port of the board (backend serial). Default: auto.")
+@click.option("--baud", type=click.IntRange(1200, 12_000_000), help="Default: whichever the board answers at.")
+@click.option(
+    "--watch",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Classify images as they appear, until Ctrl-C.",
+)
 @click.option("--dataset", metavar="NAME", help="Classify the test split of a data set instead of image files.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files lie.  [default: data]")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N images.")
@@ -55,6 +72,10 @@ def command(
     virtual board, serial a board on a port.
     """
     program = bundled.load_model(options["model"])
+    if options["watch"] is not None:
+        if paths or dataset is not None:
+            raise InputError("--watch takes no other images: leave out IMAGES and --dataset")
+        return _watch(program, Watch(options["watch"]), as_json, limit, options)
     if options["model"] is None and paths:
         click.echo(f"note: {bundled.knowledge()}", err=True)
     selection = Selection(paths=paths, dataset=dataset, data_dir=data_dir, limit=limit)
@@ -85,24 +106,31 @@ class _Result:
 def _classify(
     backend: Backend, items: list[Item], reader: ItemReader, invert: bool, advance: progress.Advance
 ) -> _Result:
+    """Stream the items through the backend: they are read while it computes."""
     result = _Result()
     odd = 0
-    for start in range(0, len(items), backend.batch):
-        group = items[start : start + backend.batch]
-        found = [(item, pixels) for item in group if (pixels := reader.read(item)) is not None]
-        advance(len(group) - len(found))
-        if not found:
-            continue
-        batch = [pixels for _, pixels in found]
-        odd += sum(images.looks_inverted(pixels) for pixels in batch) if backend.program.input.invert else 0
-        codes = images.to_codes(batch, backend.program.input, invert=invert)
-        codes = images.over_time(codes, backend.program)
-        started = time.perf_counter()
-        for outcome in backend.run(codes):
-            result.outcomes.append(outcome)
-            advance()
-        result.seconds += time.perf_counter() - started
-        result.items += [item for item, _ in found]
+    reading = 0.0
+
+    def codes() -> Iterator[Codes]:
+        nonlocal odd, reading
+        for item in items:
+            started = time.perf_counter()
+            pixels = reader.read(item)
+            if pixels is None:
+                advance()
+                continue
+            odd += images.looks_inverted(pixels) if backend.program.input.invert else 0
+            result.items.append(item)
+            found = encode(pixels, backend.program, invert)
+            reading += time.perf_counter() - started
+            yield found
+
+    started = time.perf_counter()
+    for outcome in backend.stream(codes()):
+        result.outcomes.append(outcome)
+        seconds = max(time.perf_counter() - started - reading, 1e-9)
+        advance(1, f"classifying, {len(result.outcomes) / seconds:.3g} images/s")
+    result.seconds = time.perf_counter() - started - reading
     if not result.items:
         reader.fail(len(items))
     if odd > len(result.items) // 2 and not invert:
@@ -110,3 +138,39 @@ def _classify(
             f"note: {odd} images are dark on light, the model was trained on light on dark: try --invert", err=True
         )
     return result
+
+
+def encode(pixels: images.Pixels, program: Program, invert: bool) -> Codes:
+    """Input codes (T_in, H, W, C) of one picture."""
+    return images.over_time(images.to_codes([pixels], program.input, invert=invert), program)[0]
+
+
+def _watch(program: Program, watch: Watch, as_json: bool, limit: int | None, options: dict[str, Any]) -> int:
+    """A line for every image that appears; ends after ``limit`` of them, or when it is interrupted."""
+    reader = ItemReader(program, strict=options["strict"])
+    under_way: deque[Item] = deque()
+
+    def codes() -> Iterator[Codes | None]:
+        taken = 0
+        while limit is None or taken < limit:
+            for path in watch.appeared():
+                (item,) = gather_items(Selection(paths=(path,)), program)
+                pixels = reader.read(item)
+                if pixels is None:
+                    click.echo(f"not read: {reader.failed.pop()}", err=True)
+                    continue
+                under_way.append(item)
+                yield encode(pixels, program, options["invert"])
+                taken += 1
+                if taken == limit:
+                    return
+            yield None
+
+    chosen = BackendOptions(port=options["port"], baud=options["baud"])
+    with backends.open_backend(options["backend"], program, chosen) as backend:
+        click.echo(f"watching {printable(str(watch.folder))}", err=True)
+        for outcome in backend.stream(codes()):
+            run = Run(program, options["backend"], [under_way.popleft()], [outcome], 0.0, [])
+            result = to_json(run)["results"][0]
+            click.echo(json.dumps(result) if as_json else f"{printable(run.items[0].name)}: {result['label']}")
+    return 0

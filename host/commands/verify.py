@@ -19,11 +19,9 @@ from reverb_fpga.hw.errors import DeviceError, EnvironmentMissing, printable
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.verify import Target, Verification, Verifier
 
-from .. import bundled, images, progress
+from .. import bundled, images, ports, progress
 from ..backends import config_of
-from ..driver import Device
 from ..inputs import ItemReader, Selection, gather_items
-from ..transport import DEFAULT_BAUD, SerialTransport
 
 __all__ = ["command", "input_codes", "simulated_core"]
 
@@ -44,8 +42,8 @@ Examples:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
 @click.option("--images", "count", type=click.IntRange(1), default=1, show_default=True, metavar="N")
 @click.option("--random", "seed", type=click.IntRange(0), metavar="SEED", help="Random input codes instead of images.")
-@click.option("--port", metavar="TTY", help="A board on this serial port instead of the simulated gateware.")
-@click.option("--baud", type=click.IntRange(1200, 12_000_000), default=DEFAULT_BAUD, show_default=True)
+@click.option("--port", metavar="TTY|auto", help="A board on this serial port instead of the simulated gateware.")
+@click.option("--baud", type=click.IntRange(1200, 12_000_000), help="Default: whichever the board answers at.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else there.")
 @click.option("--no-progress", is_flag=True, help="No progress bar on standard error.")
 def command(
@@ -110,13 +108,12 @@ def simulated_core(config: Config, report: Callable[[str], None], waveform: Path
 
 
 @contextmanager
-def _target(config: Config, port: str | None, baud: int, report: Callable[[str], None]) -> Iterator[Target]:
+def _target(config: Config, port: str | None, baud: int | None, report: Callable[[str], None]) -> Iterator[Target]:
     if port is None:
         with simulated_core(config, report) as core:
             yield core
         return
-    with Device(SerialTransport(port, baud)) as device:
-        report(f"connecting to {port}")
+    with ports.connect(port, baud, report) as (device, _):
         device.connect(config.digest)
         yield device
 
