@@ -174,3 +174,19 @@ def test_waveform(tmp_path: Path) -> None:
     text = wave.read_text()
     assert text.startswith("$version")
     assert "sequencer" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_waveform_that_cannot_be_written_ends_the_simulation(tmp_path: Path) -> None:
+    program, codes = random_program(2)
+
+    def record(core: RtlCore) -> None:
+        core.trace(Path("/dev/full"))
+        core.infer(codes[0])
+        core.trace(None)
+
+    with RtlCore(CONFIG, waveform=tmp_path / "wave.vcd") as one:
+        one.load(program)
+        with pytest.raises(DeviceError, match="the waveform cannot be written: No space left on device"):
+            record(one)

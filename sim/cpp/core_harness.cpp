@@ -15,9 +15,11 @@
 //
 // sim/rtl_core.py is the other end.
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <random>
@@ -64,6 +66,22 @@ void put(T value) {
     std::fflush(answers);
     std::exit(1);
 }
+
+#if VM_TRACE
+// Ends the simulation when the waveform cannot be written, on a full disk say: Verilator's own error handler, which writes
+// what is buffered before it aborts, hangs there.
+class WaveformFile : public VerilatedVcdFile {
+public:
+    ssize_t write(const char* data, ssize_t size) override {
+        const ssize_t done = VerilatedVcdFile::write(data, size);
+        if (done < 0 && errno != EAGAIN && errno != EINTR) {
+            std::fprintf(stderr, "%%Error: the waveform cannot be written: %s\n", std::strerror(errno));
+            _exit(1);
+        }
+        return done;
+    }
+};
+#endif
 
 class Core {
 public:
@@ -130,7 +148,7 @@ public:
         if (waveform) waveform->close();
         waveform.reset();
         if (path.empty()) return;
-        waveform = std::make_unique<VerilatedVcdC>();
+        waveform = std::make_unique<VerilatedVcdC>(&waveform_file);
         top->trace(waveform.get(), 99);
         waveform->open(path.c_str());
         if (!waveform->isOpen()) fail("cannot write waveform " + path);
@@ -173,6 +191,7 @@ private:
     VerilatedContext context;
     std::unique_ptr<Vtop> top;
 #if VM_TRACE
+    WaveformFile waveform_file;
     std::unique_ptr<VerilatedVcdC> waveform;
 #endif
     bool bus_taken = false, bus_answered = false;
