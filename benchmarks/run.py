@@ -100,9 +100,10 @@ def rtl_counters(
             )
         cycles.append(core.cycles)
         for row, info in zip(totals, program.layers, strict=True):
-            for descriptor, _, _ in info.strips:
-                values = core.counters(descriptor)
-                row += [values[counter] for counter in Counter]
+            for fires, _, _ in info.strips:
+                for descriptor in info.descriptors(fires):
+                    values = core.counters(descriptor)
+                    row += [values[counter] for counter in Counter]
     return cycles, totals / len(codes)
 
 

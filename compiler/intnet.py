@@ -2,6 +2,8 @@
 
 The front end (folding, calibration) produces it from a trained network, random tests produce it directly, the
 back end lowers it to a program. Its meaning is ``docs/numerics.md``; a direct reference is ``compiler/reference.py``.
+
+A network is a graph: every layer fires one tensor, which any later layer may read. A chain is the special case.
 """
 
 from __future__ import annotations
@@ -12,7 +14,12 @@ import enum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IntInput", "IntLayer", "IntNetwork", "WeightKind"]
+from reverb_fpga.compiler.geometry import Geometry, Pair
+
+__all__ = ["INPUT", "IntInput", "IntLayer", "IntMap", "IntNetwork", "WeightKind"]
+
+INPUT = "input"
+"""Name of the image's tensor."""
 
 
 class WeightKind(enum.Enum):
@@ -21,6 +28,7 @@ class WeightKind(enum.Enum):
     BINARY = "binary"  # -1, +1: one plane, z = 2P - S
     TERNARY = "ternary"  # -1, 0, +1: two planes
     MULTIBIT = "multibit"  # two's complement of `bits` planes
+    UNIT = "unit"  # 0, 1: one plane, z = P; identity shortcuts and pooling without weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,50 +49,104 @@ class IntInput:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class IntLayer:
-    """A convolution (a linear layer is one whose kernel covers its input) with its neurons.
+class IntMap:
+    """One summand of a layer's current: a convolution (a linear map is one whose kernel covers its source).
 
     Parameters
     ----------
+    source : str
+        The tensor that is read: :data:`INPUT` or the name of an earlier layer.
     weight : int array (C_out, C_in, K_h, K_w)
     kind, bits : how the weights are stored; ``bits`` only for MULTIBIT
-    stride, padding : int
-        Of the convolution, in pooled input coordinates. Padding is zeros, or the input's pad codes in the first layer.
-    in_pool : int
-        The sum over in_pool x in_pool windows of the input codes is what is convolved (1: none).
-    out_pool : int
-        The current is summed over out_pool x out_pool windows of the convolution's output (1: none).
-        Windows that do not fit are dropped, as in torch.
+    geometry : Geometry
     gain : uint16-valued int array (C_out,); r_shift : int
-    bias, threshold : int24-valued array (C_out,)
+    bias : int24-valued array (C_out,)
+    """
+
+    source: str
+    weight: NDArray[np.int64]
+    kind: WeightKind
+    bits: int
+    geometry: Geometry
+    gain: NDArray[np.int64]
+    r_shift: int
+    bias: NDArray[np.int64]
+
+    @property
+    def kernel(self) -> Pair:
+        """Rows and columns of the kernel."""
+        return self.weight.shape[2], self.weight.shape[3]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class IntLayer:
+    """Neurons and the maps that feed them.
+
+    Parameters
+    ----------
+    maps : tuple of IntMap
+        Their currents are added in this order (``docs/numerics.md`` section 3): shortcuts first, last the one that
+        fires. All of one output shape.
+    threshold : int24-valued array (C_out,)
     tau_q : int, 0..256
     code_max : int, 1..255
     spiking : bool
         False only in the last layer.
+    timesteps : int
+        Steps that its records hold: the network's, or 1 if every step is the same.
     """
 
     name: str
-    weight: NDArray[np.int64]
-    kind: WeightKind
-    bits: int
-    stride: int
-    padding: int
-    in_pool: int
-    out_pool: int
-    gain: NDArray[np.int64]
-    r_shift: int
-    bias: NDArray[np.int64]
+    maps: tuple[IntMap, ...]
     threshold: NDArray[np.int64]
     tau_q: int
     code_max: int
     spiking: bool
+    timesteps: int
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.maps[-1].weight.shape[0]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Tensors that it reads, one per map."""
+        return tuple(leg.source for leg in self.maps)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class IntNetwork:
-    """A sequential network of T time steps; ``static_input``: every step sees the same image."""
+    """A network of T time steps, its layers in an order in which they can be computed.
+
+    ``static_input``: every step sees the same image.
+    """
 
     input: IntInput
     layers: tuple[IntLayer, ...]
     timesteps: int
     static_input: bool
+
+    @property
+    def input_steps(self) -> int:
+        """Steps that the input's records hold."""
+        return 1 if self.static_input else self.timesteps
+
+    def index(self, name: str) -> int:
+        """Position of the layer that fires a tensor; -1 for the input. Raises KeyError if there is none."""
+        if name == INPUT:
+            return -1
+        for position, layer in enumerate(self.layers):
+            if layer.name == name:
+                return position
+        raise KeyError(name)
+
+    def steps_of(self, name: str) -> int:
+        """Steps that a tensor's records hold."""
+        position = self.index(name)
+        return self.input_steps if position < 0 else self.layers[position].timesteps
+
+    def top_of(self, name: str) -> int:
+        """Largest code of a tensor; an input pixel may have any 8-bit code."""
+        position = self.index(name)
+        return 255 if position < 0 else self.layers[position].code_max

@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from reverb_fpga.compiler.program import InputTransform, LayerInfo
+from reverb_fpga.compiler.program import INPUT_TENSOR, InputTransform, LayerInfo, MapInfo
 from reverb_fpga.compiler.upgrade import OLD_VERSION
 from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["FORMAT_VERSION", "parse_manifest"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)
 
 _KEYS = (
     "format", "version", "contract", "name", "arch", "system", "dataset", "timesteps", "accuracy", "labels",
@@ -22,6 +23,8 @@ _KEYS = (
 )  # fmt: skip
 _SECTIONS = ("desc", "slot", "param", "weight", "act", "count")
 _MAX_SIDE = 4096
+_MAX_LAYERS = 256
+_MAX_MAPS = 16
 _HEX = re.compile(r"[0-9a-f]+")
 
 T = TypeVar("T")
@@ -91,8 +94,16 @@ def _strip(value: object, where: str) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def _map(value: object, where: str) -> MapInfo:
+    table = _table(value, where, ("source", "additions"))
+    return MapInfo(
+        source=_integer(table["source"], f"{where}.source", INPUT_TENSOR, _MAX_LAYERS - 1),
+        additions=_integer(table["additions"], f"{where}.additions", 0, 1 << 48),
+    )
+
+
 def _layer(value: object, where: str) -> LayerInfo:
-    table = _table(value, where, ("name", "shape", "timesteps", "spiking", "strips", "additions"))
+    table = _table(value, where, ("name", "shape", "timesteps", "spiking", "strips", "maps"))
     shape = _list(table["shape"], f"{where}.shape", 3, 3, lambda entry, at: _integer(entry, at, 1, 1 << 16))
     return LayerInfo(
         name=_text(table["name"], f"{where}.name"),
@@ -100,8 +111,16 @@ def _layer(value: object, where: str) -> LayerInfo:
         timesteps=_integer(table["timesteps"], f"{where}.timesteps", 1, 31),
         spiking=_boolean(table["spiking"], f"{where}.spiking"),
         strips=_list(table["strips"], f"{where}.strips", 1, 1 << 16, _strip),
-        additions=_integer(table["additions"], f"{where}.additions", 0, 1 << 48),
+        maps=_list(table["maps"], f"{where}.maps", 1, _MAX_MAPS, _map),
     )
+
+
+def _chained(value: object, position: int) -> object:
+    """A layer of version 1, where every layer read the one before it, as one of this version."""
+    if not isinstance(value, dict) or "additions" not in value:
+        return value
+    rest = {key: entry for key, entry in value.items() if key != "additions"}
+    return {**rest, "maps": [{"source": position - 1, "additions": value["additions"]}]}
 
 
 def _section(value: object, where: str) -> tuple[int, str]:
@@ -121,13 +140,16 @@ def parse_manifest(value: object) -> dict[str, Any]:
     """
     if not isinstance(value, dict) or value.get("format") != "reverb-fpga program":
         raise InputError("not a reverb-fpga program")
-    for field, known in (("version", (FORMAT_VERSION,)), ("contract", (OLD_VERSION, CONTRACT_VERSION))):
+    for field, known in (("version", _READABLE), ("contract", (OLD_VERSION, CONTRACT_VERSION))):
         if type(value.get(field)) is not int or value[field] not in known:
             readable = " and ".join(map(str, known))
             raise InputError(
                 f"program file of {field} {value.get(field)!r:.20}, this release reads {readable}; compile it again"
             )
     table = _table(value, "top level", _KEYS)
+    layers = table["layers"]
+    if value["version"] == 1 and isinstance(layers, list):
+        layers = [_chained(layer, position) for position, layer in enumerate(layers)]
     target = _table(table["target"], "target", ("name", "digest"))
     sections = _table(table["sections"], "sections", _SECTIONS)
     return {
@@ -138,7 +160,7 @@ def parse_manifest(value: object) -> dict[str, Any]:
         "labels": _list(table["labels"], "labels", 1, 2048, _text),
         "logit_scale": _number(table["logit_scale"], "logit_scale"),
         "input": _input(table["input"]),
-        "layers": _list(table["layers"], "layers", 1, 256, _layer),
+        "layers": _list(layers, "layers", 1, _MAX_LAYERS, _layer),
         "config_name": _text(target["name"], "target.name"),
         "config_digest": int(_hex(target["digest"], "target.digest", 16), 16),
         "sections": {name: _section(sections[name], f"sections.{name}") for name in _SECTIONS},

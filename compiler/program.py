@@ -14,7 +14,17 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, PARAM_WORDS, Opcode, Region
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["InputTransform", "LayerInfo", "Program", "ProgramMeta", "Section", "section_capacity", "sections_crc32"]
+__all__ = [
+    "INPUT_TENSOR",
+    "InputTransform",
+    "LayerInfo",
+    "MapInfo",
+    "Program",
+    "ProgramMeta",
+    "Section",
+    "section_capacity",
+    "sections_crc32",
+]
 
 Section = NDArray[np.uint32]
 
@@ -41,6 +51,26 @@ class InputTransform:
     invert: bool = False
 
 
+INPUT_TENSOR = -1
+"""Number of the image among the tensors that a layer may read; layers have theirs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MapInfo:
+    """One summand of a layer's current.
+
+    Parameters
+    ----------
+    source : int
+        The layer whose tensor it reads, or :data:`INPUT_TENSOR`.
+    additions : int
+        Synaptic additions of one dense time step.
+    """
+
+    source: int
+    additions: int
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerInfo:
     """One layer as a person and ``verify`` see it.
@@ -53,9 +83,10 @@ class LayerInfo:
         Steps that its output records hold.
     spiking : bool
     strips : tuple of (descriptor, first output row, rows)
-        Which descriptors compute it, in order. After descriptor ``d`` has run, those rows are in the layer's ring.
-    additions : int
-        Synaptic additions of one dense time step.
+        Which descriptors fire it, in order. After descriptor ``d`` has run, those rows are in the layer's ring.
+        Those of its shortcuts (all maps but the last) come immediately before ``d``.
+    maps : tuple of MapInfo
+        In the order in which their currents are added: shortcuts first.
     """
 
     name: str
@@ -63,7 +94,16 @@ class LayerInfo:
     timesteps: int
     spiking: bool
     strips: tuple[tuple[int, int, int], ...]
-    additions: int
+    maps: tuple[MapInfo, ...]
+
+    @property
+    def additions(self) -> int:
+        """Synaptic additions of one dense time step."""
+        return sum(leg.additions for leg in self.maps)
+
+    def descriptors(self, descriptor: int) -> range:
+        """All descriptors of the strip that ``descriptor`` fires."""
+        return range(descriptor - len(self.maps) + 1, descriptor + 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,6 +120,7 @@ class _Verifier:
         self._weights = WeightProofs(program, config)
         self._legs = LegChecks(config)
         self._strips: list[list[tuple[int, int, int]]] = [[] for _ in program.layers]
+        self._next = [0] * len(program.layers)  # the map of each layer whose turn it is
         self._store_input(head)
 
     def _store_input(self, head: Mapping[str, int]) -> None:
@@ -146,6 +147,7 @@ class _Verifier:
         rows = source_rows(f)
         source = self._source(f, rows, where)
         _check_source(config, f, source, where)
+        self._check_map(f, source, where)
         self._check_pad(f, source, where)
         largest = self._move(f, rows, source, first, where)
         self._weights.prove(f, self._passes(f, groups, where), source.channels, largest, where)
@@ -182,6 +184,16 @@ class _Verifier:
         transform = self._program.input
         records = self._program.descriptor(0)[1]["in_records"]
         return _Source(number, transform.channels, records // (transform.height * transform.width))
+
+    def _check_map(self, f: Mapping[str, int], source: _Source, where: str) -> None:
+        """It is the map whose turn it is by the layer table, from the first to the one that does not store a current."""
+        maps = self._program.layers[f["layer"]].maps
+        leg = maps[self._next[f["layer"]]]
+        last = self._next[f["layer"]] == len(maps) - 1
+        _require(last == (not f["store_skip"]), where, "its layer has another number of maps in the layer table")
+        same = source.number in (leg.source, _NOTHING)
+        _require(same, where, f"reads tensor {source.number}, by the layer table it is {leg.source}")
+        self._next[f["layer"]] = 0 if last else self._next[f["layer"]] + 1
 
     def _check_pad(self, f: Mapping[str, int], source: _Source, where: str) -> None:
         if not f["pad_record"]:
@@ -252,7 +264,8 @@ def _check_fields(program: Program, config: Config, f: Mapping[str, int], info: 
     """What a descriptor says by itself."""
     for name in _POSITIVE:
         _require(f[name] > 0, where, f"{name} is 0")
-    _require(f["timesteps"] == program.timesteps == info.timesteps, where, "its time steps are not the program's")
+    _require(f["timesteps"] == info.timesteps, where, "its time steps are not those of the layer table")
+    _require(info.timesteps in (1, program.timesteps), where, "its time steps are neither 1 nor the program's")
     cols = 1 if f["gate"] == Gate.SIGMOID else info.shape[2]
     _require(f["cols"] == cols, where, "its columns are not those of the layer table")
     last = f["layer"] == len(program.layers) - 1

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import InputError
 
-from .intnet import IntLayer, IntNetwork
+from .geometry import Pair, Pool
+from .intnet import INPUT, IntLayer, IntMap, IntNetwork
 
 __all__ = ["Reference", "evaluate"]
 
@@ -26,10 +27,10 @@ class Reference:
 
     Parameters
     ----------
-    codes : tuple of int64 array (N, T, H, W, C), one per layer
+    codes : tuple of int64 array (N, T, H, W, C), one per layer, T its own steps
         Activation codes; all zero for a layer that does not spike.
     currents : tuple of int64 array, same shapes
-        ``z`` of every layer.
+        ``z`` of every layer's last map.
     membrane : int64 array (N, H, W, C)
         Of the last layer after the last step.
     """
@@ -48,7 +49,12 @@ class Reference:
 
 
 def evaluate(
-    network: IntNetwork, codes: NDArray[np.uint8], *, fraction_bits: int = 8, membrane_width: int = 24
+    network: IntNetwork,
+    codes: NDArray[np.uint8],
+    *,
+    fraction_bits: int = 8,
+    membrane_width: int = 24,
+    skip_width: int = 18,
 ) -> Reference:
     """Evaluate ``network`` on input codes (N, T_in, H, W, C); T_in is 1 if the input is static, else T.
 
@@ -57,66 +63,105 @@ def evaluate(
     InputError
         If the codes do not have the network's input shape, or a kernel is larger than its input.
     """
-    steps = 1 if network.static_input else network.timesteps
-    shape = (steps, network.input.height, network.input.width, network.input.channels)
+    shape = (network.input_steps, network.input.height, network.input.width, network.input.channels)
     if codes.shape[1:] != shape:
         raise InputError(f"input codes have shape {codes.shape[1:]} per image, the network takes {shape}")
-    tensor = codes.astype(np.int64)
-    pad = network.input.pad_codes.astype(np.int64)
+    widths = _Widths(fraction_bits, membrane_width, skip_width)
+    tensors = {INPUT: codes.astype(np.int64)}
     all_codes, currents = [], []
-    membrane = tensor[:, 0]
+    membrane = tensors[INPUT][:, 0]
     for layer in network.layers:
-        z = _current(layer, tensor, pad)
-        z = np.repeat(z, network.timesteps // z.shape[1], axis=1)
-        tensor, membrane = _neurons(layer, z, fraction_bits, membrane_width)
-        pad = np.zeros(tensor.shape[-1], dtype=np.int64)
-        all_codes.append(tensor)
-        currents.append(z)
+        z = [_current(layer, leg, tensors[leg.source], _pad(network, leg)) for leg in layer.maps]
+        fired, membrane = _neurons(layer, z, widths)
+        tensors[layer.name] = fired
+        all_codes.append(fired)
+        currents.append(np.repeat(z[-1], layer.timesteps // z[-1].shape[1], axis=1))
     return Reference(tuple(all_codes), tuple(currents), membrane)
 
 
-def _window_sum(tensor: Tensor, size: int) -> Tensor:
-    """Sum over size x size windows of axes 2, 3; what does not fill a window is dropped."""
+@dataclasses.dataclass(frozen=True)
+class _Widths:
+    fraction: int
+    membrane: int
+    skip: int
+
+
+def _pad(network: IntNetwork, leg: IntMap) -> Tensor:
+    """Codes outside the source, per channel."""
+    if leg.source == INPUT:
+        return network.input.pad_codes.astype(np.int64)
+    return np.zeros(leg.weight.shape[1], dtype=np.int64)
+
+
+def _window_sum(tensor: Tensor, pool: Pool, pad: Tensor) -> Tensor:
+    """Sum over windows of axes 2, 3; what does not fill a window is dropped, the border holds ``pad``."""
+    tensor = _bordered(tensor, pool.padding, pad)
+    rows, cols = ((tensor.shape[2 + axis] - pool.window[axis]) // pool.stride[axis] + 1 for axis in range(2))
+    total = np.zeros((*tensor.shape[:2], max(rows, 0), max(cols, 0), tensor.shape[-1]), dtype=np.int64)
+    for y in range(pool.window[0]):
+        for x in range(pool.window[1]):
+            total += _strided(tensor, (y, x), (rows, cols), pool.stride)
+    return total
+
+
+def _bordered(tensor: Tensor, border: Pair, pad: Tensor) -> Tensor:
     n, steps, height, width, channels = tensor.shape
-    rows, cols = height // size, width // size
-    windows = tensor[:, :, : rows * size, : cols * size].reshape(n, steps, rows, size, cols, size, channels)
-    return windows.sum(axis=(3, 5))
+    padded = np.empty((n, steps, height + 2 * border[0], width + 2 * border[1], channels), dtype=np.int64)
+    padded[...] = pad
+    padded[:, :, border[0] : border[0] + height, border[1] : border[1] + width] = tensor
+    return padded
 
 
-def _current(layer: IntLayer, tensor: Tensor, pad: Tensor) -> Tensor:
-    """z (N, T, H_out, W_out, C_out)."""
-    pooled = _window_sum(tensor, layer.in_pool)
-    n, steps, height, width, channels = pooled.shape
-    border = layer.padding
-    padded = np.empty((n, steps, height + 2 * border, width + 2 * border, channels), dtype=np.int64)
-    padded[...] = pad * layer.in_pool**2  # a pooled position outside the image is in_pool^2 pad records
-    padded[:, :, border : border + height, border : border + width] = pooled
-    _, _, kernel_y, kernel_x = layer.weight.shape
-    rows = (padded.shape[2] - kernel_y) // layer.stride + 1
-    cols = (padded.shape[3] - kernel_x) // layer.stride + 1
-    if rows < 1 or cols < 1:
-        raise InputError(f"layer {layer.name}: the kernel {kernel_y} x {kernel_x} is larger than its padded input")
-    z = np.zeros((n, steps, rows, cols, layer.weight.shape[0]), dtype=np.int64)
-    for ky in range(kernel_y):
-        for kx in range(kernel_x):
-            stop_y, stop_x = ky + (rows - 1) * layer.stride + 1, kx + (cols - 1) * layer.stride + 1
-            source = padded[:, :, ky : stop_y : layer.stride, kx : stop_x : layer.stride]
-            z += source @ layer.weight[:, :, ky, kx].T.astype(np.int64)
-    return _window_sum(z, layer.out_pool)
+def _strided(tensor: Tensor, first: Pair, count: Pair, stride: Pair) -> Tensor:
+    """``count`` positions from ``first`` on, every ``stride``-th."""
+    rows, cols = (
+        slice(at, at + (number - 1) * step + 1, step) for at, number, step in zip(first, count, stride, strict=True)
+    )
+    return tensor[:, :, rows, cols]
 
 
-def _neurons(layer: IntLayer, z: Tensor, fraction_bits: int, membrane_width: int) -> tuple[Tensor, Tensor]:
+def _current(layer: IntLayer, leg: IntMap, tensor: Tensor, pad: Tensor) -> Tensor:
+    """z (N, T_in, H_out, W_out, C_out) of one map."""
+    geometry = leg.geometry
+    geometry.out_shape(f"layer {layer.name}", (tensor.shape[2], tensor.shape[3]), leg.kernel)
+    pooled = _window_sum(tensor, geometry.in_pool, pad)
+    # a pooled position outside the image is a window of pad records
+    padded = _bordered(pooled, geometry.padding, pad * geometry.in_pool.size)
+    rows, cols = (geometry.sides(tensor.shape[2 + axis], leg.kernel[axis], axis)[1] for axis in range(2))
+    n, steps = padded.shape[:2]
+    z = np.zeros((n, steps, rows, cols, leg.weight.shape[0]), dtype=np.int64)
+    for ky in range(leg.kernel[0]):
+        for kx in range(leg.kernel[1]):
+            first = (ky * geometry.dilation[0], kx * geometry.dilation[1])
+            source = _strided(padded, first, (rows, cols), geometry.stride)
+            z += source @ leg.weight[:, :, ky, kx].T.astype(np.int64)
+    return _window_sum(z, geometry.out_pool, np.zeros(z.shape[-1], dtype=np.int64))
+
+
+def _clip(values: Tensor, width: int) -> Tensor:
+    return np.clip(values, -(1 << (width - 1)), (1 << (width - 1)) - 1)
+
+
+def _input_of(leg: IntMap, z: Tensor, skip: Tensor | None, widths: _Widths) -> Tensor:
+    """y of one map at one step: scaled, biased, and what the maps before it left added."""
+    half = 1 << (leg.r_shift - 1) if leg.r_shift > 0 else 0
+    q = _clip((z * leg.gain + half) >> leg.r_shift, widths.membrane)
+    return _clip(q + leg.bias + (0 if skip is None else skip), widths.membrane)
+
+
+def _neurons(layer: IntLayer, z: list[Tensor], widths: _Widths) -> tuple[Tensor, Tensor]:
     """Codes (N, T, H, W, C) and the membrane (N, H, W, C) after the last step."""
-    low, high = -(1 << (membrane_width - 1)), (1 << (membrane_width - 1)) - 1
-    half = 1 << (layer.r_shift - 1) if layer.r_shift > 0 else 0
-    codes = np.zeros_like(z)
-    v = np.zeros_like(z[:, 0])
-    for t in range(z.shape[1]):
-        q = np.clip((z[:, t] * layer.gain + half) >> layer.r_shift, low, high)
-        y = np.clip(q + layer.bias, low, high)
-        u = np.clip(v + y, low, high)
+    n, _, *shape = z[-1].shape
+    codes = np.zeros((n, layer.timesteps, *shape), dtype=np.int64)
+    v = np.zeros((n, *shape), dtype=np.int64)
+    for t in range(layer.timesteps):
+        skip: Tensor | None = None
+        for leg, current in zip(layer.maps[:-1], z[:-1], strict=True):
+            skip = _clip(_input_of(leg, current[:, t % current.shape[1]], skip, widths), widths.skip)
+        y = _input_of(layer.maps[-1], z[-1][:, t % z[-1].shape[1]], skip, widths)
+        u = _clip(v + y, widths.membrane)
         fired = (u >= layer.threshold) & layer.spiking
-        rounded = (u + (1 << (fraction_bits - 1))) >> fraction_bits
+        rounded = (u + (1 << (widths.fraction - 1))) >> widths.fraction
         codes[:, t] = np.where(fired, np.clip(rounded, 0, layer.code_max), 0)
         v = (np.where(fired, 0, u) * layer.tau_q) >> 8
     return codes, v

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from reverb_fpga.compiler.backend.geometry import walks_of
+from reverb_fpga.compiler.backend.geometry import Walk, walks_of
 from reverb_fpga.compiler.backend.intervals import current_bounds, source_max
+from reverb_fpga.compiler.backend.tiling import planes_of, tile_layer
 from reverb_fpga.compiler.ebr import DEVICE_BLOCKS, block_rams
-from reverb_fpga.compiler.intnet import IntLayer, IntNetwork
+from reverb_fpga.compiler.intnet import IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.invariance import Invariance
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS
 
-__all__ = ["CompileReport", "LayerReport", "Use", "make_report"]
+__all__ = ["CompileReport", "LayerReport", "MapReport", "Use", "make_report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +32,13 @@ class Use:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerReport:
-    """One layer.
+class MapReport:
+    """One map of a layer: its convolution, or a shortcut.
 
     Parameters
     ----------
+    source : str
+        The tensor it reads.
     weights : str
         Kind and bits.
     fan_in : int
@@ -43,30 +47,44 @@ class LayerReport:
         Bits that the current provably needs, sign included.
     passes, rows : int
         Passes of the lane array, weight rows per bank.
+    gain, shift : int
+        Largest m, and r.
+    """
+
+    source: str
+    weights: str
+    fan_in: int
+    z_bits: int
+    passes: int
+    rows: int
+    gain: int
+    shift: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One layer.
+
+    Parameters
+    ----------
+    maps : tuple of MapReport
+        Shortcuts first.
     weight_blocks : float
-        The rows' share of the overlay's block RAM for weights.
+        Its rows' share of the overlay's block RAM for weights.
     additions : int
         Of one dense time step.
     strips : int
-        Descriptors.
-    gain, shift : int
-        Largest m, and r.
+        How often its rows are taken up.
     code_step : float or None
         Value of one code of its output, and where that comes from.
     """
 
     name: str
     shape: tuple[int, int, int]
-    weights: str
-    fan_in: int
-    z_bits: int
-    passes: int
-    rows: int
+    maps: tuple[MapReport, ...]
     weight_blocks: float
     additions: int
     strips: int
-    gain: int
-    shift: int
     code_step: float | None
     code_origin: str
 
@@ -96,7 +114,7 @@ def make_report(
     network: IntNetwork,
     config: Config,
     proof: Invariance,
-    steps: tuple[Step, ...],
+    steps: Mapping[str, Step],
     notes: tuple[str, ...],
 ) -> CompileReport:
     """Gather the figures of a compilation."""
@@ -114,33 +132,42 @@ def make_report(
     )
 
 
-def _layer(program: Program, network: IntNetwork, index: int, steps: tuple[Step, ...], config: Config) -> LayerReport:
+def _layer(program: Program, network: IntNetwork, index: int, steps: Mapping[str, Step], config: Config) -> LayerReport:
     layer, info = network.layers[index], program.layers[index]
-    walk = walks_of(network)[index]
-    low, high = current_bounds(layer.weight, walk.pooled, source_max(network, index))
-    _, fields = program.descriptor(info.strips[0][0])
-    step = steps[index] if index < len(steps) else None
-    rows = fields["n_passes"] * fields["w_pass_stride"]
+    legs = [_map(network, leg, walk, config) for leg, walk in zip(layer.maps, walks_of(network)[index], strict=True)]
+    step = steps.get(layer.name)
+    rows = sum(leg.rows for leg in legs)
     return LayerReport(
         name=info.name,
         shape=info.shape,
-        weights=_weights(layer),
-        fan_in=int(np.prod(layer.weight.shape[1:])) * walk.pooled,
-        z_bits=max(int(high.max()).bit_length(), int(-low.min()).bit_length()) + 1,
-        passes=fields["n_passes"],
-        rows=rows,
+        maps=tuple(legs),
         weight_blocks=block_rams(config)["weights"] * rows / config.weight_rows,
         additions=info.additions,
         strips=len(info.strips),
-        gain=int(layer.gain.max()),
-        shift=layer.r_shift,
         code_step=step.step if step else None,
         code_origin=step.origin if step else "",
     )
 
 
-def _weights(layer: IntLayer) -> str:
-    return f"{layer.bits} bits" if layer.bits > 1 else layer.kind.value
+def _map(network: IntNetwork, leg: IntMap, walk: Walk, config: Config) -> MapReport:
+    low, high = current_bounds(leg.weight, walk.pooled, source_max(network, leg))
+    passes = len(tile_layer(-(-leg.weight.shape[0] // config.neuron_lanes), len(planes_of(leg)), config.slots))
+    return MapReport(
+        source=leg.source,
+        weights=_weights(leg),
+        fan_in=int(np.prod(leg.weight.shape[1:])) * walk.pooled,
+        z_bits=max(int(high.max()).bit_length(), int(-low.min()).bit_length()) + 1,
+        passes=passes,
+        rows=passes * walk.taps * -(-leg.weight.shape[1] // config.banks),
+        gain=int(leg.gain.max()),
+        shift=leg.r_shift,
+    )
+
+
+def _weights(leg: IntMap) -> str:
+    if leg.kind is WeightKind.UNIT:
+        return "identity"
+    return f"{leg.kind.value} {leg.bits}" if leg.bits > 1 else leg.kind.value
 
 
 def _uses(program: Program, config: Config) -> tuple[Use, ...]:

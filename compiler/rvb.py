@@ -8,6 +8,7 @@ compiler's own.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -108,7 +109,7 @@ def _manifest(program: Program) -> dict[str, Any]:
                 "timesteps": layer.timesteps,
                 "spiking": layer.spiking,
                 "strips": [list(strip) for strip in layer.strips],
-                "additions": layer.additions,
+                "maps": [dataclasses.asdict(leg) for leg in layer.maps],
             }
             for layer in program.layers
         ],

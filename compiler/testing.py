@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend.geometry import walks_of
 from reverb_fpga.compiler.backend.intervals import current_bounds, source_max
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry, Pool
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import InputTransform, ProgramMeta
 
-__all__ = ["RandomOptions", "plain_meta", "random_codes", "random_network"]
+__all__ = ["RandomOptions", "plain_layer", "plain_meta", "random_codes", "random_network"]
 
 Ints = NDArray[np.int64]
 _STEP_SHIFTS = 8
@@ -56,19 +58,20 @@ def random_network(rng: np.random.Generator, options: RandomOptions | None = Non
         network = _with_layer(
             network, _hidden(rng, options, f"conv{index + 1}", channels, (height, width)), rng, options
         )
-        walk = walks_of(network)[-1]
-        channels, height, width = network.layers[-1].weight.shape[0], walk.y.out, walk.x.out
+        walk = walks_of(network)[-1][-1]
+        channels, height, width = network.layers[-1].channels, walk.y.out, walk.x.out
         if height * width == 1:
             break
-    last = _draft(rng, options, "fc", channels, int(rng.integers(2, options.max_channels + 1)), (height, width))
-    return _with_layer(network, dataclasses.replace(last, tau_q=256, spiking=False), rng, options)
+    last = _draft(rng, options, channels, int(rng.integers(2, options.max_channels + 1)), (height, width))
+    return _with_layer(network, dataclasses.replace(last, name="fc", tau_q=256, spiking=False), rng, options)
 
 
 def _draft(
-    rng: np.random.Generator, options: RandomOptions, name: str, c_in: int, c_out: int, kernel: tuple[int, int]
+    rng: np.random.Generator, options: RandomOptions, c_in: int, c_out: int, kernel: tuple[int, int]
 ) -> IntLayer:
-    """A layer with random weights and placeholders for its neurons."""
-    kind = list(WeightKind)[int(rng.choice(3, p=(0.5, 0.2, 0.3)))]
+    """A layer with random weights and placeholders for its name, source, steps and neurons."""
+    kinds = (WeightKind.BINARY, WeightKind.TERNARY, WeightKind.MULTIBIT)
+    kind = kinds[int(rng.choice(3, p=(0.5, 0.2, 0.3)))]
     bits = int(rng.integers(2, options.max_bits + 1)) if kind is WeightKind.MULTIBIT else 1
     shape = (c_out, c_in, *kernel)
     extreme = rng.random() < 0.1
@@ -80,35 +83,34 @@ def _draft(
         low, high = -(1 << (bits - 1)), 1 << (bits - 1)
         weight = np.full(shape, rng.choice([low, high - 1])) if extreme else rng.integers(low, high, shape)
     none = np.zeros(c_out, dtype=np.int64)
+    leg = IntMap(INPUT, weight.astype(np.int64), kind, bits, Geometry(), gain=none, r_shift=0, bias=none)
     return IntLayer(
-        name=name, weight=weight.astype(np.int64), kind=kind, bits=bits, stride=1, padding=0, in_pool=1, out_pool=1,
-        gain=none, r_shift=0, bias=none, threshold=none, tau_q=int(rng.choice([0, 64, 128, 200, 256])),
-        code_max=int(rng.choice([1, 15, 200, 255])), spiking=True,
+        name="", maps=(leg,), threshold=none, tau_q=int(rng.choice([0, 64, 128, 200, 256])),
+        code_max=int(rng.choice([1, 15, 200, 255])), spiking=True, timesteps=1,
     )  # fmt: skip
 
 
 def _hidden(rng: np.random.Generator, options: RandomOptions, name: str, c_in: int, side: tuple[int, int]) -> IntLayer:
     c_out = int(rng.integers(1, options.max_channels + 1))
     kernel = (int(rng.integers(1, min(3, side[0]) + 1)), int(rng.integers(1, min(3, side[1]) + 1)))
-    layer = _draft(rng, options, name, c_in, c_out, kernel)
-    layer = dataclasses.replace(layer, padding=int(rng.integers(0, min(kernel))))
-    in_pool, out_pool = ((1, 1), (2, 1), (1, 2), (2, 2), (1, 3))[int(rng.choice(5, p=(0.5, 0.15, 0.2, 0.1, 0.05)))]
-    stride = int(rng.integers(1, 3)) if in_pool * out_pool < 4 else 1
-    least = min(
-        (((n // in_pool) + 2 * layer.padding - k) // stride + 1) // out_pool for n, k in zip(side, kernel, strict=True)
-    )
-    if least < 1 or min(side) // in_pool < 1:
-        return layer
-    return dataclasses.replace(layer, stride=stride, in_pool=in_pool, out_pool=out_pool)
+    layer = dataclasses.replace(_draft(rng, options, c_in, c_out, kernel), name=name)
+    padding = int(rng.integers(0, min(kernel)))
+    before, after = ((1, 1), (2, 1), (1, 2), (2, 2), (1, 3))[int(rng.choice(5, p=(0.5, 0.15, 0.2, 0.1, 0.05)))]
+    stride = int(rng.integers(1, 3)) if before * after < 4 else 1
+    pools = [Pool((size, size), (size, size)) for size in (before, after)]
+    pooled = Geometry((stride, stride), (padding, padding), (1, 1), *pools)
+    fits = min(pooled.sides(side[axis], kernel[axis], axis)[2] for axis in range(2)) >= 1
+    geometry = pooled if fits else Geometry(padding=(padding, padding))
+    return dataclasses.replace(layer, maps=(dataclasses.replace(layer.maps[0], geometry=geometry),))
 
 
 def _with_layer(network: IntNetwork, layer: IntLayer, rng: np.random.Generator, options: RandomOptions) -> IntNetwork:
-    """Append a layer, with gains, biases and thresholds that suit its currents."""
-    draft = dataclasses.replace(network, layers=(*network.layers, layer))
-    pooled = (layer.in_pool * layer.out_pool) ** 2
-    low, high = current_bounds(layer.weight, pooled, source_max(draft, len(network.layers)))
+    """Append a layer to the chain, with gains, biases and thresholds that suit its currents."""
+    source = network.layers[-1].name if network.layers else INPUT
+    leg = dataclasses.replace(layer.maps[0], source=source)
+    low, high = current_bounds(leg.weight, leg.geometry.pooled, source_max(network, leg))
     spread = int(max(1, high.max(), -low.min()))
-    channels = layer.weight.shape[0]
+    channels = layer.channels
     gain: Ints = rng.integers(1, 1 << 16, size=(channels,)) * (rng.random((channels,)) > 0.1)
     reach = (layer.code_max << _STEP_SHIFTS) * (4 if layer.spiking else 16)
     # spread * 2^16 >> r is about `reach`: codes use their range and clip now and then
@@ -121,8 +123,19 @@ def _with_layer(network: IntNetwork, layer: IntLayer, rng: np.random.Generator, 
     threshold: Ints = rng.integers(0, reach // 16 + 1, size=(channels,)) * int(rng.integers(0, 2))
     if rng.random() < 0.1:
         threshold = rng.integers(-reach // 8, 1, size=(channels,))
-    ready = dataclasses.replace(layer, gain=gain, r_shift=r_shift, bias=bias, threshold=threshold)
+    leg = dataclasses.replace(leg, gain=gain, r_shift=r_shift, bias=bias)
+    ready = dataclasses.replace(layer, maps=(leg,), threshold=threshold, timesteps=network.timesteps)
     return dataclasses.replace(network, layers=(*network.layers, ready))
+
+
+def plain_layer(name: str, source: str, weight: Ints, **changes: Any) -> IntLayer:
+    """A layer of one map: binary weights, gain 1, no bias, threshold 0, one step; ``changes`` by name of the field."""
+    none = np.zeros(len(weight), dtype=np.int64)
+    of_map = {field.name for field in dataclasses.fields(IntMap)}
+    leg = IntMap(source, weight, WeightKind.BINARY, 1, Geometry(), gain=none + 1, r_shift=0, bias=none)
+    leg = dataclasses.replace(leg, **{key: value for key, value in changes.items() if key in of_map})
+    layer = IntLayer(name, (leg,), threshold=none, tau_q=64, code_max=255, spiking=True, timesteps=1)
+    return dataclasses.replace(layer, **{key: value for key, value in changes.items() if key not in of_map})
 
 
 def random_codes(rng: np.random.Generator, network: IntNetwork, images: int) -> NDArray[np.uint8]:
@@ -139,7 +152,7 @@ def random_codes(rng: np.random.Generator, network: IntNetwork, images: int) -> 
 def plain_meta(network: IntNetwork) -> ProgramMeta:
     """Description of a network that has none."""
     source = network.input
-    labels = tuple(str(index) for index in range(network.layers[-1].weight.shape[0]))
+    labels = tuple(str(index) for index in range(network.layers[-1].channels))
     transform = InputTransform(
         source.channels, source.height, source.width, (1.0,) * source.channels, (0.0,) * source.channels
     )

@@ -120,7 +120,12 @@ def _timing(
             raise
         return None
     images = CycleModel(program, config).strips(codes)
-    owner = {strip: index for index, info in enumerate(program.layers) for strip, _, _ in info.strips}
+    owner = {
+        strip: index
+        for index, info in enumerate(program.layers)
+        for fires, _, _ in info.strips
+        for strip in info.descriptors(fires)
+    }
     sums = [[0.0, 0.0] for _ in program.layers]
     for strips in images:
         for strip in strips:

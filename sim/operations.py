@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.program import INPUT_TENSOR, LayerInfo, Program
 from reverb_fpga.hw.config import Config
 
 from .golden import GoldenModel
@@ -84,16 +84,30 @@ class Operations:
 def count_operations(program: Program, config: Config, codes: NDArray[np.uint8]) -> Operations:
     """Count over input codes (N, H, W, C) or (N, T_in, H, W, C)."""
     golden = GoldenModel(program, config)
-    events = dict.fromkeys((descriptor for info in program.layers for descriptor, _, _ in info.strips), 0.0)
-    steps = dict.fromkeys(events, 1)
+    gathered = dict.fromkeys(range(1, program.n_descriptors - 1), 0.0)
+    steps = dict.fromkeys(gathered, 1)
     for start in range(0, len(codes), golden.batch):
         for found in golden.statistics(codes[start : start + golden.batch]):
-            events[found.index] += float(found.gathered.sum())
+            gathered[found.index] += float(found.gathered.sum()) / len(codes)
             steps[found.index] = found.gathered.shape[1]
     layers = []
-    for index, info in enumerate(program.layers):
-        dense = info.additions * steps[info.strips[0][0]]
-        gathered = sum(events[descriptor] for descriptor, _, _ in info.strips)
-        additions = gathered / len(codes) * info.shape[0] if index else float(dense)
-        layers.append(LayerOperations(name=info.name, dense=dense, additions=additions))
+    for info in program.layers:
+        dense = additions = 0.0
+        for position, leg in enumerate(info.maps):
+            strips = [info.descriptors(fires)[position] for fires, _, _ in info.strips]
+            whole = leg.additions * steps[strips[0]]
+            dense += whole
+            if leg.source == INPUT_TENSOR:
+                additions += whole
+            else:
+                additions += sum(gathered[strip] for strip in strips) * _additions_per_event(program, info, position)
+        layers.append(LayerOperations(name=info.name, dense=int(dense), additions=additions))
     return Operations(model=program.name, timesteps=program.timesteps, images=len(codes), layers=tuple(layers))
+
+
+def _additions_per_event(program: Program, info: LayerInfo, position: int) -> float:
+    """What a gathered event adds to: every output channel, or through an identity one."""
+    _, fields = program.descriptor(info.descriptors(info.strips[0][0])[position])
+    window = fields["n_pool_y"] * fields["n_pool_x"] * fields["n_tap_y"] * fields["n_tap_x"]
+    channels = program.layers[info.maps[position].source].shape[0]
+    return info.maps[position].additions / (window * channels * info.shape[1] * info.shape[2])

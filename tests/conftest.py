@@ -9,8 +9,10 @@ import pytest
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import lower
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork
 from reverb_fpga.compiler.program import InputTransform, Program, ProgramMeta
+from reverb_fpga.compiler.testing import plain_layer
 from reverb_fpga.hw.config import preset
 
 FASHION = (
@@ -18,34 +20,15 @@ FASHION = (
 )  # fmt: skip
 
 
-def _layer(name: str, weight: np.ndarray, stride: int, *, spiking: bool) -> IntLayer:
-    channels = weight.shape[0]
-    return IntLayer(
-        name=name,
-        weight=weight,
-        kind=WeightKind.BINARY,
-        bits=1,
-        stride=stride,
-        padding=0,
-        in_pool=1,
-        out_pool=1,
-        gain=np.full(channels, 16),
-        r_shift=0,
-        bias=np.zeros(channels, dtype=np.int64),
-        threshold=np.zeros(channels, dtype=np.int64),
-        tau_q=64 if spiking else 256,
-        code_max=255,
-        spiking=spiking,
-    )
-
-
 @pytest.fixture(scope="session")
 def fashion_program() -> Program:
     """A program for the tiny configuration with random weights that takes 28 x 28 grey images."""
     rng = np.random.default_rng(1)
     layers = (
-        _layer("conv", rng.choice([-1, 1], (4, 1, 4, 4)), 4, spiking=True),
-        _layer("fc", rng.choice([-1, 1], (10, 4, 7, 7)), 1, spiking=False),
+        plain_layer(
+            "conv", INPUT, rng.choice([-1, 1], (4, 1, 4, 4)), gain=np.full(4, 16), geometry=Geometry(stride=(4, 4))
+        ),
+        plain_layer("fc", "conv", rng.choice([-1, 1], (10, 4, 7, 7)), gain=np.full(10, 16), spiking=False, tau_q=256),
     )
     network = IntNetwork(IntInput(1, 28, 28, np.zeros(1, dtype=np.uint8)), layers, 1, static_input=True)
     transform = InputTransform(1, 28, 28, (1.0,), (0.0,))

@@ -109,9 +109,14 @@ def _assembled(program: Program, strips: list[list[Fields]], constants: _Constan
     for fields in (leg for legs in strips for leg in legs):
         words += contract.pack(DESCRIPTOR_FIELDS[Opcode.LAYER], fields, DESCRIPTOR_WORDS)
     words += [int(word) for word in program.desc[-DESCRIPTOR_WORDS:]]
+    numbers = {legs[0]["layer"]: len(legs) for legs in strips}
     layers = tuple(
-        dataclasses.replace(info, strips=tuple((moved[index], first, rows) for index, first, rows in info.strips))
-        for info in program.layers
+        dataclasses.replace(
+            info,
+            strips=tuple((moved[index], first, rows) for index, first, rows in info.strips),
+            maps=info.maps * numbers[layer],
+        )
+        for layer, info in enumerate(program.layers)
     )
     return sealed(
         dataclasses.replace(
@@ -124,22 +129,39 @@ def _assembled(program: Program, strips: list[list[Fields]], constants: _Constan
     )
 
 
+def _extra_legs(program: Program, config: Config, wanted: list[int]) -> list[int]:
+    """How many legs every strip of each layer gets: those wanted, or none where they do not fit."""
+    room = config.descriptors - program.n_descriptors
+    found = []
+    for layer, number in enumerate(wanted):
+        strips = [fields for fields in _layers(program) if fields["layer"] == layer]
+        words = max(
+            fields["rows"] * fields["cols"] * fields["timesteps"] * _groups(program, config, fields)
+            for fields in strips
+        )
+        fits = words <= config.skip_words and number * len(strips) <= room
+        found.append(number if fits else 0)
+        room -= found[-1] * len(strips)
+    return found
+
+
 def split(program: Program, config: Config, rng: np.random.Generator, gates: bool = False) -> Program:
     """Strips become two or three legs each, as many as there is room for; with ``gates``, whole maps get one before."""
     constants = _Constants(program, config)
     room = config.descriptors - program.n_descriptors
+    numbers = _extra_legs(program, config, [0 if gates else int(rng.integers(1, 3)) for _ in program.layers])
     variants: dict[tuple[int, int], Fields] = {}
     strips = []
     for fields in _layers(program):
         groups = _groups(program, config, fields)
         legs = [fields]
-        number = int(rng.integers(1, 3))
         before = _gated(program, constants, fields, groups, rng) if gates and room >= 3 else None
         if before is not None:
             strips.append([*before, fields | {"add_skip": 1, "skip_groups": groups}])
             room -= len(before)
             continue
-        if room >= number and fields["rows"] * fields["cols"] * fields["timesteps"] * groups <= config.skip_words:
+        number = numbers[fields["layer"]]
+        if number:
             before = []
             for index in range(number):
                 key = fields["layer"], index
@@ -148,7 +170,6 @@ def split(program: Program, config: Config, rng: np.random.Generator, gates: boo
                 before.append(fields | variants[key] | {"store_skip": 1, "spiking": 0, "add_skip": int(index > 0)})
             legs = [*before, fields | {"add_skip": 1}]
             legs = [leg | {"skip_groups": groups} for leg in legs]
-            room -= number
         strips.append(legs)
     return _assembled(program, strips, constants)
 
@@ -236,7 +257,7 @@ def _slot_program(groups: int, slots: int, rng: np.random.Generator) -> list[Fie
 def with_bias_through_skip(program: Program, config: Config, rng: np.random.Generator) -> Program:
     """The same function: a part of every bias takes the way through the skip memory, in a leg without gain."""
     constants = _Constants(program, config)
-    room = config.descriptors - program.n_descriptors
+    numbers = _extra_legs(program, config, [1] * len(program.layers))
     moved: dict[int, tuple[Fields, Fields] | None] = {}
     strips = []
     limit = 1 << (config.skip_width - 1)
@@ -252,11 +273,9 @@ def with_bias_through_skip(program: Program, config: Config, rng: np.random.Gene
             rest = constants.add_params(gain, bias - part, threshold)
             moved[layer] = None if leg is None or rest is None else ({"param_base": leg}, {"param_base": rest})
         change = moved[layer]
-        fits = fields["rows"] * fields["cols"] * fields["timesteps"] * groups <= config.skip_words
-        if change is None or room < 1 or not fits:
+        if change is None or not numbers[layer]:
             strips.append([fields])
             continue
         common = fields | {"skip_groups": groups}
         strips.append([common | change[0] | {"store_skip": 1, "spiking": 0}, common | change[1] | {"add_skip": 1}])
-        room -= 1
     return _assembled(program, strips, constants)

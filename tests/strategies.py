@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import Hints
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry, Pair, Pool
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import InputTransform, ProgramMeta
 
-__all__ = ["Case", "Images", "LayerSpec", "NetworkSpec", "Neurons", "Profile", "build", "meta_of", "specs"]
+__all__ = ["Case", "Images", "LayerSpec", "NetworkSpec", "Neurons", "Profile", "Shortcut", "build", "meta_of", "specs"]
 
 
 class Profile(enum.Enum):
@@ -30,6 +31,7 @@ class Profile(enum.Enum):
     SIGNED = "signed padded input"
     MULTIBIT = "multi-bit weights"
     EVERYTHING = "all of these"
+    GRAPH = "shortcuts"
     BURST = "many channels that all fire at once"
 
 
@@ -54,9 +56,23 @@ class Neurons(enum.Enum):
     DENSE = "all fire"
 
 
+class Shortcut(enum.Enum):
+    """What is added to a layer's current; what does not fit its shape becomes what does, or nothing."""
+
+    NONE = "no shortcut"
+    IDENTITY = "identity"
+    DOWNSAMPLE = "downsample"
+    POOLED = "pooled downsample"
+    DOUBLE = "double"
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerSpec:
-    """One layer; shapes are clipped to what fits when it is built."""
+    """One layer; shapes are clipped to what fits when it is built.
+
+    ``shortcut`` reads the tensor ``back`` layers before the layer's own source, ``source_back`` moves that source.
+    ``once``: computed once where all that it reads is the same at every step.
+    """
 
     channels: int
     kernel: int
@@ -71,6 +87,13 @@ class LayerSpec:
     threshold_positive: bool
     tau_q: int
     code_max: int
+    kernel_x: int | None = None
+    dilation: int = 1
+    overlap: bool = False
+    shortcut: Shortcut = Shortcut.NONE
+    back: int = 0
+    source_back: int = 0
+    once: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +141,30 @@ def _layers(profile: Profile) -> st.SearchStrategy[LayerSpec]:
             neurons=st.just(Neurons.DENSE), extreme_weights=st.just(False), threshold_positive=st.just(False),
             tau_q=_LEAKS, code_max=_CODE_MAX,
         )  # fmt: skip
+    if profile is Profile.GRAPH:
+        return st.builds(
+            LayerSpec,
+            channels=st.sampled_from([5, 5, 5, 9]),
+            kernel=st.sampled_from([3, 3, 3, 1, 2]),
+            stride=st.sampled_from([1, 1, 1, 2]),
+            padding=st.sampled_from([1, 1, 1, 0]),
+            in_pool=st.sampled_from([1, 1, 1, 1, 2]),
+            out_pool=st.sampled_from([1, 1, 1, 1, 2]),
+            kind=st.sampled_from([WeightKind.BINARY, WeightKind.TERNARY, WeightKind.MULTIBIT]),
+            bits=st.integers(2, 4),
+            neurons=st.sampled_from([Neurons.USUAL, Neurons.USUAL, Neurons.USUAL, *Neurons]),
+            extreme_weights=st.sampled_from([False, False, False, True]),
+            threshold_positive=st.booleans(),
+            tau_q=_LEAKS,
+            code_max=st.sampled_from([1, 1, 15, 255]),
+            kernel_x=st.sampled_from([None, None, 1, 3]),
+            dilation=st.sampled_from([1, 1, 1, 2]),
+            overlap=st.sampled_from([False, False, True]),
+            shortcut=st.sampled_from([Shortcut.IDENTITY, *Shortcut]),
+            back=st.integers(0, 2),
+            source_back=st.sampled_from([0, 0, 0, 1]),
+            once=st.booleans(),
+        )
     return st.builds(
         LayerSpec,
         channels=st.integers(9, 20) if tiled else st.integers(1, 12),
@@ -136,6 +183,15 @@ def _layers(profile: Profile) -> st.SearchStrategy[LayerSpec]:
     )
 
 
+_LONGEST = dict.fromkeys(Profile, 3) | {Profile.BURST: 1, Profile.GRAPH: 6}
+
+
+def _steps(profile: Profile, max_steps: int) -> list[int]:
+    if profile is Profile.GRAPH:
+        return [1, 1, 2, 3, 8]
+    return list(range(2 if profile in (Profile.DYNAMIC, Profile.EVERYTHING) else 1, max_steps + 1))
+
+
 @st.composite
 def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -> NetworkSpec:
     """Specifications of a profile."""
@@ -144,17 +200,18 @@ def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -
     signed = profile is Profile.SIGNED or everything
     dynamic = profile is Profile.DYNAMIC or everything
     burst = profile is Profile.BURST
-    side = st.integers(4, _MAX_SIDE) if tiled or signed or burst else st.integers(1, _MAX_SIDE)
+    graph = profile is Profile.GRAPH
+    side = st.integers(4, _MAX_SIDE) if tiled or signed or burst or graph else st.integers(1, _MAX_SIDE)
     return NetworkSpec(
         profile=profile,
         channels=draw(st.integers(1, 6)),
         height=draw(side),
         width=draw(side),
-        timesteps=draw(st.integers(2, max_steps) if dynamic else st.integers(1, max_steps)),
+        timesteps=draw(st.sampled_from(_steps(profile, max_steps))),
         static_input=not dynamic and draw(st.booleans()),
         signed_input=signed or draw(st.booleans()),
         images=draw(st.just(Images.MIXED) if dynamic or signed else st.sampled_from(Images)),
-        layers=tuple(draw(st.lists(_layers(profile), min_size=1, max_size=1 if burst else 3))),
+        layers=tuple(draw(st.lists(_layers(profile), min_size=3 if graph else 1, max_size=_LONGEST[profile]))),
         outputs=draw(st.integers(1, 12)),
         max_strip_rows=draw(st.integers(1, 2)) if tiled else draw(st.sampled_from([None, None, 1, 2, 3])),
         ring_rows=draw(st.sampled_from([None, 1, 2, 3, 4])),
@@ -165,7 +222,7 @@ def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -
 def meta_of(network: IntNetwork) -> ProgramMeta:
     """A description that says nothing."""
     source = network.input
-    outputs = network.layers[-1].weight.shape[0]
+    outputs = network.layers[-1].channels
     channels = source.channels
     transform = InputTransform(channels, source.height, source.width, (1.0,) * channels, (0.0,) * channels)
     labels = tuple(str(i) for i in range(outputs))
@@ -176,21 +233,20 @@ def build(spec: NetworkSpec, images: int = 2) -> Case:
     """The network of a specification, its hints, and images for it."""
     rng = np.random.default_rng(spec.seed)
     steps = 1 if spec.static_input else spec.timesteps
-    padded = dataclasses.replace(spec.layers[0], padding=1, kernel=3)
     signed = spec.signed_input
+    padded = dataclasses.replace(
+        spec.layers[0], padding=1, kernel=3, kernel_x=None, dilation=1, overlap=False, source_back=0
+    )
     pad = rng.integers(1, 256, spec.channels) if signed else np.zeros(spec.channels, dtype=np.int64)
     codes = _codes(rng, spec.images, (images, steps, spec.height, spec.width, spec.channels))
     if signed and spec.images is Images.MIXED:
         codes = np.where(rng.random(codes.shape) < 0.3, pad.astype(np.uint8), codes)  # the code of zero is common
     source = IntInput(spec.channels, spec.height, spec.width, pad.astype(np.uint8))
-    layers: list[IntLayer] = []
-    shape = (spec.channels, spec.height, spec.width)
+    draft = _Draft(rng, IntNetwork(source, (), spec.timesteps, spec.static_input), codes)
     for index, layer in enumerate((padded if signed else spec.layers[0], *spec.layers[1:])):
-        layers.append(_layer(rng, layer, shape, f"conv{index}", source, layers, codes, spec))
-        shape = _shape(layers[-1], shape)
-    layers.append(_output(rng, spec, shape, source, layers, codes))
-    network = IntNetwork(source, tuple(layers), spec.timesteps, spec.static_input)
-    return Case(network, Hints(spec.max_strip_rows, spec.ring_rows), codes)
+        draft.add(f"conv{index}", layer)
+    draft.finish(spec)
+    return Case(draft.network, Hints(spec.max_strip_rows, spec.ring_rows), codes)
 
 
 def _codes(rng: np.random.Generator, images: Images, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -211,17 +267,124 @@ def _fitted(spec: LayerSpec, height: int, width: int) -> LayerSpec:
     padding = min(spec.padding, spec.kernel - 1, max(0, (_MAX_SIDE + spec.kernel - 1 - largest) // 2))
     padded = side // in_pool + 2 * padding
     kernel = max(min(spec.kernel, padded), padding + 1)
-    conv = (padded - kernel) // spec.stride + 1
+    dilation = spec.dilation if (kernel - 1) * spec.dilation + 1 <= padded else 1
+    padding = padding if dilation == 1 else min(2 * padding, (kernel - 1) * dilation)
+    conv = (side // in_pool + 2 * padding - (kernel - 1) * dilation - 1) // spec.stride + 1
     out_pool = spec.out_pool if conv >= spec.out_pool and (spec.stride == 1 or in_pool == 1) else 1
-    return dataclasses.replace(spec, in_pool=in_pool, padding=padding, kernel=kernel, out_pool=out_pool)
+    return dataclasses.replace(
+        spec, in_pool=in_pool, padding=padding, kernel=kernel, out_pool=out_pool, dilation=dilation
+    )
 
 
-def _shape(layer: IntLayer, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    sides = []
-    for side in shape[1:]:
-        conv = (side // layer.in_pool + 2 * layer.padding - layer.weight.shape[2]) // layer.stride + 1
-        sides.append(conv // layer.out_pool)
-    return layer.weight.shape[0], sides[0], sides[1]
+def _geometry(spec: LayerSpec) -> tuple[Geometry, Pair]:
+    """Geometry and kernel of a fitted layer: a narrower kernel keeps the padding that keeps its width."""
+    kernel = (spec.kernel, spec.kernel if spec.kernel_x is None else min(spec.kernel, spec.kernel_x))
+    reach = spec.dilation * (kernel[1] - 1)
+    padding = (spec.padding, min(spec.padding, reach if kernel[0] != kernel[1] else spec.padding))
+    overlapping = spec.overlap and spec.in_pool > 1 and not any(padding) and spec.out_pool == 1
+    before = Pool((spec.in_pool,) * 2, (1 if overlapping else spec.in_pool,) * 2)
+    after_stride = 1 if spec.overlap and spec.out_pool > 1 and spec.in_pool == 1 else spec.out_pool
+    after = Pool((spec.out_pool,) * 2, (after_stride,) * 2)
+    return Geometry((spec.stride,) * 2, padding, (spec.dilation,) * 2, before, after), kernel
+
+
+class _Draft:
+    """A network that grows layer by layer, with gains that suit the currents which the images really cause."""
+
+    def __init__(self, rng: np.random.Generator, network: IntNetwork, codes: NDArray[np.uint8]) -> None:
+        self.network = network
+        self._rng = rng
+        self._codes = codes
+        self._shapes = {INPUT: (network.input.channels, network.input.height, network.input.width)}
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self._shapes)
+
+    def add(self, name: str, spec: LayerSpec) -> None:
+        """A spiking layer with its shortcuts."""
+        names = self._names
+        source = names[max(0, len(names) - 1 - spec.source_back)] if spec.shortcut is not Shortcut.NONE else names[-1]
+        fitted = _fitted(spec, *self._shapes[source][1:])
+        geometry, kernel = _geometry(fitted)
+        weight = _weights(self._rng, fitted, (fitted.channels, self._shapes[source][0], *kernel))
+        own = _blank(source, weight, fitted.kind, fitted.bits, geometry)
+        shape = (fitted.channels, *geometry.out_shape(name, self._shapes[source][1:], kernel))
+        legs = self._shortcuts(fitted, source, shape)
+        self._append(name, fitted, (*legs, own), shape)
+
+    def finish(self, spec: NetworkSpec) -> None:
+        """The output layer: linear over the last tensor and over whatever nothing has read yet."""
+        read = {name for layer in self.network.layers for name in layer.sources}
+        names = self._names
+        unread = [name for name in names[1:-1] if name not in read]
+        kind = WeightKind.MULTIBIT if spec.profile in (Profile.MULTIBIT, Profile.EVERYTHING) else WeightKind.BINARY
+        layer = LayerSpec(
+            channels=spec.outputs, kernel=1, stride=1, padding=0, in_pool=1, out_pool=1, kind=kind, bits=8,
+            neurons=Neurons.USUAL, extreme_weights=False, threshold_positive=False, tau_q=256, code_max=255,
+        )  # fmt: skip
+        legs = [self._linear(layer, name) for name in [*unread, names[-1]]]
+        self._append("output", layer, tuple(legs), (spec.outputs, 1, 1), spiking=False)
+
+    def _linear(self, spec: LayerSpec, source: str) -> IntMap:
+        channels, height, width = self._shapes[source]
+        weight = _weights(self._rng, spec, (spec.channels, channels, height, width))
+        return _blank(source, weight, spec.kind, spec.bits, Geometry())
+
+    def _shortcuts(self, spec: LayerSpec, source: str, shape: tuple[int, int, int]) -> list[IntMap]:
+        if spec.shortcut is Shortcut.NONE:
+            return []
+        names = self._names
+        at = names.index(source)
+        chosen = names[max(1, at - spec.back)] if at else None
+        if chosen is None:
+            return []
+        found = [self._shortcut(spec.shortcut, chosen, shape)]
+        if spec.shortcut is Shortcut.DOUBLE:
+            found.append(self._shortcut(Shortcut.DOWNSAMPLE, names[max(1, at - 1)], shape))
+        return [leg for leg in found if leg is not None]
+
+    def _shortcut(self, kind: Shortcut, source: str, shape: tuple[int, int, int]) -> IntMap | None:
+        """A map of the wanted shape from a tensor; None if there is none."""
+        read = self._shapes[source]
+        if kind in (Shortcut.IDENTITY, Shortcut.DOUBLE) and read == shape:
+            weight = np.eye(shape[0], dtype=np.int64)[:, :, None, None]
+            return _blank(source, weight, WeightKind.UNIT, 1, Geometry())
+        for step in (1, 2, 3, 4):
+            pools = (Pool((step,) * 2, (step,) * 2), Pool()) if kind is Shortcut.POOLED else (Pool(),)
+            for pool in pools:
+                geometry = Geometry(stride=(1, 1) if pool.size > 1 else (step, step), in_pool=pool)
+                sides = [geometry.sides(read[1 + axis], 1, axis)[2] for axis in range(2)]
+                if tuple(sides) == shape[1:]:
+                    weight = self._rng.choice(np.array([-1, 1]), (shape[0], read[0], 1, 1)).astype(np.int64)
+                    return _blank(source, weight, WeightKind.BINARY, 1, geometry)
+        return None
+
+    def _append(
+        self, name: str, spec: LayerSpec, legs: tuple[IntMap, ...], shape: tuple[int, int, int], spiking: bool = True
+    ) -> None:
+        steps = self.network.timesteps
+        if spiking and spec.once and all(self.network.steps_of(leg.source) == 1 for leg in legs):
+            steps = 1
+        currents = [self._current(leg) for leg in legs]
+        none = np.zeros(spec.channels, dtype=np.int64)
+        blank = IntLayer(name, legs, none, spec.tau_q, spec.code_max, spiking, steps)
+        layer = _neurons(self._rng, spec, blank, currents)
+        self.network = dataclasses.replace(self.network, layers=(*self.network.layers, layer))
+        self._shapes[name] = shape
+
+    def _current(self, leg: IntMap) -> NDArray[np.int64]:
+        """z of a map on the case's images."""
+        none = np.zeros(leg.weight.shape[0], dtype=np.int64)
+        probe = IntLayer("probe", (leg,), none, 256, 1, False, self.network.timesteps)
+        partial = dataclasses.replace(self.network, layers=(*self.network.layers, probe))
+        return reference.evaluate(partial, self._codes).currents[-1]
+
+
+def _blank(source: str, weight: NDArray[np.int64], kind: WeightKind, bits: int, geometry: Geometry) -> IntMap:
+    """A map whose gain and bias are still to be chosen."""
+    none = np.zeros(weight.shape[0], dtype=np.int64)
+    return IntMap(source, weight, kind, bits if kind is WeightKind.MULTIBIT else 1, geometry, none, 0, none)
 
 
 def _weights(rng: np.random.Generator, spec: LayerSpec, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -229,6 +392,8 @@ def _weights(rng: np.random.Generator, spec: LayerSpec, shape: tuple[int, ...]) 
         choices = np.array([-1, 1])
     elif spec.kind is WeightKind.TERNARY:
         choices = np.array([-1, 0, 1])
+    elif spec.kind is WeightKind.UNIT:
+        choices = np.array([0, 1])
     else:
         choices = np.arange(-(1 << (spec.bits - 1)), 1 << (spec.bits - 1))
     if spec.extreme_weights:
@@ -236,77 +401,46 @@ def _weights(rng: np.random.Generator, spec: LayerSpec, shape: tuple[int, ...]) 
     return rng.choice(choices, shape).astype(np.int64)
 
 
-def _layer(
-    rng: np.random.Generator,
-    spec: LayerSpec,
-    shape: tuple[int, int, int],
-    name: str,
-    source: IntInput,
-    before: list[IntLayer],
-    codes: NDArray[np.uint8],
-    network: NetworkSpec,
-    spiking: bool = True,
-) -> IntLayer:
-    """A layer whose gain suits the currents that the images really cause."""
-    fitted = _fitted(spec, shape[1], shape[2]) if spiking else spec
-    kernel = (fitted.kernel, fitted.kernel) if spiking else shape[1:]
-    weight = _weights(rng, fitted, (fitted.channels, shape[0], *kernel))
-    blank = IntLayer(
-        name=name, weight=weight, kind=fitted.kind, bits=fitted.bits if fitted.kind is WeightKind.MULTIBIT else 1,
-        stride=fitted.stride, padding=fitted.padding, in_pool=fitted.in_pool, out_pool=fitted.out_pool,
-        gain=np.zeros(fitted.channels, dtype=np.int64), r_shift=0, bias=np.zeros(fitted.channels, dtype=np.int64),
-        threshold=np.zeros(fitted.channels, dtype=np.int64), tau_q=fitted.tau_q, code_max=fitted.code_max,
-        spiking=spiking,
-    )  # fmt: skip
-    partial = IntNetwork(source, (*before, blank), network.timesteps, network.static_input)
-    return _neurons(rng, fitted, blank, reference.evaluate(partial, codes).currents[-1])
-
-
-def _neurons(rng: np.random.Generator, spec: LayerSpec, layer: IntLayer, z: NDArray[np.int64]) -> IntLayer:
-    channels = layer.weight.shape[0]
-    swing = max(1, int(np.abs(z).max()))
+def _neurons(rng: np.random.Generator, spec: LayerSpec, layer: IntLayer, currents: list[NDArray[np.int64]]) -> IntLayer:
+    """Gains, biases and thresholds; a shortcut's current is somewhat smaller than the layer's own."""
+    channels = layer.channels
     target = layer.code_max * 256 * rng.uniform(0.3, 1.5)
+    legs = []
+    for position, (leg, z) in enumerate(zip(layer.maps, currents, strict=True)):
+        own = position == len(layer.maps) - 1
+        legs.append(_scaled(rng, spec, leg, z, target if own else target * rng.uniform(0.1, 0.8)))
+    low = 1 if spec.threshold_positive else -int(target / 8)
+    threshold = rng.integers(low, max(low + 1, int(target / 2)), channels)
+    if spec.neurons is Neurons.EXTREME:
+        threshold = rng.choice(np.array([-(1 << 23), (1 << 23) - 1, 0]), channels)
+    elif spec.neurons is Neurons.DENSE:
+        threshold = np.zeros(channels)
+    elif spec.neurons is Neurons.SILENT:
+        threshold = np.full(channels, (1 << 23) - 1)
+    return dataclasses.replace(layer, maps=tuple(legs), threshold=threshold.astype(np.int64))
+
+
+def _scaled(rng: np.random.Generator, spec: LayerSpec, leg: IntMap, z: NDArray[np.int64], target: float) -> IntMap:
+    channels = leg.weight.shape[0]
+    swing = max(1, int(np.abs(z).max()))
     r_shift = int(np.clip(np.floor(np.log2(30000 * swing / target)), 0, 40))
     gain = np.clip(np.round(target / swing * 2.0**r_shift * rng.uniform(0.5, 2, channels)), 0, 65535)
     bias = rng.normal(0, target / 8, channels).round()
-    if layer.name == "conv0":
+    if leg.source == INPUT:
         bias -= gain * np.median(z, axis=(0, 1, 2, 3)) / 2.0**r_shift  # as the folded offset of a signed input does
-    low = 1 if spec.threshold_positive else -int(target / 8)
-    threshold = rng.integers(low, max(low + 1, int(target / 2)), channels)
     if spec.neurons is Neurons.ZERO_GAIN:
         gain[rng.random(channels) < 0.5] = 0
     elif spec.neurons is Neurons.SATURATING:
         gain, r_shift = np.full(channels, 65535), int(rng.integers(0, 4))
     elif spec.neurons is Neurons.EXTREME:
-        limits = np.array([-(1 << 23), (1 << 23) - 1, 0])
-        bias, threshold = rng.choice(limits, channels), rng.choice(limits, channels)
+        bias = rng.choice(np.array([-(1 << 23), (1 << 23) - 1, 0]), channels)
         gain, r_shift = rng.choice(np.array([0, 1, 65535]), channels), int(rng.choice([0, 1, 8, 20, 63]))
     elif spec.neurons is Neurons.DENSE:
-        bias, threshold = np.full(channels, layer.code_max * 256.0), np.zeros(channels)
-    elif spec.neurons is Neurons.SILENT:
-        threshold = np.full(channels, (1 << 23) - 1)
+        bias = np.full(channels, spec.code_max * 256.0)
     limit = (1 << 23) - 1
     return dataclasses.replace(
-        layer,
+        leg,
         gain=gain.astype(np.int64),
         r_shift=r_shift,
         bias=np.clip(bias, -limit - 1, limit).astype(np.int64),
-        threshold=threshold.astype(np.int64),
     )
-
-
-def _output(
-    rng: np.random.Generator,
-    spec: NetworkSpec,
-    shape: tuple[int, int, int],
-    source: IntInput,
-    before: list[IntLayer],
-    codes: NDArray[np.uint8],
-) -> IntLayer:
-    """The last layer: linear over all that is left; where that is too much for one window it is pooled first."""
-    kind = WeightKind.MULTIBIT if spec.profile in (Profile.MULTIBIT, Profile.EVERYTHING) else WeightKind.BINARY
-    layer = LayerSpec(
-        channels=spec.outputs, kernel=1, stride=1, padding=0, in_pool=1, out_pool=1, kind=kind, bits=8,
-        neurons=Neurons.USUAL, extreme_weights=False, threshold_positive=False, tau_q=256, code_max=255,
-    )  # fmt: skip
-    return _layer(rng, layer, shape, "output", source, before, codes, spec, spiking=False)

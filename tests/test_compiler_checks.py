@@ -9,10 +9,11 @@ import pytest
 
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.backend.geometry import walks_of
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry, Pool
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import Program, sections_crc32
 from reverb_fpga.compiler.program_checks import check_program
-from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_codes, random_network
+from reverb_fpga.compiler.testing import RandomOptions, plain_layer, plain_meta, random_codes, random_network
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, field_range, pack
 from reverb_fpga.hw.errors import InputError
@@ -21,24 +22,18 @@ from reverb_fpga.sim.golden import GoldenModel
 TINY = preset("tiny")
 
 
-def _layer(name: str, c_in: int, c_out: int, kernel: int = 3, **changes: object) -> IntLayer:
-    none = np.zeros(c_out, dtype=np.int64)
-    layer = IntLayer(
-        name=name, weight=np.ones((c_out, c_in, kernel, kernel), dtype=np.int64), kind=WeightKind.BINARY, bits=1,
-        stride=1, padding=0, in_pool=1, out_pool=1, gain=none + 1, r_shift=0, bias=none, threshold=none, tau_q=64,
-        code_max=255, spiking=True,
-    )  # fmt: skip
-    return dataclasses.replace(layer, **changes)  # type: ignore[arg-type]
+def _layer(name: str, source: str, c_in: int, c_out: int, kernel: int = 3, **changes: object) -> IntLayer:
+    return plain_layer(name, source, np.ones((c_out, c_in, kernel, kernel), dtype=np.int64), **changes)
 
 
 def _network(*hidden: IntLayer, side: int = 8, channels: int = 2, timesteps: int = 1) -> IntNetwork:
     """Hidden layers, then a classifier that covers what is left."""
     source = IntInput(channels, side, side, np.zeros(channels, dtype=np.uint8))
     for layer in hidden:
-        pooled = side // layer.in_pool
-        side = ((pooled + 2 * layer.padding - layer.weight.shape[2]) // layer.stride + 1) // layer.out_pool
-    last = _layer("fc", hidden[-1].weight.shape[0] if hidden else channels, 3, side, spiking=False, tau_q=256)
-    return IntNetwork(source, (*hidden, last), timesteps, static_input=True)
+        side = layer.maps[-1].geometry.sides(side, layer.maps[-1].kernel[0], 0)[2]
+    last = _layer("fc", hidden[-1].name, hidden[-1].channels, 3, side, spiking=False, tau_q=256)
+    layers = tuple(dataclasses.replace(layer, timesteps=timesteps) for layer in (*hidden, last))
+    return IntNetwork(source, layers, timesteps, static_input=True)
 
 
 def _compile(network: IntNetwork, config: Config = TINY) -> Program:
@@ -59,7 +54,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("limits", "message"), LIMITS)
 def test_what_is_too_large_is_named_with_its_numbers(limits: dict[str, int], message: str) -> None:
-    network = _network(_layer("conv1", 2, 4))
+    network = _network(_layer("conv1", INPUT, 2, 4))
     _compile(network)
     with pytest.raises(InputError, match="network too large for tiny: .*" + message):
         _compile(network, dataclasses.replace(TINY, **limits))
@@ -67,9 +62,9 @@ def test_what_is_too_large_is_named_with_its_numbers(limits: dict[str, int], mes
 
 def test_channels_and_time_steps_are_limited() -> None:
     with pytest.raises(InputError, match="layer conv1 needs 200 channels, there are 128"):
-        _compile(_network(_layer("conv1", 2, 200)))
+        _compile(_network(_layer("conv1", INPUT, 2, 200)))
     with pytest.raises(InputError, match="needs 9 time steps, there are 8"):
-        _compile(_network(_layer("conv1", 2, 4), timesteps=9))
+        _compile(_network(_layer("conv1", INPUT, 2, 4), timesteps=9))
 
 
 MALFORMED = [
@@ -85,14 +80,25 @@ MALFORMED = [
     ({"code_max": 0}, r"code_max 0"),
     ({"spiking": False}, r"only the last layer may be without firing"),
     ({"weight": np.ones((4, 3, 3, 3), dtype=np.int64)}, r"weights expect 3 channels, its input has 2"),
-    ({"stride": 2, "in_pool": 2, "out_pool": 2, "padding": 2}, r"pooling before and after a convolution of stride 2"),
+    (
+        {"geometry": Geometry((2, 2), (2, 2), (1, 1), Pool((2, 2), (2, 2)), Pool((2, 2), (2, 2)))},
+        r"pooling before and after a convolution is only supported with stride 1",
+    ),
+    (
+        {"geometry": Geometry(padding=(1, 1), in_pool=Pool((3, 3), (2, 2)))},
+        r"overlapping pooling windows \(3 wide, stride 2\) in front of a padded convolution",
+    ),
+    ({"geometry": Geometry(out_pool=Pool((2, 2), (2, 2), (1, 1)))}, r"pooling of the current with padding"),
+    ({"source": "fc"}, r"reads 'fc', which is neither the input nor an earlier layer"),
+    ({"timesteps": 2}, r"has 2 time steps"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), MALFORMED)
 def test_malformed_networks_are_refused(changes: dict[str, object], message: str) -> None:
-    network = _network(_layer("conv1", 2, 4))
-    bad = dataclasses.replace(network.layers[0], **changes)  # type: ignore[arg-type]
+    network = _network(_layer("conv1", INPUT, 2, 4))
+    weight = changes.get("weight", network.layers[0].maps[0].weight)
+    bad = plain_layer("conv1", **({"source": INPUT, "weight": weight} | changes))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=message):
         _compile(dataclasses.replace(network, layers=(bad, network.layers[1])))
 
@@ -100,12 +106,12 @@ def test_malformed_networks_are_refused(changes: dict[str, object], message: str
 def test_accumulators_are_proven() -> None:
     narrow = dataclasses.replace(TINY, acc_width=12)
     with pytest.raises(InputError, match="layer conv1: the sum S may reach 4590, which 12 bits do not hold"):
-        _compile(_network(_layer("conv1", 2, 4)), narrow)
+        _compile(_network(_layer("conv1", INPUT, 2, 4)), narrow)
     narrow = dataclasses.replace(TINY, z_width=13)
     with pytest.raises(InputError, match=r"layer conv1: P << shift may reach 9180, which 13 bits do not hold"):
-        _compile(_network(_layer("conv1", 2, 4)), narrow)
+        _compile(_network(_layer("conv1", INPUT, 2, 4)), narrow)
     weight = np.full((4, 2, 3, 3), -8)
-    heavy = _layer("conv1", 2, 4, weight=weight, kind=WeightKind.MULTIBIT, bits=4)
+    heavy = plain_layer("conv1", INPUT, weight, kind=WeightKind.MULTIBIT, bits=4)
     narrow = dataclasses.replace(TINY, z_width=16)
     with pytest.raises(InputError, match=r"layer conv1: P << shift may reach 36720"):
         _compile(_network(heavy), narrow)
@@ -124,7 +130,7 @@ def test_tampered_schedules_are_refused_or_harmless() -> None:
     refused = 0
     for trial in range(150):
         network = random_network(rng, RandomOptions(max_side=6, max_channels=6, max_layers=2, max_timesteps=2))
-        if max(walk.window for walk in walks_of(network)) > TINY.table_entries:
+        if max(walk.window for walks in walks_of(network) for walk in walks) > TINY.table_entries:
             continue
         program = lower(network, TINY, plain_meta(network), Hints(ring_rows=1))
         index = int(rng.integers(0, program.n_descriptors - 1))
@@ -149,7 +155,7 @@ def test_tampered_schedules_are_refused_or_harmless() -> None:
 
 def test_a_ring_that_is_too_small_is_found() -> None:
     """The verifier proves what a strip reads by itself: shrink a ring behind the scheduler's back."""
-    network = _network(_layer("conv1", 2, 4, padding=1), _layer("conv2", 4, 4))
+    network = _network(_layer("conv1", INPUT, 2, 4, geometry=Geometry(padding=(1, 1))), _layer("conv2", "conv1", 4, 4))
     program = lower(network, TINY, plain_meta(network), Hints(ring_rows=4))
     desc = program.desc.copy()
     for index in range(1, program.n_descriptors - 1):

@@ -98,10 +98,22 @@ def _rewrite(path: Path, target: Path, change: dict[str, object]) -> Path:
     return target
 
 
+def test_files_of_version_1_are_read(program: Program, tmp_path: Path) -> None:
+    """Every layer read the one before it, and had its additions at the top."""
+    good = rvb.save(program, tmp_path / "good.rvb")
+    with zipfile.ZipFile(good) as archive:
+        layers = json.loads(archive.read("manifest.json"))["layers"]
+    for layer in layers:
+        (only,) = layer.pop("maps")
+        layer["additions"] = only["additions"]
+    old = _rewrite(good, tmp_path / "old.rvb", {"version": 1, "layers": layers})
+    assert rvb.load(old).layers == program.layers
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"contract": 99}, "contract 99"),
         ({"version": True}, "version True"),
         ({"format": "zip"}, "not a reverb-fpga program"),

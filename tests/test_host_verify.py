@@ -14,8 +14,9 @@ from targets import ModelTarget, Spoil
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import lower
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.testing import plain_layer
 from reverb_fpga.host import cli
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Counter, Region
@@ -56,10 +57,8 @@ class Core(ModelTarget):
 def model(tmp_path: Path) -> Path:
     rng = np.random.default_rng(2)
     three = np.full(3, 100)
-    layer = IntLayer(
-        "only", rng.choice([-1, 1], (3, 1, 3, 3)), WeightKind.BINARY, 1, 1, 0, 1, 1, three, 0, three, three, 256, 255,
-        False,
-    )  # fmt: skip
+    weight = rng.choice([-1, 1], (3, 1, 3, 3))
+    layer = plain_layer("only", INPUT, weight, gain=three, bias=three, threshold=three, tau_q=256, spiking=False)
     network = IntNetwork(IntInput(1, 3, 3, np.zeros(1, dtype=np.uint8)), (layer,), 1, True)
     return rvb.save(lower(network, TINY, meta_of(network)), tmp_path / "model.rvb")
 

@@ -13,7 +13,7 @@ from strategies import Case, NetworkSpec, Profile, build, meta_of, specs
 
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import lower
-from reverb_fpga.compiler.intnet import IntLayer, WeightKind
+from reverb_fpga.compiler.intnet import INPUT, IntLayer, WeightKind
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
@@ -37,6 +37,8 @@ EXAMPLES = {
     Profile.EVERYTHING: 60,
 }
 BURSTS = 24
+GRAPHS = 500
+_GRAPH_QUOTA = 20  # graph programs that must have each of the features of graphs
 _QUOTA = 10  # programs that must hit each mode
 _LARGE_QUOTA = 50  # programs that must have each of the features of Profile.EVERYTHING
 
@@ -87,7 +89,7 @@ def schedule_features(program: Program) -> set[str]:
         found.add(f"opcode {opcode.name}")
         if opcode is not Opcode.LAYER:
             continue
-        for flag in ("spiking", "static_input", "pad_record"):
+        for flag in ("spiking", "static_input", "pad_record", "store_skip", "add_skip"):
             found.add(f"{flag} = {fields[flag]}")
         window = fields["n_pool_y"] * fields["n_tap_y"] + fields["rows"]
         wraps = fields["src_row0"] + window * max(1, fields["src_row_tap"]) >= fields["src_ring"]
@@ -122,17 +124,18 @@ def network_features(case: Case, program: Program) -> set[str]:
     hidden = network.layers[:-1]
     expected = reference.evaluate(network, case.codes)
     currents = [z for z, layer in zip(expected.currents, hidden, strict=False) if layer.threshold.max() > 0]
+    maps = [leg for layer in network.layers for leg in layer.maps]
     changing = any((z[:, 1:] != z[:, :-1]).any() for z in currents)
     require("T >= 2, threshold > 0, changing currents", network.timesteps >= 2 and changing, found)
     require("several strips", any(len(info.strips) > 1 for info in program.layers), found)
     passes = [fields["n_passes"] for _, fields in layer_descriptors(program)]
     strips = {info.name for info in program.layers if len(info.strips) > 1}
     require("several tiles and strips", max(passes) > 1 and bool(strips), found)
-    first = network.layers[0]
-    require("signed padded input", first.padding > 0 and bool(network.input.pad_codes.any()), found)
-    require("multi-bit weights", any(layer.kind is WeightKind.MULTIBIT for layer in network.layers), found)
-    for layer in network.layers:
-        found.add(f"weights {layer.kind.value}")
+    padded = any(leg.source == INPUT and any(leg.geometry.padding) for leg in maps)
+    require("signed padded input", padded and bool(network.input.pad_codes.any()), found)
+    require("multi-bit weights", any(leg.kind is WeightKind.MULTIBIT for leg in maps), found)
+    for leg in maps:
+        found.add(f"weights {leg.kind.value}")
     require("all-zero input", not case.codes.any(), found)
     require("all-maximum input", case.codes.min() == 255, found)
     for layer, z, codes in zip(hidden, expected.currents, expected.codes, strict=False):
@@ -143,16 +146,51 @@ def network_features(case: Case, program: Program) -> set[str]:
 def layer_features(layer: IntLayer, z: np.ndarray, codes: np.ndarray) -> set[str]:
     found: set[str] = set()
     limit = 1 << 23
-    half = (1 << layer.r_shift) >> 1
-    q = (z * layer.gain + half) >> layer.r_shift
+    own = layer.maps[-1]
+    half = (1 << own.r_shift) >> 1
+    q = (z * own.gain + half) >> own.r_shift
     require("current saturates", (np.abs(q) > limit).any(), found)
-    require("bias saturates", (np.abs(np.clip(q, -limit, limit - 1) + layer.bias) > limit).any(), found)
-    require("zero gain", (layer.gain == 0).any(), found)
+    require("bias saturates", (np.abs(np.clip(q, -limit, limit - 1) + own.bias) > limit).any(), found)
+    require("zero gain", (own.gain == 0).any(), found)
     require("negative threshold", (layer.threshold < 0).any(), found)
-    require("extreme weights", np.isin(layer.weight, [layer.weight.min(), layer.weight.max()]).all(), found)
+    require("extreme weights", np.isin(own.weight, [own.weight.min(), own.weight.max()]).all(), found)
     require("code saturates", (codes == layer.code_max).any(), found)
     require("layer silent", not codes.any(), found)
     require("every neuron fires", codes.all(), found)
+    return found
+
+
+def graph_features(case: Case) -> set[str]:
+    """What makes the network more than a chain, and what its maps, spikes and steps are like."""
+    network, found = case.network, set[str]()
+    readers = collections.Counter(name for layer in network.layers for name in set(layer.sources))
+    require("several readers", any(number > 1 for name, number in readers.items() if name != INPUT), found)
+    for layer in network.layers:
+        shortcuts = layer.maps[:-1]
+        require("double shortcut", len(shortcuts) > 1 and layer.spiking, found)
+        for leg in shortcuts:
+            require("identity shortcut", leg.kind is WeightKind.UNIT, found)
+            require("downsample shortcut", leg.kind is not WeightKind.UNIT and layer.spiking, found)
+            require("pooled shortcut", leg.geometry.in_pool.size > 1, found)
+        for leg in layer.maps:
+            require("dilation", leg.geometry.dilation != (1, 1) and max(leg.kernel) > 1, found)
+            require("non-square kernel", leg.kernel[0] != leg.kernel[1] and layer.spiking, found)
+            overlap = any(
+                pool.window[axis] > pool.stride[axis]
+                for pool in (leg.geometry.in_pool, leg.geometry.out_pool)
+                for axis in range(2)
+            )
+            require("overlapping pooling windows", overlap, found)
+            require(f"weights {leg.kind.value}", True, found)
+        if layer.spiking:
+            found.add("binary spikes" if layer.code_max == 1 else "real spikes")
+    require("T = 1", network.timesteps == 1, found)
+    require("1 < T < maximum", 1 < network.timesteps < TINY.max_timesteps, found)
+    require("T = maximum", network.timesteps == TINY.max_timesteps, found)
+    require("distinct input frames", network.timesteps > 1 and not network.static_input, found)
+    once = [layer for layer in network.layers if layer.timesteps < network.timesteps]
+    require("tensor stored once, T > 1", bool(once), found)
+    require("static image, T > 1", network.timesteps > 1 and network.static_input, found)
     return found
 
 
@@ -185,7 +223,7 @@ def check_on_gateware(spec: NetworkSpec, core: RtlCore, coverage: Coverage) -> N
     assert result.difference is None, str(result.difference)
     predicted = CycleModel(program, core.config).strips(case.codes[-1:])[0]
     stalls = compare_cycles(core, predicted)
-    coverage.add(schedule_features(program) | network_features(case, program) | stalls)
+    coverage.add(schedule_features(program) | network_features(case, program) | graph_features(case) | stalls)
 
 
 def sweep(core: RtlCore, plan: dict[Profile, int]) -> Coverage:
@@ -209,8 +247,26 @@ def tiny_core() -> Iterator[RtlCore]:
 
 def test_some_programs_on_the_gateware(tiny_core: RtlCore) -> None:
     """A few of each kind, in seconds."""
-    coverage = sweep(tiny_core, dict.fromkeys(EXAMPLES, 2))
-    assert coverage.programs >= 2 * len(EXAMPLES)
+    coverage = sweep(tiny_core, dict.fromkeys(EXAMPLES, 2) | {Profile.GRAPH: 8})
+    assert coverage.programs >= 2 * len(EXAMPLES) + 8
+    assert coverage.hits["add_skip = 1"]
+
+
+GRAPH_FEATURES = (
+    "identity shortcut", "downsample shortcut", "double shortcut", "pooled shortcut", "several readers",
+    "binary spikes", "real spikes", "weights ternary", "weights multibit", "T = 1", "1 < T < maximum", "T = maximum",
+    "distinct input frames", "static image, T > 1",
+    "tensor stored once, T > 1", "dilation", "non-square kernel", "overlapping pooling windows",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_500_graph_programs_on_the_gateware(tiny_core: RtlCore) -> None:
+    coverage = sweep(tiny_core, {Profile.GRAPH: GRAPHS})
+    print(coverage.table())
+    assert coverage.programs >= GRAPHS
+    missed = {name: coverage.hits[name] for name in GRAPH_FEATURES if coverage.hits[name] < _GRAPH_QUOTA}
+    assert not missed, f"hit fewer than {_GRAPH_QUOTA} times: {missed}"
 
 
 @pytest.mark.slow

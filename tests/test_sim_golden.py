@@ -15,8 +15,10 @@ from strategies import Case, Images, Neurons, Profile, build, meta_of, specs
 
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import Hints, lower
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntNetwork
 from reverb_fpga.compiler.program import Program, sections_crc32
+from reverb_fpga.compiler.testing import plain_layer
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
@@ -78,16 +80,16 @@ def _small() -> Case:
     """Two channels, 4 x 4, T = 2, one convolution and a linear layer, in strips of one row with rings of three."""
     rng = np.random.default_rng(5)
 
-    def layer(name: str, shape: tuple[int, ...], padding: int, spiking: bool) -> IntLayer:
+    def layer(name: str, source: str, shape: tuple[int, ...], padding: int, spiking: bool) -> IntLayer:
         channels = shape[0]
-        return IntLayer(
-            name=name, weight=rng.choice([-1, 1], shape), kind=WeightKind.BINARY, bits=1, stride=1, padding=padding,
-            in_pool=1, out_pool=1, gain=np.full(channels, 300), r_shift=3, bias=np.full(channels, 5000),
-            threshold=np.full(channels, 500), tau_q=64 if spiking else 256, code_max=255, spiking=spiking,
+        return plain_layer(
+            name, source, rng.choice([-1, 1], shape), geometry=Geometry(padding=(padding, padding)),
+            gain=np.full(channels, 300), r_shift=3, bias=np.full(channels, 5000), threshold=np.full(channels, 500),
+            tau_q=64 if spiking else 256, spiking=spiking, timesteps=2,
         )  # fmt: skip
 
     source = IntInput(2, 4, 4, np.array([7, 0], dtype=np.uint8))
-    layers = (layer("conv", (6, 2, 3, 3), 1, True), layer("linear", (3, 6, 4, 4), 0, False))
+    layers = (layer("conv", INPUT, (6, 2, 3, 3), 1, True), layer("linear", "conv", (3, 6, 4, 4), 0, False))
     network = IntNetwork(source, layers, 2, False)
     codes = rng.integers(0, 256, (3, 2, 4, 4, 2), dtype=np.uint8)
     return Case(network, Hints(max_strip_rows=1), codes)

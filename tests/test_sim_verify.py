@@ -8,8 +8,10 @@ from strategies import meta_of
 from targets import ModelTarget
 
 from reverb_fpga.compiler.backend import Hints, lower
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.testing import plain_layer
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Region
 from reverb_fpga.sim.golden import GoldenModel
@@ -23,10 +25,12 @@ def _case() -> tuple[Program, NDArray[np.uint8]]:
     weight = rng.choice([-1, 1], (6, 2, 3, 3))
     full = np.full(6, 3000)
     layers = (
-        IntLayer("conv", weight, WeightKind.BINARY, 1, 1, 1, 1, 1, full, 5, full, 0 * full, 64, 255, True),
-        IntLayer(
-            "linear", rng.choice([-1, 1], (3, 6, 4, 4)), WeightKind.BINARY, 1, 1, 0, 1, 1,
-            np.full(3, 7), 0, np.full(3, -9), np.zeros(3, dtype=np.int64), 256, 255, False,
+        plain_layer(
+            "conv", INPUT, weight, geometry=Geometry(padding=(1, 1)), gain=full, r_shift=5, bias=full, timesteps=2
+        ),
+        plain_layer(
+            "linear", "conv", rng.choice([-1, 1], (3, 6, 4, 4)), gain=np.full(3, 7), bias=np.full(3, -9), tau_q=256,
+            spiking=False, timesteps=2,
         ),
     )  # fmt: skip
     network = IntNetwork(IntInput(2, 4, 4, np.array([3, 0], dtype=np.uint8)), layers, 2, False)

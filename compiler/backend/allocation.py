@@ -1,4 +1,4 @@
-"""Where rings lie in activation and count memory."""
+"""Where tensors lie in activation and count memory."""
 
 from __future__ import annotations
 
@@ -29,27 +29,95 @@ class Ring:
         return row % self.rows * self.tensor.row_records
 
 
-def allocate(schedule: Schedule, tensors: Sequence[Tensor], reserved: Memory, capacity: Memory) -> tuple[Ring, ...]:
-    """A ring per tensor, the input first.
+@dataclasses.dataclass(frozen=True)
+class _Item:
+    """What is kept during the segments ``begin .. end``: rows of a tensor, whole or as a ring."""
 
-    The whole tensors between segments alternate between the low and the high end of the memories and the rings of a
-    segment lie between its source and its result, so nothing is ever fragmented: what the schedule found to fit, fits.
+    number: int
+    rows: int
+    begin: int
+    end: int
+    whole: bool
+
+
+def allocate(
+    schedule: Schedule, tensors: Sequence[Tensor], readers: Sequence[int], reserved: Memory, capacity: Memory
+) -> tuple[Ring, ...] | None:
+    """A ring per tensor, the input first; None if no way was found to place them without overlap.
+
+    ``readers``: the last layer that reads each tensor. Two ways are tried, for each of the two memories alone: tensors
+    that are whole alternate between both ends and rings fill the gaps (for a chain, what the schedule found to fit then
+    always fits); the largest first, as low as it goes.
     """
-    low = reserved
-    rings = [Ring(tensors[0], tensors[0].height, low)]
-    source_is_low = True
-    for segment in schedule.segments:
-        source, result = rings[-1], tensors[segment.last]
-        whole = size(result, result.height)
-        if source_is_low:
-            base = Memory(capacity.words - whole.words, capacity.records - whole.records)
-            cursor = low + size(source.tensor, source.rows)
+    items = _items(schedule, tensors, readers)
+    bases = []
+    for field in ("words", "records"):
+        sizes = [getattr(size(tensors[item.number], item.rows), field) for item in items]
+        room = (getattr(reserved, field), getattr(capacity, field))
+        places = _from_both_ends(items, sizes, room) or _largest_first(items, sizes, room)
+        if places is None:
+            return None
+        bases.append(places)
+    rings = {
+        item.number: Ring(tensors[item.number], item.rows, Memory(words, records))
+        for item, words, records in zip(items, *bases, strict=True)
+    }
+    return tuple(rings[number] for number in range(len(tensors)))
+
+
+def _items(schedule: Schedule, tensors: Sequence[Tensor], readers: Sequence[int]) -> list[_Item]:
+    """In the order in which the segments begin, what is whole before what is a ring."""
+    of_layer = [index for index, segment in enumerate(schedule.segments) for _ in range(segment.first, segment.last)]
+    rings = {
+        number: (rows, index)
+        for index, segment in enumerate(schedule.segments)
+        for number, rows in segment.rings.items()
+    }
+    items = []
+    for number, tensor in enumerate(tensors):
+        begin = of_layer[max(number - 1, 0)]
+        if number in rings:
+            items.append(_Item(number, rings[number][0], begin, begin, whole=False))
         else:
-            base, cursor = low, low + whole
-        for index, tensor in enumerate(tensors[segment.first + 1 : segment.last]):
-            rows = segment.rings[index]
-            rings.append(Ring(tensor, rows, cursor))
-            cursor += size(tensor, rows)
-        rings.append(Ring(result, result.height, base))
-        source_is_low = not source_is_low
-    return tuple(rings)
+            end = of_layer[min(readers[number], len(of_layer) - 1)]
+            items.append(_Item(number, tensor.height, begin, max(begin, end), whole=True))
+    return sorted(items, key=lambda item: (item.begin, not item.whole, item.number))
+
+
+def _gaps(
+    item: _Item, placed: Sequence[tuple[_Item, int, int]], room: tuple[int, int], needed: int
+) -> list[tuple[int, int]]:
+    """Free intervals that are large enough, lowest first, beside what lives at the same time."""
+    taken = sorted((at, at + n) for other, at, n in placed if other.begin <= item.end and item.begin <= other.end and n)
+    found, cursor = [], room[0]
+    for low, high in [*taken, (room[1], room[1])]:
+        if low - cursor >= needed:
+            found.append((cursor, low))
+        cursor = max(cursor, high)
+    return found
+
+
+def _from_both_ends(items: Sequence[_Item], sizes: Sequence[int], room: tuple[int, int]) -> list[int] | None:
+    placed: list[tuple[_Item, int, int]] = []
+    low = True
+    for item, needed in zip(items, sizes, strict=True):
+        gaps = _gaps(item, placed, room, needed)
+        if not gaps:
+            return None
+        at = gaps[0][0] if low or not item.whole else gaps[-1][1] - needed
+        low = not low if item.whole else low
+        placed.append((item, at, needed))
+    return [at for _, at, _ in placed]
+
+
+def _largest_first(items: Sequence[_Item], sizes: Sequence[int], room: tuple[int, int]) -> list[int] | None:
+    order = sorted(range(len(items)), key=lambda index: -sizes[index])
+    placed: list[tuple[_Item, int, int]] = []
+    places = [0] * len(items)
+    for index in order:
+        gaps = _gaps(items[index], placed, room, sizes[index])
+        if not gaps:
+            return None
+        places[index] = min(gaps, key=lambda gap: gap[1] - gap[0])[0]
+        placed.append((items[index], places[index], sizes[index]))
+    return places

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.backend.allocation import Ring
 from reverb_fpga.compiler.backend.geometry import Walk
 from reverb_fpga.compiler.backend.schedule import Strip
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork
 from reverb_fpga.compiler.program import Section
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
@@ -27,12 +27,22 @@ from reverb_fpga.hw.contract import (
     pack,
 )
 
-__all__ = ["Placement", "end_descriptor", "layer_descriptor", "pad_sections", "param_words", "program_descriptor"]
+__all__ = [
+    "Job",
+    "Placement",
+    "end_descriptor",
+    "has_pad_record",
+    "layer_descriptor",
+    "pad_sections",
+    "param_words",
+    "program_descriptor",
+    "reads_pad_record",
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a layer's constants lie and how it is tiled."""
+    """Where a map's constants lie and how it is tiled."""
 
     w_base: int
     w_pass_stride: int
@@ -41,9 +51,16 @@ class Placement:
     param_base: int
 
 
+def reads_pad_record(network: IntNetwork, leg: IntMap) -> bool:
+    """Whether a map reads the constant record outside the image."""
+    geometry = leg.geometry
+    bordered = any(geometry.padding) or any(geometry.in_pool.padding)
+    return leg.source == INPUT and bordered and bool(network.input.pad_codes.any())
+
+
 def has_pad_record(network: IntNetwork) -> bool:
-    """Whether the first layer reads a constant record outside the image."""
-    return network.layers[0].padding > 0 and bool(network.input.pad_codes.any())
+    """Whether any map reads the constant record outside the image."""
+    return any(reads_pad_record(network, leg) for layer in network.layers for leg in layer.maps)
 
 
 def pad_sections(source: IntInput, config: Config) -> tuple[Section, Section]:
@@ -59,18 +76,18 @@ def pad_sections(source: IntInput, config: Config) -> tuple[Section, Section]:
     return act.reshape(-1), count
 
 
-def param_words(layer: IntLayer, config: Config) -> NDArray[np.uint32]:
-    """Parameters (groups, 2, neuron_lanes). Lanes without a channel can never fire."""
+def param_words(layer: IntLayer, leg: IntMap, config: Config) -> NDArray[np.uint32]:
+    """Parameters (groups, 2, neuron_lanes) of one map. Lanes without a channel can never fire."""
     lanes = config.neuron_lanes
-    channels = len(layer.gain)
+    channels = layer.channels
     groups = -(-channels // lanes)
     silent = {"gain": 0, "threshold": (1 << (config.membrane_width - 1)) - 1}
     words = np.zeros((groups * lanes, PARAM_WORDS), dtype=np.uint32)
     words[channels:] = pack(PARAM_FIELDS, silent, PARAM_WORDS)
     for channel in range(channels):
-        bias = int(layer.bias[channel]) & 0xFFFFFF
+        bias = int(leg.bias[channel]) & 0xFFFFFF
         values = {
-            "gain": int(layer.gain[channel]),
+            "gain": int(leg.gain[channel]),
             "bias_low": bias & 0xFFFF,
             "bias_high": bias >> 16,
             "threshold": int(layer.threshold[channel]),
@@ -79,29 +96,68 @@ def param_words(layer: IntLayer, config: Config) -> NDArray[np.uint32]:
     return words.reshape(groups, lanes, PARAM_WORDS).transpose(0, 2, 1)
 
 
-def layer_descriptor(
-    network: IntNetwork, strip: Strip, walk: Walk, rings: Sequence[Ring], place: Placement
-) -> list[int]:
-    """LAYER descriptor of one strip. ``rings`` holds the source and the destination of the layer."""
-    layer = network.layers[strip.layer]
-    source, target = rings
-    y, x = walk.y, walk.x
-    t_src = source.tensor.timesteps
-    iy0 = strip.first * y.step + y.origin
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """One map of one strip: what a LAYER descriptor says.
+
+    Parameters
+    ----------
+    strip : Strip
+    position : int
+        Of the map within its layer.
+    walk : Walk
+    source, target : Ring
+    place : Placement
+    """
+
+    strip: Strip
+    position: int
+    walk: Walk
+    source: Ring
+    target: Ring
+    place: Placement
+
+
+def layer_descriptor(network: IntNetwork, job: Job, config: Config) -> list[int]:
+    """LAYER descriptor of one map of one strip."""
+    layer = network.layers[job.strip.layer]
+    leg, walk = layer.maps[job.position], job.walk
+    fires = job.position == len(layer.maps) - 1
     fields = {
         "opcode": Opcode.LAYER,
-        "spiking": layer.spiking,
-        "static_input": t_src < network.timesteps,
-        "pad_record": strip.layer == 0 and has_pad_record(network),
-        "layer": strip.layer,
-        "r_shift": layer.r_shift,
-        "rows": strip.rows,
-        "cols": x.out,
-        "timesteps": network.timesteps,
+        "spiking": layer.spiking and fires,
+        "static_input": job.source.tensor.timesteps < layer.timesteps,
+        "pad_record": reads_pad_record(network, leg),
+        "store_skip": not fires,
+        "add_skip": job.position > 0,
+        "skip_groups": -(-layer.channels // config.neuron_lanes) if len(layer.maps) > 1 else 0,
+        "layer": job.strip.layer,
+        "r_shift": leg.r_shift,
+        "rows": job.strip.rows,
+        "cols": walk.x.out,
+        "timesteps": layer.timesteps,
+        "code_max": layer.code_max,
+        "w_base": job.place.w_base,
+        "w_pass_stride": job.place.w_pass_stride,
+        "n_passes": job.place.n_passes,
+        "slot_base": job.place.slot_base,
+        "param_base": job.place.param_base,
+        "tau_q": layer.tau_q,
+        **_source_fields(job),
+        **_target_fields(job),
+    }
+    return pack(LAYER_FIELDS, fields, DESCRIPTOR_WORDS)
+
+
+def _source_fields(job: Job) -> dict[str, int]:
+    """Where a map reads."""
+    source, y, x = job.source, job.walk.y, job.walk.x
+    t_src = source.tensor.timesteps
+    iy0 = job.strip.first * y.step + y.origin
+    return {
         "t_src": t_src,
         "in_height": y.bound,
         "in_width": x.bound,
-        "code_max": layer.code_max,
         "iy0": iy0,
         "ix0": x.origin,
         "y_step": y.step,
@@ -126,20 +182,20 @@ def layer_descriptor(
         "src_col_step": x.step * t_src,
         "src_col_pool": x.pool * t_src,
         "src_col_tap": x.tap * t_src,
+    }
+
+
+def _target_fields(job: Job) -> dict[str, int]:
+    """Where a strip writes; of a map that leaves its current in the skip memory, where its layer will."""
+    target = job.target
+    return {
         "dst_act_base": target.base.words,
         "dst_cnt_base": target.base.records,
         "dst_ring": target.records,
-        "dst_row0": target.row_offset(strip.first),
+        "dst_row0": target.row_offset(job.strip.first),
         "dst_row_stride": target.tensor.row_records,
         "dst_slots": target.tensor.slots,
-        "w_base": place.w_base,
-        "w_pass_stride": place.w_pass_stride,
-        "n_passes": place.n_passes,
-        "slot_base": place.slot_base,
-        "param_base": place.param_base,
-        "tau_q": layer.tau_q,
     }
-    return pack(LAYER_FIELDS, fields, DESCRIPTOR_WORDS)
 
 
 def program_descriptor(network: IntNetwork, source: Ring, config: Config, lengths: Sequence[int]) -> list[int]:
@@ -153,7 +209,7 @@ def program_descriptor(network: IntNetwork, source: Ring, config: Config, length
         "in_act_base": source.base.words,
         "in_cnt_base": source.base.records,
         "in_slots": source.tensor.slots,
-        "n_outputs": network.layers[-1].weight.shape[0],
+        "n_outputs": network.layers[-1].channels,
         **dict(zip(names, lengths, strict=True)),
         "config_low": config.digest & 0xFFFFFFFF,
         "config_high": config.digest >> 32,

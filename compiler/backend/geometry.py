@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from reverb_fpga.compiler.intnet import IntLayer, IntNetwork
+from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.intnet import INPUT, IntLayer, IntMap, IntNetwork
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
@@ -53,7 +54,7 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """Both axes of one layer."""
+    """Both axes of one map."""
 
     y: Axis
     x: Axis
@@ -107,58 +108,90 @@ class Tensor:
         return self.row_records * self.slots if self.stored else 0
 
 
-def _axis(layer: IntLayer, size: int, kernel: int) -> Axis:
-    pooled_in = size // layer.in_pool
-    conv = (pooled_in + 2 * layer.padding - kernel) // layer.stride + 1
-    out = conv // layer.out_pool
-    if pooled_in < 1 or pooled_in + 2 * layer.padding < kernel or out < 1:
+def _axis(where: str, geometry: Geometry, size: int, kernel: int, axis: int) -> Axis:
+    """The walk of one dimension. Both poolings are windows of source coordinates that share a tap.
+
+    Output o covers convolution outputs ``o*ops + jo``; each reads pooled sources ``(.)*s - p + k*d``; pooled source i
+    covers ``i*ips - ipp + ji``.
+    """
+    before, after = geometry.in_pool, geometry.out_pool
+    s, p, d = geometry.stride[axis], geometry.padding[axis], geometry.dilation[axis]
+    iw, ips, ipp = before.window[axis], before.stride[axis], before.padding[axis]
+    ow, ops = after.window[axis], after.stride[axis]
+    if after.padding[axis]:
         raise InputError(
-            f"layer {layer.name}: its input of {size} rows or columns is too small for its kernel and pooling"
+            f"{where}: pooling of the current with padding is not supported: currents outside the map are no zeros to "
+            "the gather; pool the spikes, or pad the convolution"
         )
-    bound = pooled_in * layer.in_pool
-    step = layer.out_pool * layer.stride * layer.in_pool
-    origin = -layer.padding * layer.in_pool
-    if layer.out_pool > 1 and layer.in_pool > 1:
-        if layer.stride != 1:
-            raise InputError(
-                f"layer {layer.name}: pooling before and after a convolution of stride {layer.stride} is not "
-                "supported; use stride 1 or pool once"
-            )
-        # window of windows: out_pool*in_pool neighbouring sources share a tap
-        return Axis(out, step, 1, layer.in_pool, layer.out_pool * layer.in_pool, kernel, origin, bound)
-    if layer.in_pool > 1:
-        return Axis(out, step, 1, layer.in_pool, layer.in_pool, kernel, origin, bound)
-    return Axis(out, step, layer.stride, 1, layer.out_pool, kernel, origin, bound)
+    if p and iw > ips:
+        raise InputError(
+            f"{where}: overlapping pooling windows ({iw} wide, stride {ips}) in front of a padded convolution are not "
+            "supported; make the pooling a layer of its own"
+        )
+    pooled, _, out = geometry.sides(size, kernel, axis)
+    bound = min(size, (pooled - 1) * ips - ipp + iw)
+    step, tap, origin = ops * s * ips, d * ips, -p * ips - ipp
+    if ow == 1:
+        pool, n_pool = 1, iw
+    elif iw == 1:
+        pool, n_pool = s * ips, ow
+    elif s == 1 and iw == ips:
+        pool, n_pool = 1, ow * iw  # window of windows: neighbouring sources share a tap
+    else:
+        raise InputError(
+            f"{where}: pooling before and after a convolution is only supported with stride 1 and windows that do not "
+            "overlap; pool once, or make the pooling a layer of its own"
+        )
+    return Axis(out, step, pool, tap, n_pool, kernel, origin, bound)
 
 
-def walks_of(network: IntNetwork) -> tuple[Walk, ...]:
-    """The walk of every layer. Raises InputError where a layer cannot be walked."""
-    height, width = network.input.height, network.input.width
-    walks = []
+def _walk(layer: IntLayer, leg: IntMap, height: int, width: int) -> Walk:
+    where = f"layer {layer.name}"
+    leg.geometry.out_shape(where, (height, width), leg.kernel)
+    return Walk(
+        _axis(where, leg.geometry, height, leg.kernel[0], 0), _axis(where, leg.geometry, width, leg.kernel[1], 1)
+    )
+
+
+def walks_of(network: IntNetwork) -> tuple[tuple[Walk, ...], ...]:
+    """The walks of every layer, one per map.
+
+    Raises InputError where a layer cannot be walked, or its maps do not have one shape.
+    """
+    sides = {INPUT: (network.input.height, network.input.width)}
+    found = []
     for layer in network.layers:
-        walk = Walk(_axis(layer, height, layer.weight.shape[2]), _axis(layer, width, layer.weight.shape[3]))
-        walks.append(walk)
-        height, width = walk.y.out, walk.x.out
-    return tuple(walks)
+        walks = tuple(_walk(layer, leg, *sides[leg.source]) for leg in layer.maps)
+        shapes = {(walk.y.out, walk.x.out) for walk in walks}
+        if len(shapes) > 1:
+            raise InputError(f"layer {layer.name}: its shortcut has another shape than its convolution")
+        found.append(walks)
+        sides[layer.name] = shapes.pop()
+    return tuple(found)
 
 
-def tensors_of(network: IntNetwork, walks: tuple[Walk, ...], config: Config) -> tuple[Tensor, ...]:
+def tensors_of(network: IntNetwork, walks: tuple[tuple[Walk, ...], ...], config: Config) -> tuple[Tensor, ...]:
     """The input and the output of every layer, in order."""
     source = network.input
-    steps = 1 if network.static_input else network.timesteps
     tensors = [
-        Tensor("input", source.channels, source.height, source.width, steps, -(-source.channels // config.banks))
+        Tensor(
+            INPUT,
+            source.channels,
+            source.height,
+            source.width,
+            network.input_steps,
+            -(-source.channels // config.banks),
+        )
     ]
-    for layer, walk in zip(network.layers, walks, strict=True):
-        channels = layer.weight.shape[0]
+    for layer, legs in zip(network.layers, walks, strict=True):
         tensors.append(
             Tensor(
                 layer.name,
-                channels,
-                walk.y.out,
-                walk.x.out,
-                network.timesteps,
-                -(-channels // config.banks),
+                layer.channels,
+                legs[-1].y.out,
+                legs[-1].x.out,
+                layer.timesteps,
+                -(-layer.channels // config.banks),
                 stored=layer.spiking,
             )
         )

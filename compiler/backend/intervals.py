@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend.tiling import Plane, planes_of
-from reverb_fpga.compiler.intnet import IntLayer, IntNetwork
+from reverb_fpga.compiler.intnet import IntMap, IntNetwork
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
@@ -15,11 +15,9 @@ __all__ = ["current_bounds", "prove_widths", "source_max"]
 Ints = NDArray[np.int64]
 
 
-def source_max(network: IntNetwork, index: int) -> Ints:
-    """Largest code of every source channel of layer ``index``; an input pixel may have any 8-bit code."""
-    channels = network.layers[index].weight.shape[1]
-    top = 255 if index == 0 else network.layers[index - 1].code_max
-    return np.full(channels, top, dtype=np.int64)
+def source_max(network: IntNetwork, leg: IntMap) -> Ints:
+    """Largest code of every source channel of a map."""
+    return np.full(leg.weight.shape[1], network.top_of(leg.source), dtype=np.int64)
 
 
 def current_bounds(weight: Ints, pooled: int, top: Ints) -> tuple[Ints, Ints]:
@@ -32,10 +30,10 @@ def current_bounds(weight: Ints, pooled: int, top: Ints) -> tuple[Ints, Ints]:
     return low, high
 
 
-def _require(layer: IntLayer, what: str, value: int, limit: int, width: int) -> None:
+def _require(where: str, what: str, value: int, limit: int, width: int) -> None:
     if value > limit:
         raise InputError(
-            f"layer {layer.name}: {what} may reach {value}, which {width} bits do not hold (largest {limit}); "
+            f"{where}: {what} may reach {value}, which {width} bits do not hold (largest {limit}); "
             "its fan-in, codes or weights are too large for the target"
         )
 
@@ -52,24 +50,24 @@ def _partial_weights(weight: Ints, planes: tuple[Plane, ...]) -> list[Ints]:
     return result
 
 
-def prove_widths(layer: IntLayer, top: Ints, config: Config) -> None:
-    """Check P, S, P << shift and every partial z of a layer against the configuration's widths.
+def prove_widths(where: str, leg: IntMap, top: Ints, config: Config) -> None:
+    """Check P, S, P << shift and every partial z of a map against the configuration's widths.
 
     Raises
     ------
     InputError
-        If a width is not provably sufficient; names the layer, the quantity, its bound and the width.
+        If a width is not provably sufficient; names the place, the quantity, its bound and the width.
     """
-    pooled = (layer.in_pool * layer.out_pool) ** 2
-    planes = planes_of(layer)
-    taps = layer.weight.shape[2] * layer.weight.shape[3]
+    pooled = leg.geometry.pooled
+    planes = planes_of(leg)
+    taps = leg.weight.shape[2] * leg.weight.shape[3]
     p_limit, z_limit = (1 << config.acc_width) - 1, (1 << (config.z_width - 1)) - 1
-    _require(layer, "the sum S", int(top.sum()) * taps * pooled, p_limit, config.acc_width)
+    _require(where, "the sum S", int(top.sum()) * taps * pooled, p_limit, config.acc_width)
     for plane in planes:
         largest = int(np.einsum("oikl,i->o", plane.bits.astype(np.int64), top).max()) * pooled
-        _require(layer, "the masked sum P", largest, p_limit, config.acc_width)
-        _require(layer, "P << shift", largest << plane.shift, z_limit, config.z_width)
-    for partial in _partial_weights(layer.weight.astype(np.int64), planes):
+        _require(where, "the masked sum P", largest, p_limit, config.acc_width)
+        _require(where, "P << shift", largest << plane.shift, z_limit, config.z_width)
+    for partial in _partial_weights(leg.weight.astype(np.int64), planes):
         low = np.einsum("oikl,i->o", np.minimum(partial, 0), top)
         high = np.einsum("oikl,i->o", np.maximum(partial, 0), top)
-        _require(layer, "the current |z|", int(max(-low.min(), high.max())) * pooled, z_limit, config.z_width)
+        _require(where, "the current |z|", int(max(-low.min(), high.max())) * pooled, z_limit, config.z_width)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend import emit
 from reverb_fpga.compiler.backend.allocation import Ring, allocate
@@ -13,11 +14,11 @@ from reverb_fpga.compiler.backend.emit import Placement
 from reverb_fpga.compiler.backend.geometry import Walk, tensors_of, walks_of
 from reverb_fpga.compiler.backend.intervals import prove_widths, source_max
 from reverb_fpga.compiler.backend.limits import require_fit
-from reverb_fpga.compiler.backend.schedule import Hints, Memory, Schedule, plan
+from reverb_fpga.compiler.backend.schedule import Hints, Memory, Node, Schedule, plan
 from reverb_fpga.compiler.backend.tiling import pack_rows, planes_of, slot_entries, tile_layer
 from reverb_fpga.compiler.checks import check_network
-from reverb_fpga.compiler.intnet import IntLayer, IntNetwork
-from reverb_fpga.compiler.program import LayerInfo, Program, ProgramMeta, Section, sections_crc32
+from reverb_fpga.compiler.intnet import IntMap, IntNetwork, WeightKind
+from reverb_fpga.compiler.program import LayerInfo, MapInfo, Program, ProgramMeta, Section, sections_crc32
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, Region
@@ -25,15 +26,17 @@ from reverb_fpga.hw.errors import InputError
 
 __all__ = ["lower"]
 
+_SPARE = (0.0, 0.05, 0.1, 0.2, 0.3)  # shares of the memories left out of the plan, tried in this order
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Constants:
-    """What all strips of the layers share: slot program, parameters, weights, and where each layer's lie."""
+    """What all strips of the layers share: slot program, parameters, weights, and where those of each map lie."""
 
     slot: Section
     param: Section
     weight: Section
-    places: tuple[Placement, ...]
+    places: tuple[tuple[Placement, ...], ...]
 
 
 def lower(network: IntNetwork, config: Config, meta: ProgramMeta, hints: Hints | None = None) -> Program:
@@ -58,50 +61,89 @@ def lower(network: IntNetwork, config: Config, meta: ProgramMeta, hints: Hints |
     reserved = Memory(tensors[0].slots, 1) if emit.has_pad_record(network) else Memory(0, 0)
     capacity = Memory(config.act_words, config.count_words)
     free = Memory(capacity.words - reserved.words, capacity.records - reserved.records)
-    schedule = plan(walks, tensors, free, config, hints or Hints())
-    rings = allocate(schedule, tensors, reserved, capacity)
-    program = _assemble(network, config, meta, constants, schedule, rings, walks)
+    nodes = _nodes(network, walks, config)
+    readers = _last_readers(network)
+    # the plan knows sizes only: where no way is found to place its tensors side by side, plan with less memory
+    for spare in _SPARE:
+        available = Memory(*(int(total * (1 - spare)) for total in (free.words, free.records)))
+        schedule = plan(nodes, tensors, available, config, hints or Hints())
+        rings = allocate(schedule, tensors, readers, reserved, capacity)
+        if rings is not None:
+            break
+    else:
+        raise InputError(f"network too large for {config.name}: its tensors fit, but no way was found to place them")
+    program = _assemble(_Parts(network, config, constants, schedule, rings, walks), meta)
     check_program(program, config)
     return program
 
 
-def _check_layers(network: IntNetwork, walks: Sequence[Walk], config: Config) -> None:
+def _check_layers(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config) -> None:
     if network.input.channels > 256 * config.banks:
         require_fit(config, "the input", "channels", network.input.channels, 256 * config.banks)
     require_fit(config, "the network", "time steps", network.timesteps, config.max_timesteps)
-    last = walks[-1]
+    last = walks[-1][-1]
     if (last.y.out, last.x.out) != (1, 1):
         raise InputError(
             f"layer {network.layers[-1].name}: the output layer must have one position, "
             f"it has {last.y.out} x {last.x.out}; end the network with a linear layer"
         )
-    for index, (layer, walk) in enumerate(zip(network.layers, walks, strict=True)):
+    for layer, legs in zip(network.layers, walks, strict=True):
         where = f"layer {layer.name}"
-        channels = layer.weight.shape[0]
-        require_fit(config, where, "channels", channels, config.layer_groups * config.neuron_lanes)
-        require_fit(config, where, "table entries (its window)", walk.window, config.table_entries)
-        prove_widths(layer, source_max(network, index), config)
+        require_fit(config, where, "channels", layer.channels, config.layer_groups * config.neuron_lanes)
+        for leg, walk in zip(layer.maps, legs, strict=True):
+            require_fit(config, where, "table entries (its window)", walk.window, config.table_entries)
+            prove_widths(where, leg, source_max(network, leg), config)
 
 
-def _constants(network: IntNetwork, walks: Sequence[Walk], config: Config) -> _Constants:
+def _nodes(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config) -> list[Node]:
+    """What the schedule must know of every layer."""
+    nodes = []
+    for layer, legs in zip(network.layers, walks, strict=True):
+        height = max_rows = legs[-1].y.out
+        if len(layer.maps) > 1:
+            groups = -(-layer.channels // config.neuron_lanes)
+            row = legs[-1].x.out * layer.timesteps * groups
+            require_fit(config, f"layer {layer.name} (one row with a shortcut)", "skip words", row, config.skip_words)
+            max_rows = min(height, config.skip_words // row)
+        sources = tuple(network.index(name) + 1 for name in layer.sources)
+        nodes.append(Node(sources, tuple(walk.y for walk in legs), max_rows))
+    return nodes
+
+
+def _last_readers(network: IntNetwork) -> list[int]:
+    """The last layer that reads each tensor; the number of layers for the result."""
+    last = [-1] * (len(network.layers) + 1)
+    for index, layer in enumerate(network.layers):
+        for name in layer.sources:
+            last[network.index(name) + 1] = index
+    last[-1] = len(network.layers)
+    return last
+
+
+def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config) -> _Constants:
     slots: list[int] = []
-    params, rows, places = [], [], []
+    params: list[NDArray[np.uint32]] = []
+    rows: list[NDArray[np.uint32]] = []
+    places: list[tuple[Placement, ...]] = []
     n_rows = n_groups = 0
-    for layer, walk in zip(network.layers, walks, strict=True):
-        planes = planes_of(layer)
-        groups = -(-layer.weight.shape[0] // config.neuron_lanes)
-        passes = tile_layer(groups, len(planes), config.slots)
-        stride = walk.taps * -(-layer.weight.shape[1] // config.banks)
-        where = f"layer {layer.name} (with those before it)"
-        require_fit(config, where, "weight rows per bank", n_rows + len(passes) * stride, config.weight_rows)
-        require_fit(config, where, "groups of neuron parameters", n_groups + groups, config.param_groups)
-        slot_base = _share(slots, slot_entries(passes, planes, config.slots))
-        require_fit(config, where, "slot entries", len(slots), config.slot_entries)
-        places.append(Placement(n_rows, stride, len(passes), slot_base, n_groups))
-        rows.append(pack_rows(passes, planes, config))
-        params.append(emit.param_words(layer, config))
-        n_rows += len(passes) * stride
-        n_groups += groups
+    for layer, legs in zip(network.layers, walks, strict=True):
+        found = []
+        for leg, walk in zip(layer.maps, legs, strict=True):
+            planes = planes_of(leg)
+            groups = -(-layer.channels // config.neuron_lanes)
+            passes = tile_layer(groups, len(planes), config.slots)
+            stride = walk.taps * -(-leg.weight.shape[1] // config.banks)
+            where = f"layer {layer.name} (with those before it)"
+            require_fit(config, where, "weight rows per bank", n_rows + len(passes) * stride, config.weight_rows)
+            require_fit(config, where, "groups of neuron parameters", n_groups + groups, config.param_groups)
+            slot_base = _share(slots, slot_entries(passes, planes, config.slots))
+            require_fit(config, where, "slot entries", len(slots), config.slot_entries)
+            found.append(Placement(n_rows, stride, len(passes), slot_base, n_groups))
+            rows.append(pack_rows(passes, planes, config))
+            params.append(emit.param_words(layer, leg, config))
+            n_rows += len(passes) * stride
+            n_groups += groups
+        places.append(tuple(found))
     return _Constants(
         np.array(slots, dtype=np.uint32),
         np.concatenate(params).reshape(-1),
@@ -119,22 +161,35 @@ def _share(program: list[int], entries: list[int]) -> int:
     return len(program) - len(entries)
 
 
-def _assemble(
-    network: IntNetwork,
-    config: Config,
-    meta: ProgramMeta,
-    constants: _Constants,
-    schedule: Schedule,
-    rings: Sequence[Ring],
-    walks: Sequence[Walk],
-) -> Program:
-    words = [
-        word
-        for strip in schedule.strips
-        for word in emit.layer_descriptor(
-            network, strip, walks[strip.layer], rings[strip.layer : strip.layer + 2], constants.places[strip.layer]
-        )
-    ]
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Parts:
+    """A network with everything that was decided about it."""
+
+    network: IntNetwork
+    config: Config
+    constants: _Constants
+    schedule: Schedule
+    rings: Sequence[Ring]
+    walks: Sequence[tuple[Walk, ...]]
+
+    def jobs(self) -> Iterator[emit.Job]:
+        """One per descriptor, in order: of every strip the shortcuts first."""
+        for strip in self.schedule.strips:
+            layer = self.network.layers[strip.layer]
+            for position, leg in enumerate(layer.maps):
+                yield emit.Job(
+                    strip=strip,
+                    position=position,
+                    walk=self.walks[strip.layer][position],
+                    source=self.rings[self.network.index(leg.source) + 1],
+                    target=self.rings[strip.layer + 1],
+                    place=self.constants.places[strip.layer][position],
+                )
+
+
+def _assemble(parts: _Parts, meta: ProgramMeta) -> Program:
+    network, config, constants = parts.network, parts.config, parts.constants
+    words = [word for job in parts.jobs() for word in emit.layer_descriptor(network, job, config)]
     body = np.array([0] * DESCRIPTOR_WORDS + words + emit.end_descriptor(), dtype=np.uint32)
     act = count = np.zeros(0, dtype=np.uint32)
     if emit.has_pad_record(network):
@@ -148,12 +203,12 @@ def _assemble(
         (Region.COUNT, count),
     )
     lengths = [len(body) // DESCRIPTOR_WORDS, *(len(section) for _, section in sections[1:])]
-    body[:DESCRIPTOR_WORDS] = emit.program_descriptor(network, rings[0], config, lengths)
+    body[:DESCRIPTOR_WORDS] = emit.program_descriptor(network, parts.rings[0], config, lengths)
     body[CRC_WORD] = sections_crc32(iter(sections))
     return Program(
         **{field.name: getattr(meta, field.name) for field in dataclasses.fields(meta)},
         timesteps=network.timesteps,
-        layers=_layer_info(network, schedule, rings, walks),
+        layers=_layer_info(parts),
         config_name=config.name,
         config_digest=config.digest,
         desc=body,
@@ -165,15 +220,17 @@ def _assemble(
     )
 
 
-def _layer_info(
-    network: IntNetwork, schedule: Schedule, rings: Sequence[Ring], walks: Sequence[Walk]
-) -> tuple[LayerInfo, ...]:
+def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
+    network = parts.network
     strips: list[list[tuple[int, int, int]]] = [[] for _ in network.layers]
-    for index, strip in enumerate(schedule.strips):
-        strips[strip.layer].append((index + 1, strip.first, strip.rows))
+    descriptor = 0
+    for strip in parts.schedule.strips:
+        descriptor += len(network.layers[strip.layer].maps)
+        strips[strip.layer].append((descriptor, strip.first, strip.rows))
     result = []
     for index, layer in enumerate(network.layers):
-        tensor = rings[index + 1].tensor
+        tensor = parts.rings[index + 1].tensor
+        positions = tensor.height * tensor.width
         result.append(
             LayerInfo(
                 name=layer.name,
@@ -181,12 +238,16 @@ def _layer_info(
                 timesteps=tensor.timesteps,
                 spiking=layer.spiking,
                 strips=tuple(strips[index]),
-                additions=_additions(layer, walks[index], tensor.height * tensor.width),
+                maps=tuple(
+                    MapInfo(network.index(leg.source), _additions(leg, walk, positions))
+                    for leg, walk in zip(layer.maps, parts.walks[index], strict=True)
+                ),
             )
         )
     return tuple(result)
 
 
-def _additions(layer: IntLayer, walk: Walk, positions: int) -> int:
-    """Synaptic additions of one dense time step: bit planes are not counted."""
-    return int(layer.weight.size) * walk.pooled * positions
+def _additions(leg: IntMap, walk: Walk, positions: int) -> int:
+    """Synaptic additions of one dense time step: bit planes are not counted, nor zeros of an identity."""
+    weights = np.count_nonzero(leg.weight) if leg.kind is WeightKind.UNIT else leg.weight.size
+    return int(weights) * walk.pooled * positions

@@ -1,8 +1,10 @@
 """Strips: in which order the layers' rows are computed, and how many rows of each tensor are kept.
 
-The chain of layers is cut into segments. Tensors at the cuts are kept whole, tensors inside a segment are rings of
-their newest rows, and the strips of a segment's layers interleave. Among all cuts that fit the memories, the one with
-the fewest descriptors is taken.
+The layers, in their order, are cut into segments. A tensor that is read beyond the cut after it is kept whole; a tensor
+whose readers all lie in its own segment is a ring of its newest rows, freed by its slowest reader, and the strips of a
+segment's layers interleave. Among all cuts that fit the memories, the one with the fewest descriptors is taken.
+
+Tensors have numbers: 0 is the input, ``i + 1`` is what layer ``i`` fires.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from reverb_fpga.compiler.backend.geometry import Tensor, Walk
+from reverb_fpga.compiler.backend.geometry import Axis, Tensor
 from reverb_fpga.compiler.backend.limits import require_fit, too_large
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["Hints", "Memory", "Schedule", "Segment", "Strip", "plan"]
+__all__ = ["Hints", "Memory", "Node", "Schedule", "Segment", "Strip", "plan"]
 
 _MAX_FUSED = 12  # layers of one segment; more have not paid in any network tried
 
@@ -30,7 +32,7 @@ class Hints:
     max_strip_rows : int or None
         No descriptor computes more output rows than this.
     ring_rows : int or None
-        Every tensor between two layers keeps this many rows (or what its reader needs, or all it has).
+        Every tensor between two layers keeps this many rows (or what its readers need, or all it has).
     """
 
     max_strip_rows: int | None = None
@@ -38,8 +40,27 @@ class Hints:
 
 
 @dataclasses.dataclass(frozen=True)
+class Node:
+    """A layer as the schedule sees it.
+
+    Parameters
+    ----------
+    sources : tuple of int
+        Numbers of the tensors that its maps read; one descriptor per map and strip.
+    axes : tuple of Axis
+        Which of their rows.
+    max_rows : int
+        Rows of one strip at most.
+    """
+
+    sources: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    max_rows: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Strip:
-    """Rows ``first .. first + rows - 1`` of the output of a layer: one descriptor."""
+    """Rows ``first .. first + rows - 1`` of the output of a layer: one descriptor per map."""
 
     layer: int
     first: int
@@ -62,11 +83,17 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Layers ``first .. last-1``; ``rings[i]`` rows are kept of tensor ``first + 1 + i`` (the last one is whole)."""
+    """Layers ``first .. last-1``.
+
+    Parameters
+    ----------
+    rings : dict of int
+        Rows kept of the tensors that are made and used up inside, by number. All others are whole.
+    """
 
     first: int
     last: int
-    rings: tuple[int, ...]
+    rings: dict[int, int]
     strips: tuple[Strip, ...]
 
 
@@ -90,13 +117,34 @@ def size(tensor: Tensor, rows: int) -> Memory:
 class _Planner:
     """Segments of one network."""
 
-    def __init__(self, walks: Sequence[Walk], tensors: Sequence[Tensor], free: Memory, hints: Hints) -> None:
-        self.walks = walks
+    def __init__(self, nodes: Sequence[Node], tensors: Sequence[Tensor], free: Memory, hints: Hints) -> None:
+        self.nodes = nodes
         self.tensors = tensors
         self.free = free
         self.hints = hints
+        self.readers: list[list[tuple[int, Axis]]] = [[] for _ in tensors]
+        for index, node in enumerate(nodes):
+            for source, axis in zip(node.sources, node.axes, strict=True):
+                self.readers[source].append((index, axis))
+        # the result is wanted by whoever looks at it: it lives beyond the last layer
+        self.last_reader = [max((index for index, _ in found), default=-1) for found in self.readers]
+        self.last_reader[-1] = len(nodes)
+        self._least: dict[tuple[int, int], dict[int, int]] = {}
 
-    def simulate(self, first: int, last: int, rings: Sequence[int], deepest: bool) -> tuple[Strip, ...] | None:
+    def live(self, cut: int) -> set[int]:
+        """Tensors made before layer ``cut`` and read by it or later."""
+        return {number for number in range(cut + 1) if self.last_reader[number] >= cut}
+
+    def wholes(self, first: int, last: int) -> set[int]:
+        """Tensors that are whole while a segment runs."""
+        return self.live(first) | self.live(last)
+
+    def inside(self, first: int, last: int) -> list[int]:
+        """Tensors that a segment makes and uses up."""
+        kept = self.live(last)
+        return [number for number in range(first + 1, last + 1) if number not in kept]
+
+    def simulate(self, first: int, last: int, rings: dict[int, int], deepest: bool) -> tuple[Strip, ...] | None:
         """Strips of a segment, always of the deepest (or shallowest) layer that can run; None if it gets stuck."""
         heights = self._heights(first, last)
         produced = [0] * len(heights)
@@ -118,73 +166,103 @@ class _Planner:
         """Output rows of layers ``first .. last-1``."""
         return [self.tensors[i + 1].height for i in range(first, last)]
 
-    def _runnable(self, first: int, produced: Sequence[int], rings: Sequence[int], index: int) -> int:
+    def _runnable(self, first: int, produced: Sequence[int], rings: dict[int, int], index: int) -> int:
         """Rows that layer ``first + index`` can compute now."""
-        axis = self.walks[first + index].y
-        done = produced[index]
-        if first + index == len(self.walks) - 1 and list(produced[:-1]) != self._heights(first, first + index):
+        layer, done = first + index, produced[index]
+        node, own = self.nodes[layer], layer + 1
+        if own == len(self.nodes) and list(produced[:-1]) != self._heights(first, layer):
             return 0  # the logits stay in the membrane memory, so nothing may run after the output layer
-        limit = self.tensors[first + 1 + index].height
+        limit = min(self.tensors[own].height, done + node.max_rows)
         if self.hints.max_strip_rows is not None:
             limit = min(limit, done + self.hints.max_strip_rows)
-        if index + 1 < len(produced):
-            reader, read = self.walks[first + index + 1].y, produced[index + 1]
-            oldest = min(reader.low(read), done) if read < reader.out else done
-            limit = min(limit, oldest + rings[index])
-        if index:
-            available = produced[index - 1]
-            while limit > done and axis.high(limit - 1) >= available:
-                limit -= 1
+        if own in rings:
+            limit = min(limit, self._oldest(own, first, produced, done) + rings[own])
+        for source, axis in zip(node.sources, node.axes, strict=True):
+            if source > first:
+                available = produced[source - 1 - first]
+                while limit > done and axis.high(limit - 1) >= available:
+                    limit -= 1
         return max(limit - done, 0)
 
+    def _oldest(self, number: int, first: int, produced: Sequence[int], done: int) -> int:
+        """First row of a tensor that one of its readers still needs: the slowest frees it."""
+        needed = done
+        for reader, axis in self.readers[number]:
+            read = produced[reader - first]
+            if read < axis.out:
+                needed = min(needed, axis.low(read))
+        return needed
+
+    def least(self, first: int, last: int) -> dict[int, int]:
+        """Smallest rings with which a segment runs: the largest window, more where readers are at different rows."""
+        key = (first, last)
+        if key not in self._least:
+            rings = {
+                number: max((axis.window for _, axis in self.readers[number]), default=1)
+                for number in self.inside(first, last)
+            }
+            shared = [number for number in rings if len(self.readers[number]) > 1]
+            while shared and self.simulate(first, last, rings, deepest=True) is None:
+                growing = [number for number in shared if rings[number] < self.tensors[number].height]
+                if not growing:
+                    break
+                for number in growing:
+                    rings[number] += 1
+            self._least[key] = rings
+        return self._least[key]
+
+    def memory(self, first: int, last: int, rings: dict[int, int]) -> Memory:
+        """What a segment needs."""
+        total = Memory(0, 0)
+        for number in self.wholes(first, last):
+            total += size(self.tensors[number], self.tensors[number].height)
+        for number, rows in rings.items():
+            total += size(self.tensors[number], rows)
+        return total
+
     def smallest(self, first: int, last: int) -> Memory:
-        """Memory of a segment with the smallest rings: its whole source and result, and the rings between."""
-        total = size(self.tensors[first], self.tensors[first].height)
-        for index in range(first, last - 1):
-            total += size(self.tensors[index + 1], self.walks[index + 1].y.window)
-        return total + size(self.tensors[last], self.tensors[last].height)
+        """Memory of a segment with the smallest rings."""
+        return self.memory(first, last, self.least(first, last))
 
     def segment(self, first: int, last: int) -> Segment | None:
         """The segment with the fewest strips that fits, or None."""
-        if not self.smallest(first, last).within(self.free):
+        if not self.memory(first, last, {}).within(self.free) or not self.smallest(first, last).within(self.free):
             return None
         rings = self._rings(first, last)
         options = [self.simulate(first, last, rings, deepest) for deepest in (True, False)]
         found = [strips for strips in options if strips is not None]
         if not found:
             return None
-        return Segment(first, last, tuple(rings), min(found, key=len))
+        return Segment(first, last, rings, min(found, key=len))
 
-    def _rings(self, first: int, last: int) -> list[int]:
-        """Ring rows of the tensors inside a segment and of its result: as large as fits, in even proportion."""
-        heights = [self.tensors[i].height for i in range(first + 1, last + 1)]
-        least = [self.walks[i].y.window for i in range(first + 1, last)] + heights[-1:]
+    def descriptors(self, segment: Segment) -> int:
+        """Descriptors of a segment."""
+        return sum(len(self.nodes[strip.layer].sources) for strip in segment.strips)
+
+    def _rings(self, first: int, last: int) -> dict[int, int]:
+        """Rows of the tensors inside a segment: as many as fit, in even proportion."""
+        least = self.least(first, last)
+        heights = {number: self.tensors[number].height for number in least}
         if self.hints.ring_rows is not None:
-            wanted = [min(h, max(w, self.hints.ring_rows)) for h, w in zip(heights, least, strict=True)]
-            return wanted if self._fits(first, wanted) else least
+            wanted = {n: min(heights[n], max(w, self.hints.ring_rows)) for n, w in least.items()}
+            return wanted if self.memory(first, last, wanted).within(self.free) else least
         rings = least
         steps = 64
         for share in range(steps + 1):
-            tried = [w + (h - w) * share // steps for h, w in zip(heights, least, strict=True)]
-            if not self._fits(first, tried):
+            tried = {n: w + (heights[n] - w) * share // steps for n, w in least.items()}
+            if not self.memory(first, last, tried).within(self.free):
                 break
             rings = tried
-        for index, height in enumerate(heights):
-            while rings[index] < height:
-                tried = [*rings[:index], rings[index] + 1, *rings[index + 1 :]]
-                if not self._fits(first, tried):
+        for number, height in heights.items():
+            while rings[number] < height:
+                tried = {**rings, number: rings[number] + 1}
+                if not self.memory(first, last, tried).within(self.free):
                     break
                 rings = tried
         return rings
 
-    def _fits(self, first: int, rings: Sequence[int]) -> bool:
-        total = size(self.tensors[first], self.tensors[first].height)
-        for index, rows in enumerate(rings):
-            total += size(self.tensors[first + 1 + index], rows)
-        return total.within(self.free)
 
-
-def plan(walks: Sequence[Walk], tensors: Sequence[Tensor], free: Memory, config: Config, hints: Hints) -> Schedule:
+def plan(nodes: Sequence[Node], tensors: Sequence[Tensor], free: Memory, config: Config, hints: Hints) -> Schedule:
     """The schedule with the fewest descriptors.
 
     Parameters
@@ -197,8 +275,8 @@ def plan(walks: Sequence[Walk], tensors: Sequence[Tensor], free: Memory, config:
     InputError
         If no schedule fits; names the layer, the memory, what it needs and what there is.
     """
-    planner = _Planner(walks, tensors, free, hints)
-    count = len(walks)
+    planner = _Planner(nodes, tensors, free, hints)
+    count = len(nodes)
     if hints.ring_rows is not None:
         whole = planner.segment(0, count)
         if whole is not None:
@@ -210,11 +288,11 @@ def plan(walks: Sequence[Walk], tensors: Sequence[Tensor], free: Memory, config:
             return 0, ()
         found = None
         for first in range(last - 1, max(-1, last - 1 - _MAX_FUSED), -1):
-            segment = planner.segment(first, last)
-            before = best(first) if segment is not None else None
+            before = best(first)
+            segment = planner.segment(first, last) if before is not None else None
             if segment is None or before is None:
                 continue
-            total = before[0] + len(segment.strips)
+            total = before[0] + planner.descriptors(segment)
             if found is None or total < found[0]:
                 found = (total, (*before[1], segment))
         return found

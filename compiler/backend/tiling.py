@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.intnet import IntLayer, WeightKind
+from reverb_fpga.compiler.intnet import IntMap, WeightKind
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import SLOT_FIELDS, pack
 
@@ -16,7 +16,7 @@ __all__ = ["Plane", "Tile", "pack_rows", "planes_of", "slot_entries", "tile_laye
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plane:
-    """One bit plane of a layer's weights: it adds ``(P << shift)``, negated or not, less S or not, to z.
+    """One bit plane of a map's weights: it adds ``(P << shift)``, negated or not, less S or not, to z.
 
     Parameters
     ----------
@@ -39,15 +39,17 @@ class Tile:
     final: bool
 
 
-def planes_of(layer: IntLayer) -> tuple[Plane, ...]:
+def planes_of(leg: IntMap) -> tuple[Plane, ...]:
     """Bit planes in the order in which they are accumulated."""
-    weight = layer.weight
-    if layer.kind is WeightKind.BINARY:
+    weight = leg.weight
+    if leg.kind is WeightKind.BINARY:
         return (Plane(weight > 0, 1, subtract_s=True),)
-    if layer.kind is WeightKind.TERNARY:
+    if leg.kind is WeightKind.UNIT:
+        return (Plane(weight > 0, 0),)
+    if leg.kind is WeightKind.TERNARY:
         return (Plane(weight > 0, 0), Plane(weight < 0, 0, negate=True))
-    top = layer.bits - 1
-    return tuple(Plane((weight >> k & 1).astype(bool), k, negate=k == top) for k in range(layer.bits))
+    top = leg.bits - 1
+    return tuple(Plane((weight >> k & 1).astype(bool), k, negate=k == top) for k in range(leg.bits))
 
 
 def tile_layer(groups: int, planes: int, slots: int) -> tuple[tuple[Tile, ...], ...]:
@@ -61,7 +63,7 @@ def tile_layer(groups: int, planes: int, slots: int) -> tuple[tuple[Tile, ...], 
 
 
 def slot_entries(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], slots: int) -> list[int]:
-    """The slot program of a layer, ``slots`` words per pass."""
+    """The slot program of a map, ``slots`` words per pass."""
     words = []
     for tiles in passes:
         for tile in tiles:
@@ -81,7 +83,7 @@ def slot_entries(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...]
 
 
 def pack_rows(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], config: Config) -> NDArray[np.uint32]:
-    """Weight rows, uint32 (passes * taps * src_slots, banks, weight_words), of a layer.
+    """Weight rows, uint32 (passes * taps * src_slots, banks, weight_words), of a map.
 
     Lanes of channels that do not exist, and rows of source channels that do not exist, are 0.
     """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.compiler.passes.evaluate import evaluate_folded
 from reverb_fpga.compiler.passes.graph import FloatNetwork, FoldedNetwork
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS
@@ -32,7 +34,7 @@ class Step:
     bits : int
         Codes are ``0 .. 2**bits - 1``.
     origin : str
-        ``training``, ``calibration`` or ``statistics``.
+        ``training``, ``calibration``, ``statistics``, or ``binary`` for spikes of 1.
     """
 
     step: float
@@ -45,46 +47,53 @@ class Step:
         return (1 << self.bits) - 1
 
 
-def calibrate(network: FloatNetwork, folded: FoldedNetwork, images: NDArray[np.uint8] | None) -> tuple[Step, ...]:
-    """The codes of every tensor between two layers, in order.
+def calibrate(network: FloatNetwork, folded: FoldedNetwork, images: NDArray[np.uint8] | None) -> dict[str, Step]:
+    """The codes of every tensor that a layer fires, by the layer's name.
 
-    Scales learned in training are taken as they are. Others minimise the squared error of rounding and clipping over
-    ``images`` (N, C, H, W), or, without images, cover four deviations of the normalised current.
+    Scales learned in training are taken as they are; a binary spike is one code. Others minimise the squared error of
+    rounding and clipping over ``images`` (N, C, H, W), or, without images, cover four deviations of the normalised
+    current.
 
     Raises
     ------
     InputError
         If images do not have the network's shape, or a tensor can be scaled in no way.
     """
-    missing = [index for index, layer in enumerate(folded.layers[1:]) if layer.code_step is None]
-    steps = {
-        index: Step(layer.code_step, layer.code_bits, "training")
-        for index, layer in enumerate(folded.layers[1:])
-        if layer.code_step is not None and layer.code_bits is not None
-    }
+    steps: dict[str, Step] = {}
+    missing = []
+    for layer in folded.layers:
+        if not layer.spiking:
+            continue
+        if layer.binary:
+            steps[layer.name] = Step(1.0, 1, "binary")
+        elif layer.code_step is not None and layer.code_bits is not None:
+            steps[layer.name] = Step(layer.code_step, layer.code_bits, "training")
+        else:
+            missing.append(layer.name)
     if missing and images is not None:
-        samples = _collect(folded, images)
-        steps |= {index: _best_step(samples[index]) for index in missing}
+        samples = _collect(folded, images, missing)
+        steps |= {name: _best_step(samples[name]) for name in missing}
     elif missing:
-        steps |= {index: _from_statistics(network, index) for index in missing}
-    return tuple(steps[index] for index in range(len(folded.layers) - 1))
+        _add_statistics(network, folded, steps)
+    return steps
 
 
-def _collect(folded: FoldedNetwork, images: NDArray[np.uint8]) -> list[Reals]:
-    """Positive values of every tensor between layers."""
+def _collect(folded: FoldedNetwork, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, Reals]:
+    """Positive values of some tensors."""
     shape = (len(folded.input.scale), folded.input.height, folded.input.width)
     if images.shape[-3:] != shape or len(images) == 0:
         raise InputError(f"calibration images have shape {images.shape[1:]}, the network takes {shape}")
-    kept: list[list[Reals]] = [[] for _ in folded.layers]
+    kept: dict[str, list[Reals]] = {name: [] for name in names}
     share = max(1, _SAMPLES * _BATCH // len(images))
 
-    def observe(index: int, fired: NDArray[np.floating]) -> None:
-        live = fired[fired > 0]
-        kept[index].append(live[:: max(1, len(live) // share)].astype(np.float64))
+    def observe(name: str, fired: NDArray[np.floating]) -> None:
+        if name in kept:
+            live = fired[fired > 0]
+            kept[name].append(live[:: max(1, len(live) // share)].astype(np.float64))
 
     for start in range(0, len(images), _BATCH):
         evaluate_folded(folded, images[start : start + _BATCH], observe, double=False)
-    return [np.concatenate(parts) if parts else np.zeros(0) for parts in kept]
+    return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in kept.items()}
 
 
 def _best_step(values: Reals) -> Step:
@@ -97,15 +106,31 @@ def _best_step(values: Reals) -> Step:
     return Step(float(candidates[int(np.argmin(errors))]), EVENT_VALUE_BITS, "calibration")
 
 
-def _from_statistics(network: FloatNetwork, index: int) -> Step:
-    """Batch normalisation says how far the current of a channel reaches: mean beta, deviation gamma."""
-    norm, alpha = network.layers[index].norm, network.layers[index + 1].alpha
-    if norm is None:
-        raise InputError(
-            f"layer {network.layers[index].name}: no normalisation and no learned scale, so its codes need calibration "
-            "images: give --dataset and --data-dir"
-        )
-    currents = norm.beta + _SIGMAS * np.abs(norm.gamma)
-    reach = float((currents if alpha is None else currents * np.abs(alpha)).max())
-    top = (1 << EVENT_VALUE_BITS) - 1
-    return Step(reach / top if reach > 0 else 1.0, EVENT_VALUE_BITS, "statistics")
+def _add_statistics(network: FloatNetwork, folded: FoldedNetwork, steps: dict[str, Step]) -> None:
+    """Batch normalisation says how far a current reaches: mean beta, deviation gamma; an identity, what it reads."""
+    for layer, done in zip(network.layers, folded.layers, strict=True):
+        if not layer.spiking or layer.name in steps:
+            continue
+        reach = np.zeros(len(done.threshold))
+        for leg, folded_leg in zip(layer.maps, done.maps, strict=True):
+            if leg.norm is not None:
+                reach += leg.norm.beta + _SIGMAS * np.abs(leg.norm.gamma)
+            elif leg.kind is WeightKind.UNIT and leg.source in steps:
+                top = steps[leg.source].step * steps[leg.source].code_max * leg.geometry.pooled
+                reach += folded_leg.gain * top / _scale_of(network, layer.name, len(reach))
+            else:
+                raise InputError(
+                    f"layer {layer.name}: no normalisation and no learned scale, so its codes need calibration "
+                    "images: give --dataset and --data-dir"
+                )
+        top = (1 << EVENT_VALUE_BITS) - 1
+        largest = float((reach * _scale_of(network, layer.name, len(reach))).max())
+        steps[layer.name] = Step(largest / top if largest > 0 else 1.0, EVENT_VALUE_BITS, "statistics")
+
+
+def _scale_of(network: FloatNetwork, name: str, channels: int) -> Reals:
+    """What multiplies the spikes of a layer before they become codes."""
+    alpha = network.tensors[name].alpha if name in network.tensors else None
+    if alpha is None:
+        return np.ones(channels)
+    return np.maximum(np.abs(alpha), np.finfo(np.float64).tiny)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.passes.graph import FoldedLayer, FoldedNetwork
+from reverb_fpga.compiler.geometry import Pool
+from reverb_fpga.compiler.intnet import INPUT
+from reverb_fpga.compiler.passes.graph import FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.hw.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer", "evaluate_folded"]
 
-Observer = Callable[[int, NDArray[np.floating]], None]
+Observer = Callable[[str, NDArray[np.floating]], None]
 
 
 def evaluate_folded(
@@ -32,7 +34,7 @@ def evaluate_folded(
     ----------
     pixels : uint8 array (N, C, H, W), or (N, T, C, H, W) where the input is not static
     observer : callable, optional
-        Called with each spiking layer's index and what it fires, (N, C, H, W) per step, not rounded.
+        Called with each spiking layer's name and what it fires, (N, C, H, W) per step, not rounded.
     double : bool
         64-bit arithmetic; else 32-bit, faster.
     """
@@ -47,41 +49,59 @@ def evaluate_folded(
     source = network.input
     codes = codes * torch.from_numpy(source.scale).to(dtype)[:, None, None]
     codes = codes + torch.from_numpy(source.offset).to(dtype)[:, None, None]
-    steps = [codes] if codes.dim() == 4 else list(codes.unbind(1))
+    tensors = {INPUT: [codes] if codes.dim() == 4 else list(codes.unbind(1))}
+    border = torch.from_numpy(source.zero).to(dtype)
     with torch.no_grad():
-        for index, layer in enumerate(network.layers):
-            border = torch.from_numpy(source.zero).to(dtype) if index == 0 else None
-            currents = [_current(layer, x, border) for x in steps]
-            if len(currents) < network.timesteps:
-                currents *= network.timesteps
+        for layer in network.layers:
+            currents = _currents(layer, tensors, border)
             if not layer.spiking:
                 return torch.stack(currents).mean(dim=0).flatten(1).double().numpy()
-            steps = _fire(layer, currents)
+            tensors[layer.name] = _fire(layer, currents)
             if observer is not None:
-                for fired in steps:
-                    observer(index, fired.numpy())
+                for fired in tensors[layer.name]:
+                    observer(layer.name, fired.numpy())
     raise ValueError("the last layer must not spike")
 
 
-def _current(layer: FoldedLayer, x: Tensor, border: Tensor | None) -> Tensor:
-    """(N, C_out, H, W): gain * z + bias."""
+def _currents(layer: FoldedLayer, tensors: dict[str, list[Tensor]], border: Tensor) -> list[Tensor]:
+    """The sum of a layer's maps at each of its steps."""
+    found = []
+    for leg in layer.maps:
+        steps = [_current(leg, x, border if leg.source == INPUT else None) for x in tensors[leg.source]]
+        found.append(steps * layer.timesteps if len(steps) < layer.timesteps else steps)
+    return [sum(step[1:], step[0]) for step in zip(*found, strict=True)]
+
+
+def _current(leg: FoldedMap, x: Tensor, border: Tensor | None) -> Tensor:
+    """(N, C_out, H, W): gain * z + bias of one map."""
     import torch
     import torch.nn.functional as F  # noqa: N812 - its customary name
 
-    if layer.padding and border is not None:  # the first layer reads codes: outside the image is the code of zero
-        x = F.pad(x - border[:, None, None], (layer.padding * layer.in_pool,) * 4) + border[:, None, None]
-    if layer.in_pool > 1:
-        x = F.avg_pool2d(x, layer.in_pool, divisor_override=1)
+    geometry = leg.geometry
+    zero = 0.0 if border is None else border[:, None, None]  # the image is read as codes: outside is the code of zero
+    x = _sums(x - zero, geometry.in_pool)
     z = F.conv2d(
         x,
-        torch.from_numpy(layer.weight).to(x.dtype),
-        stride=layer.stride,
-        padding=0 if border is not None else layer.padding,
+        torch.from_numpy(leg.weight).to(x.dtype),
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
     )
-    if layer.out_pool > 1:
-        z = F.avg_pool2d(z, layer.out_pool, divisor_override=1)
-    gain, bias = (torch.from_numpy(values).to(x.dtype)[:, None, None] for values in (layer.gain, layer.bias))
+    z = _sums(z, geometry.out_pool)
+    gain, bias = (torch.from_numpy(values).to(x.dtype)[:, None, None] for values in (leg.gain, leg.bias))
+    if border is not None:
+        z = z + torch.einsum("oikl,i->o", torch.from_numpy(leg.weight).to(x.dtype), border)[:, None, None] * (
+            geometry.pooled
+        )
     return z * gain + bias
+
+
+def _sums(x: Tensor, pool: Pool) -> Tensor:
+    import torch.nn.functional as F  # noqa: N812 - its customary name
+
+    if pool.size == 1 and pool.stride == (1, 1):
+        return x
+    return F.avg_pool2d(x, pool.window, pool.stride, pool.padding, divisor_override=1)
 
 
 def _fire(layer: FoldedLayer, currents: list[Tensor]) -> list[Tensor]:
@@ -93,6 +113,6 @@ def _fire(layer: FoldedLayer, currents: list[Tensor]) -> list[Tensor]:
     for current in currents:
         u = membrane + current
         fired = u >= threshold
-        spikes.append(u * fired)
+        spikes.append(fired.to(u.dtype) if layer.binary else u * fired)
         membrane = torch.where(fired, 0.0, u) * layer.tau
     return spikes

@@ -7,75 +7,91 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.passes.graph import FloatLayer, FloatNetwork, FoldedInput, FoldedLayer, FoldedNetwork
+from reverb_fpga.compiler.intnet import INPUT
+from reverb_fpga.compiler.passes.graph import (
+    FloatLayer,
+    FloatMap,
+    FloatNetwork,
+    FloatTensor,
+    FoldedInput,
+    FoldedLayer,
+    FoldedMap,
+    FoldedNetwork,
+)
 
 __all__ = ["fold"]
 
 Reals = NDArray[np.float64]
+
+_PLAIN = FloatTensor()
 
 
 def fold(network: FloatNetwork) -> FoldedNetwork:
     """The folded form: the same function of the pixels, up to floating-point rounding.
 
     Input channels of different ``std`` are brought to the smallest by ``FoldedInput.scale``, so that the weights stay
-    integers.
+    integers. A channel whose alpha is 0 has no codes: whatever reads it, shortcuts too, reads 0.
     """
     std = np.asarray(network.std, dtype=np.float64)
     scale = std.min() / std
     mean = np.asarray(network.mean, dtype=np.float64)
     zero = np.rint(mean * scale).astype(np.int64)
     source = FoldedInput(network.height, network.width, scale, zero - mean * scale, zero)
-    layers = [_fold_layer(layer) for layer in network.layers]
-    layers[0] = _fold_input(layers[0], source, float(std.min()))
-    for index, layer in enumerate(network.layers):
-        if layer.alpha is not None:
-            layers[index - 1] = _scale_output(layers[index - 1], np.abs(layer.alpha))
-    return FoldedNetwork(source, tuple(layers), network.timesteps, network.static_input)
+    layers = tuple(_fold_layer(network, layer, source, float(std.min())) for layer in network.layers)
+    return FoldedNetwork(source, layers, network.timesteps, network.static_input)
 
 
-def _fold_layer(layer: FloatLayer) -> FoldedLayer:
-    weight = layer.weight
-    if layer.alpha is not None:
-        weight = weight * np.where(layer.alpha >= 0, 1, -1)[None, :, None, None]
-    divisor = (layer.in_pool * layer.out_pool) ** 2
-    g, bias = np.ones(len(layer.bias)), layer.bias
-    if layer.norm is not None:
-        g = layer.norm.gamma / layer.norm.sigma
-        bias = g * (layer.bias - layer.norm.mean) + layer.norm.beta
-    gain = g * layer.weight_scale / divisor
-    negative = gain < 0
+def _fold_layer(network: FloatNetwork, layer: FloatLayer, source: FoldedInput, std: float) -> FoldedLayer:
+    fired = network.tensors.get(layer.name, _PLAIN)
+    channels = len(layer.maps[-1].bias)
+    # leak, threshold and reset commute with a factor that is not negative: what is fired carries |alpha|
+    scale = np.ones(channels) if fired.alpha is None else np.abs(fired.alpha)
+    maps = []
+    for leg in layer.maps:
+        folded = _fold_map(layer.name, leg, network.tensors.get(leg.source, _PLAIN))
+        if leg.source == INPUT:
+            folded = _fold_input(folded, source, std)
+        maps.append(dataclasses.replace(folded, gain=folded.gain * scale, bias=folded.bias * scale))
     return FoldedLayer(
         name=layer.name,
-        weight=np.where(negative[:, None, None, None], -weight, weight),
-        kind=layer.kind,
-        bits=layer.bits,
-        stride=layer.stride,
-        padding=layer.padding,
-        in_pool=layer.in_pool,
-        out_pool=layer.out_pool,
-        gain=np.abs(gain),
-        bias=bias,
-        threshold=np.full(len(bias), layer.v_th),
+        maps=tuple(maps),
+        threshold=layer.v_th * scale,
         tau=layer.tau,
         spiking=layer.spiking,
-        code_step=layer.code_step,
-        code_bits=layer.code_bits,
+        binary=layer.binary,
+        timesteps=layer.timesteps,
+        code_step=fired.code_step,
+        code_bits=fired.code_bits,
     )
 
 
-def _fold_input(layer: FoldedLayer, source: FoldedInput, std: float) -> FoldedLayer:
+def _fold_map(name: str, leg: FloatMap, read: FloatTensor) -> FoldedMap:
+    weight, scale = leg.weight, leg.weight_scale / leg.geometry.pooled
+    if read.alpha is not None and leg.scaled:
+        weight = weight * np.where(read.alpha >= 0, 1, -1)[None, :, None, None]
+    if read.alpha is not None and not leg.scaled:  # an identity: channel o reads channel o
+        live = read.alpha != 0
+        scale = np.where(live, scale / np.abs(np.where(live, read.alpha, 1.0)), 0.0)
+    g, bias = np.ones(len(leg.bias)), leg.bias
+    if leg.norm is not None:
+        g = leg.norm.gamma / leg.norm.sigma
+        bias = g * (leg.bias - leg.norm.mean) + leg.norm.beta
+    gain = g * scale
+    negative = gain < 0
+    return FoldedMap(
+        source=leg.source,
+        weight=np.where(negative[:, None, None, None], -weight, weight),
+        kind=leg.kind,
+        bits=leg.bits,
+        geometry=leg.geometry,
+        gain=np.abs(gain),
+        bias=bias,
+    )
+
+
+def _fold_input(leg: FoldedMap, source: FoldedInput, std: float) -> FoldedMap:
     """Read codes instead of normalised pixels: every window is complete (padding has the code of 0), so the offset is
     a constant."""
-    gain = layer.gain / std
-    pooled = (layer.in_pool * layer.out_pool) ** 2
-    offset = np.einsum("oikl,i->o", layer.weight, source.zero) * pooled
-    return _replace(layer, gain, layer.bias - gain * offset, layer.threshold)
-
-
-def _scale_output(layer: FoldedLayer, scale: Reals) -> FoldedLayer:
-    """Multiply what each channel fires: leak, threshold and reset commute with a factor that is not negative."""
-    return _replace(layer, layer.gain * scale, layer.bias * scale, layer.threshold * scale)
-
-
-def _replace(layer: FoldedLayer, gain: Reals, bias: Reals, threshold: Reals) -> FoldedLayer:
-    return dataclasses.replace(layer, gain=gain, bias=bias, threshold=threshold)
+    gain = leg.gain / std
+    offset = np.einsum("oikl,i->o", leg.weight, source.zero) * leg.geometry.pooled
+    return dataclasses.replace(leg, gain=gain, bias=leg.bias - gain * offset)

@@ -1,15 +1,30 @@
-"""What the front end's passes hand on: the float graph, then its folded form."""
+"""What the front end's passes hand on: the float graph, then its folded form.
+
+Both are graphs of layers: a layer's neurons receive the sum of its maps, and fire a tensor of the layer's name.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import WeightKind
 
-__all__ = ["FloatLayer", "FloatNetwork", "FoldedInput", "FoldedLayer", "FoldedNetwork", "Norm"]
+__all__ = [
+    "FloatLayer",
+    "FloatMap",
+    "FloatNetwork",
+    "FloatTensor",
+    "FoldedInput",
+    "FoldedLayer",
+    "FoldedMap",
+    "FoldedNetwork",
+    "Norm",
+]
 
 Reals = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,53 +41,91 @@ class Norm:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FloatLayer:
-    """A layer as trained. The order of its steps is that of ``models/description.py``.
+class FloatTensor:
+    """What training knows of a tensor between layers.
 
     Parameters
     ----------
-    weight : int64 array (C_out, C_in, K_h, K_w)
-        Signs, or multi-bit integers; a linear layer's kernel covers its input.
-    weight_scale : float64 array (C_out,)
-        Real weight of one integer.
-    alpha : float64 array (C_in,) or None
-        Scale of each input channel.
+    alpha : float64 array (C,) or None
+        Scale of each channel, seen by every convolution that reads it, and by its quantiser; shortcuts do not see it.
     code_step, code_bits : float and int, or None
-        The scale and bits with which training rounded this layer's input.
-    in_pool, out_pool : int
-        Average pooling of the input (the producer's spikes) and of the current.
+        The scale and bits with which training rounded ``abs(alpha) * x``.
+    """
+
+    alpha: Reals | None = None
+    code_step: float | None = None
+    code_bits: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatMap:
+    """One summand of a layer's current. The order of its steps is that of ``models/description.py``.
+
+    Parameters
+    ----------
+    source : str
+        The tensor it reads.
+    weight : int64 array (C_out, C_in, K_h, K_w)
+        Signs, or multi-bit integers; a linear layer's kernel covers its input; an identity is {0, 1}.
+    weight_scale : float64 array (C_out,)
+        Real value of one integer.
+    scaled : bool
+        Whether it sees the tensor's alpha; an identity does not.
+    geometry : Geometry
+        Its poolings are averages here.
     bias : float64 array (C_out,)
         Added after pooling the current, before normalisation.
     """
 
-    name: str
+    source: str
     weight: Ints
     kind: WeightKind
     bits: int
     weight_scale: Reals
-    alpha: Reals | None
-    code_step: float | None
-    code_bits: int | None
-    stride: int
-    padding: int
-    in_pool: int
-    out_pool: int
+    scaled: bool
+    geometry: Geometry
     bias: Reals
     norm: Norm | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """Neurons as trained.
+
+    Parameters
+    ----------
+    maps : tuple of FloatMap
+        Shortcuts first, the layer's own last.
+    binary : bool
+        Spikes of 1 instead of the membrane potential.
+    timesteps : int
+        Steps that are computed: 1 where every step is proven to be the same.
+    """
+
+    name: str
+    maps: tuple[FloatMap, ...]
     tau: float
     v_th: float
     spiking: bool
+    binary: bool
+    timesteps: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Tensors that it reads, one per map."""
+        return tuple(leg.source for leg in self.maps)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FloatNetwork:
-    """A trained network; its input is ``(pixel - mean) / std`` per channel."""
+    """A trained network; its input is ``(pixel - mean) / std`` per channel. ``tensors``: by the name of their layer."""
 
     height: int
     width: int
     mean: tuple[int, ...]
     std: tuple[float, ...]
     layers: tuple[FloatLayer, ...]
+    tensors: Mapping[str, FloatTensor]
     timesteps: int
     static_input: bool
 
@@ -95,38 +148,46 @@ class FoldedInput:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FoldedLayer:
-    """``y = gain * z + bias`` with ``z`` the plain sum of integer weights times what the source holds.
+class FoldedMap:
+    """``gain * z + bias`` with ``z`` the plain sum of integer weights times what the source holds.
 
     Real numbers are per output channel and gains are not negative: signs are in the weights; pooling divisors,
-    normalisation and weight scale in ``gain`` and ``bias``; the next layer's ``|alpha|`` in gain, bias and threshold.
+    normalisation, weight scale and the ``abs(alpha)`` of what the layer fires are in ``gain`` and ``bias``.
+    """
+
+    source: str
+    weight: Ints
+    kind: WeightKind
+    bits: int
+    geometry: Geometry
+    gain: Reals
+    bias: Reals
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoldedLayer:
+    """Neurons that fire what their readers' quantiser sees: ``abs(alpha) * x`` (threshold scaled alike).
 
     Parameters
     ----------
     code_step, code_bits : float and int, or None
-        Value of one code of this layer's input, where training fixed it.
+        Value of one code of what it fires, where training fixed it.
     """
 
     name: str
-    weight: Ints
-    kind: WeightKind
-    bits: int
-    stride: int
-    padding: int
-    in_pool: int
-    out_pool: int
-    gain: Reals
-    bias: Reals
+    maps: tuple[FoldedMap, ...]
     threshold: Reals
     tau: float
     spiking: bool
+    binary: bool
+    timesteps: int
     code_step: float | None
     code_bits: int | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldedNetwork:
-    """The network in folded form; logits are the mean over T of the last layer's ``y``."""
+    """The network in folded form; logits are the mean over T of the last layer's current."""
 
     input: FoldedInput
     layers: tuple[FoldedLayer, ...]

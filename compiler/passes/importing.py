@@ -7,23 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.geometry import NO_POOL, Geometry, Pool
 from reverb_fpga.compiler.intnet import WeightKind
-from reverb_fpga.compiler.passes.graph import FloatLayer, FloatNetwork, Norm
+from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.checkpoint import Checkpoint
-from reverb_fpga.models.description import BN_EPS, INPUT, LayerSpec, NetworkSpec, Pair, PoolSpec, Shape
+from reverb_fpga.models.description import BN_EPS, LayerSpec, NetworkSpec, PoolSpec, Shape
 
 __all__ = ["import_checkpoint"]
 
-_SUPPORTED = (
-    "supported: chains of conv and linear layers with binary weights or multi-bit weights of 2..8 bits, LIF neurons"
-)
-
 Reals = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Tensors = Mapping[str, NDArray[np.float32]]
 
 
 def import_checkpoint(checkpoint: Checkpoint, static_input: bool = True) -> FloatNetwork:
-    """The float graph of a checkpoint.
+    """The float graph of a checkpoint: currents without neurons become maps of the layers that add them.
 
     Parameters
     ----------
@@ -33,110 +32,201 @@ def import_checkpoint(checkpoint: Checkpoint, static_input: bool = True) -> Floa
     Raises
     ------
     InputError
-        Names the first layer that is not supported, and what is.
+        Names the first layer that is not supported, why, and what is.
     """
     spec = checkpoint.spec
+    reader = _Reader(spec, checkpoint.tensors)
+    layers: list[FloatLayer] = []
+    for position, layer in enumerate(spec.layers):
+        if layer.neuron is not None or position == len(spec.layers) - 1:
+            layers += reader.layer(layer)
     return FloatNetwork(
         height=spec.input.height,
         width=spec.input.width,
         mean=spec.input.mean,
         std=spec.input.std,
-        layers=tuple(_layer(spec, index, checkpoint.tensors) for index in range(len(spec.layers))),
+        layers=tuple(layers),
+        tensors={tensor.name: reader.tensor(tensor.name) for tensor in spec.tensors},
         timesteps=spec.timesteps,
         static_input=static_input,
     )
 
 
-def _layer(spec: NetworkSpec, index: int, tensors: Mapping[str, NDArray[np.float32]]) -> FloatLayer:
-    layer = spec.layers[index]
-    _check_chain(spec, index)
-    source = spec.tensor(layer.source)
-    prefix, read = f"layers.{layer.name}.", f"tensors.{layer.source}."
-    integers, scale, kind = _weights(layer, tensors[prefix + "weight"])
-    channels = layer.out_channels
-    neuron = layer.neuron
-    return FloatLayer(
-        name=layer.name,
-        weight=_kernel(integers, layer, spec.shapes()[index].read),
-        kind=kind,
-        bits=layer.weight.bits,
-        weight_scale=scale,
-        alpha=tensors[read + "alpha"].astype(np.float64) if source is not None and source.alpha else None,
-        code_step=float(tensors[read + "scale"]) if source is not None and source.learned_step else None,
-        code_bits=source.bits if source is not None else None,
-        stride=_side(layer, "stride", layer.stride),
-        padding=_side(layer, "padding", layer.padding),
-        in_pool=_pool(layer, layer.pool_before),
-        out_pool=_pool(layer, layer.pool_after),
-        bias=tensors[prefix + "bias"].astype(np.float64) if layer.bias else np.zeros(channels),
-        norm=_norm(tensors, prefix) if layer.bn != "none" else None,
-        tau=neuron.tau if neuron is not None else 1.0,
-        v_th=neuron.v_th if neuron is not None else 0.0,
-        spiking=neuron is not None,
+class _Reader:
+    """Reads layers of one checkpoint."""
+
+    def __init__(self, spec: NetworkSpec, tensors: Tensors) -> None:
+        self._spec = spec
+        self._tensors = tensors
+        self._shapes = {layer.name: shapes for layer, shapes in zip(spec.layers, spec.shapes(), strict=True)}
+        self._pooled: dict[tuple[str, PoolSpec], str] = {}
+
+    def tensor(self, name: str) -> FloatTensor:
+        """Alpha and codes of what a layer fires."""
+        tensor = self._spec.tensor(name)
+        if tensor is None:
+            return FloatTensor()
+        prefix = f"tensors.{name}."
+        return FloatTensor(
+            alpha=self._tensors[prefix + "alpha"].astype(np.float64) if tensor.alpha else None,
+            code_step=float(self._tensors[prefix + "scale"]) if tensor.learned_step else None,
+            code_bits=tensor.bits if tensor.learned_step else None,
+        )
+
+    def layer(self, layer: LayerSpec) -> list[FloatLayer]:
+        """A layer with neurons, or the last; before it, the poolings that need neurons of their own."""
+        if layer.gate is not None:
+            raise InputError(
+                f"layer {layer.name}: gates (AGMM) train, but do not compile yet; without the gate the system is bsnn"
+            )
+        before: list[FloatLayer] = []
+        legs = [self._shortcut(layer, name, before) for name in layer.shortcuts]
+        neuron = layer.neuron
+        if layer.kind == "pool" and layer.pool_before is not None and layer.pool_before.kind == "max":
+            return [self._max_pool(layer.name, layer.source, layer.pool_before, layer.name)]
+        own = self._map(layer, before)
+        return [
+            *before,
+            FloatLayer(
+                name=layer.name,
+                maps=(*legs, own),
+                tau=neuron.tau if neuron is not None else 1.0,
+                v_th=neuron.v_th if neuron is not None else 0.0,
+                spiking=neuron is not None,
+                binary=self._binary(layer.name),
+                timesteps=self._spec.timesteps,
+            ),
+        ]
+
+    def _binary(self, name: str) -> bool:
+        tensor = self._spec.tensor(name)
+        return tensor is not None and tensor.binary
+
+    def _shortcut(self, layer: LayerSpec, name: str, before: list[FloatLayer]) -> FloatMap:
+        """What a shortcut adds: the spikes of a tensor, or the current of a layer without neuron."""
+        added = self._spec.layer(name)
+        if added.neuron is not None:
+            return _identity(name, layer.out_channels, NO_POOL)
+        if added.gate is not None:
+            raise InputError(f"layer {name}: a gate on a shortcut is not supported; gate the convolution")
+        return self._map(added, before)
+
+    def _map(self, layer: LayerSpec, before: list[FloatLayer]) -> FloatMap:
+        """The convolution or linear map of a layer."""
+        source, pool = layer.source, layer.pool_before
+        if pool is not None and pool.kind == "max":
+            source, pool = self._pooled_source(layer, pool, before), None
+        after = layer.pool_after
+        if after is not None and after.kind == "max":
+            raise InputError(
+                f"layer {layer.name}: max pooling of the current is not supported: the gather adds; use average "
+                "pooling, or max pooling of binary spikes"
+            )
+        if layer.kind == "pool":
+            return _identity(source, layer.out_channels, _pool(pool))
+        integers, scale, kind = _weights(layer, self._tensors[f"layers.{layer.name}.weight"])
+        bias = self._tensors[f"layers.{layer.name}.bias"].astype(np.float64) if layer.bias else None
+        return FloatMap(
+            source=source,
+            weight=_kernel(integers, layer, self._shapes[layer.name].read),
+            kind=kind,
+            bits=layer.weight.bits if kind is WeightKind.MULTIBIT else 1,
+            weight_scale=scale,
+            scaled=True,
+            geometry=Geometry(layer.stride, layer.padding, layer.dilation, _pool(pool), _pool(after)),
+            bias=np.zeros(layer.out_channels) if bias is None else bias,
+            norm=self._norm(layer),
+        )
+
+    def _norm(self, layer: LayerSpec) -> Norm | None:
+        if layer.bn == "none":
+            return None
+        parts = ("running_mean", "running_var", *(("weight", "bias") if layer.bn == "affine" else ()))
+        found = {part: self._tensors[f"layers.{layer.name}.bn.{part}"].astype(np.float64) for part in parts}
+        channels = layer.out_channels
+        return Norm(
+            gamma=found.get("weight", np.ones(channels)),
+            beta=found.get("bias", np.zeros(channels)),
+            mean=found["running_mean"],
+            sigma=np.sqrt(found["running_var"] + BN_EPS),
+        )
+
+    def _pooled_source(self, layer: LayerSpec, pool: PoolSpec, before: list[FloatLayer]) -> str:
+        """Name of the max-pooled source; its layer is made for the first reader."""
+        key = (layer.source, pool)
+        if key not in self._pooled:
+            self._pooled[key] = f"{layer.source}.max{len(self._pooled) + 1}"
+            before.append(self._max_pool(layer.name, layer.source, pool, self._pooled[key]))
+        return self._pooled[key]
+
+    def _max_pool(self, where: str, source: str, pool: PoolSpec, name: str) -> FloatLayer:
+        """The largest of binary spikes: one fires if any of its window did."""
+        if not self._binary(source):
+            raise InputError(
+                f"layer {where}: max pooling of real-valued spikes is not supported: the gather adds; use average "
+                "pooling (supported: max pooling of binary spikes)"
+            )
+        channels = self._shapes[source].out[0]
+        return FloatLayer(
+            name=name,
+            maps=(_identity(source, channels, _pool(pool)),),
+            tau=0.0,
+            v_th=0.5 / pool.area,
+            spiking=True,
+            binary=True,
+            timesteps=self._spec.timesteps,
+        )
+
+
+def _identity(source: str, channels: int, pool: Pool) -> FloatMap:
+    """Every channel as it is, averaged over windows."""
+    return FloatMap(
+        source=source,
+        weight=np.eye(channels, dtype=np.int64)[:, :, None, None],
+        kind=WeightKind.UNIT,
+        bits=1,
+        weight_scale=np.ones(channels),
+        scaled=False,
+        geometry=Geometry(in_pool=pool),
+        bias=np.zeros(channels),
+        norm=None,
     )
 
 
-def _check_chain(spec: NetworkSpec, index: int) -> None:
-    """Only chains of layers with real-valued spikes compile so far."""
-    layer = spec.layers[index]
-    before = spec.layers[index - 1].name if index else INPUT
-    fired = spec.tensor(layer.name)
-    for wrong, what in (
-        (layer.source != before, f"reads {layer.source!r} and not the layer before it"),
-        (bool(layer.shortcuts), "shortcuts are"),
-        (layer.kind == "pool", "pool layers are"),
-        (layer.gate is not None, "gates are"),
-        (layer.dilation != (1, 1), "dilation is"),
-        (layer.bn == "plain", "normalisation without gamma and beta is"),
-        (layer.neuron is None and index + 1 < len(spec.layers), "layers without neuron are"),
-        (fired is not None and fired.binary, "binary spikes are"),
-    ):
-        if wrong:
-            tail = f"; {_SUPPORTED}" if what.startswith("reads") else f" not supported; {_SUPPORTED}"
-            raise InputError(f"layer {layer.name}: {what}{tail}")
+def _pool(pool: PoolSpec | None) -> Pool:
+    return NO_POOL if pool is None else Pool(pool.window, pool.stride, pool.padding)
 
 
-def _side(layer: LayerSpec, what: str, sides: Pair) -> int:
-    if sides[0] != sides[1]:
-        raise InputError(f"layer {layer.name}: {what} {sides[0]}x{sides[1]} is not square; {_SUPPORTED}")
-    return sides[0]
-
-
-def _pool(layer: LayerSpec, pool: PoolSpec | None) -> int:
-    if pool is None:
-        return 1
-    if pool.kind != "avg" or pool.stride != pool.window or pool.padding != (0, 0):
-        raise InputError(f"layer {layer.name}: only average pools that do not overlap are supported; {_SUPPORTED}")
-    return _side(layer, "pool", pool.window)
-
-
-def _norm(tensors: Mapping[str, NDArray[np.float32]], prefix: str) -> Norm:
-    gamma, beta, mean, variance = (
-        tensors[f"{prefix}bn.{name}"].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
-    )
-    return Norm(gamma, beta, mean, np.sqrt(variance + BN_EPS))
-
-
-def _weights(layer: LayerSpec, latent: NDArray[np.float32]) -> tuple[NDArray[np.int64], Reals, WeightKind]:
+def _weights(layer: LayerSpec, latent: NDArray[np.float32]) -> tuple[Ints, Reals, WeightKind]:
     """Integers, the real value of one per output channel, and their kind."""
-    if layer.weight.kind == "binary":
+    kind = layer.weight.kind
+    if kind in ("binary", "scaled"):
         signs = np.where(latent >= 0, 1, -1).astype(np.int64)
-        return signs, np.ones(layer.out_channels), WeightKind.BINARY
-    if layer.weight.kind == "multibit":
-        try:
-            import torch
+        if kind == "binary":
+            return signs, np.ones(layer.out_channels), WeightKind.BINARY
+        scale = np.abs(latent.astype(np.float64)).reshape(layer.out_channels, -1).mean(axis=1)
+        return signs, np.maximum(scale, np.finfo(np.float64).tiny), WeightKind.BINARY
+    if kind not in ("multibit", "ternary"):
+        raise InputError(
+            f"layer {layer.name}: {kind} weights are not supported; supported: binary, ternary and multi-bit weights "
+            "of 2..8 bits"
+        )
+    try:
+        import torch
 
-            from reverb_fpga.models.quant import quantise_multibit
-        except ImportError:
-            raise EnvironmentMissing(
-                "torch is not installed, multi-bit weights need it: pip install 'reverb-fpga[train]'"
-            ) from None
-        # the trainer's own quantiser in the trainer's own precision: not one weight may differ
-        integers, scale = quantise_multibit(torch.from_numpy(latent.copy()), layer.weight.bits)
-        return integers.numpy().astype(np.int64), scale.numpy().astype(np.float64), WeightKind.MULTIBIT
-    raise InputError(f"layer {layer.name}: {layer.weight.kind} weights are not supported; {_SUPPORTED}")
+        from reverb_fpga.models import quant
+    except ImportError:
+        raise EnvironmentMissing(
+            f"torch is not installed, {kind} weights need it: pip install 'reverb-fpga[train]'"
+        ) from None
+    # the trainer's own quantiser in the trainer's own precision: not one weight may differ
+    given = torch.from_numpy(latent.copy())
+    if kind == "ternary":
+        return quant.quantise_ternary(given).numpy().astype(np.int64), np.ones(layer.out_channels), WeightKind.TERNARY
+    integers, scale = quant.quantise_multibit(given, layer.weight.bits)
+    return integers.numpy().astype(np.int64), scale.numpy().astype(np.float64), WeightKind.MULTIBIT
 
 
-def _kernel(integers: NDArray[np.int64], layer: LayerSpec, read: Shape) -> NDArray[np.int64]:
+def _kernel(integers: Ints, layer: LayerSpec, read: Shape) -> Ints:
     """(C_out, C_in, K_h, K_w); a linear layer flattened C, H, W in that order."""
     return integers.reshape(layer.out_channels, *read) if layer.kind == "linear" else integers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from reverb_fpga.compiler.passes.graph import FloatNetwork
+from reverb_fpga.compiler.intnet import INPUT
+from reverb_fpga.compiler.passes.graph import FloatLayer, FloatNetwork
 
 __all__ = ["Invariance", "drop_redundant_time", "prove_invariance"]
 
@@ -29,26 +30,40 @@ class Invariance:
 def prove_invariance(network: FloatNetwork) -> Invariance:
     """Tensors that are the same at every step.
 
-    A layer with ``V_th = 0`` whose current is the same at every step either fires and is reset in each, or its membrane
-    only sinks (``tau >= 0`` times something negative plus the same negative current) and it never fires: its spikes are
-    ``max(y, 0)`` at every step. By induction from a static input. With one step there is nothing to prove.
+    The current of a layer is the same at every step if all its maps, shortcuts included, read tensors that are. With
+    ``V_th = 0`` it then either fires and is reset in each step, or the membrane only sinks (``tau >= 0`` times
+    something negative plus the same negative current) and it never fires: its spikes are ``max(y, 0)`` at every step.
+    With ``tau = 0`` nothing is kept from one step to the next, whatever the threshold. By induction over the graph
+    from a static input. With one step there is nothing to prove.
     """
-    static = network.static_input or network.timesteps == 1
-    tensors = [("input", static, "one image for all steps" if static else "changes from step to step")]
+    once = network.static_input or network.timesteps == 1
+    static = {INPUT: once}
+    tensors = [(INPUT, once, "one image for all steps" if once else "changes from step to step")]
     for layer in network.layers:
-        if not static:
-            reason = "its source changes"
-        elif not layer.spiking:
-            reason = "current of an unchanging source"
-        elif layer.v_th == 0 or network.timesteps == 1:
-            reason = "V_th = 0: each step fires and resets, or the membrane only sinks"
-        else:
-            static, reason = False, f"V_th = {layer.v_th:g}: the membrane gathers charge over steps"
-        tensors.append((layer.name, static, reason))
+        changing = [name for name in layer.sources if not static[name]]
+        same, reason = _judge(layer, changing, network.timesteps)
+        static[layer.name] = same
+        tensors.append((layer.name, same, reason))
     # the mean of equal logits is any one of them
-    return Invariance(tuple(tensors), network.timesteps, 1 if static else network.timesteps)
+    return Invariance(tuple(tensors), network.timesteps, 1 if tensors[-1][1] else network.timesteps)
+
+
+def _judge(layer: FloatLayer, changing: list[str], timesteps: int) -> tuple[bool, str]:
+    if changing:
+        return False, "its source changes" if len(layer.maps) == 1 else f"{changing[0]}, which it reads, changes"
+    if not layer.spiking:
+        return True, "current of an unchanging source"
+    if layer.v_th == 0 or timesteps == 1:
+        return True, "V_th = 0: each step fires and resets, or the membrane only sinks"
+    if layer.tau == 0:
+        return True, "tau = 0: nothing is kept from step to step"
+    return False, f"V_th = {layer.v_th:g}: the membrane gathers charge over steps"
 
 
 def drop_redundant_time(network: FloatNetwork, proof: Invariance) -> FloatNetwork:
-    """The network with the steps that the proof leaves."""
-    return dataclasses.replace(network, timesteps=proof.emitted)
+    """The network with the steps that the proof leaves: tensors that never change are computed once."""
+    static = {name: same for name, same, _ in proof.tensors}
+    layers = tuple(
+        dataclasses.replace(layer, timesteps=1 if static[layer.name] else proof.emitted) for layer in network.layers
+    )
+    return dataclasses.replace(network, layers=layers, timesteps=proof.emitted)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend.intervals import current_bounds
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork
 from reverb_fpga.compiler.passes.calibrate import Step
-from reverb_fpga.compiler.passes.graph import FoldedLayer, FoldedNetwork
+from reverb_fpga.compiler.passes.graph import FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import TAU_ONE
 from reverb_fpga.hw.errors import InputError
@@ -20,6 +20,7 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["Quantised", "quantise"]
 
 _MAX_SHIFT = 63
+_BINARY_THRESHOLD = 16  # codes of the threshold of binary spikes
 _LOGIT_MARGIN = 0.98  # of the membrane's range: roundings of m, b and q stay inside
 
 Reals = NDArray[np.float64]
@@ -43,34 +44,29 @@ class Quantised:
     notes: tuple[str, ...]
 
 
-def quantise(folded: FoldedNetwork, steps: Sequence[Step], config: Config) -> Quantised:
+def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -> Quantised:
     """Round a folded network.
 
-    One membrane unit is a code's step over ``2**fraction_bits``; in the last layer it is as small as the membrane's
-    range provably allows. ``r`` is as large as the widest gain allows.
+    One membrane unit is a code's step over ``2**fraction_bits``; of a layer of binary spikes, a part of its threshold;
+    in the last layer it is as small as the membrane's range provably allows. The ``r`` of a map is as large as its
+    widest gain allows.
 
     Raises
     ------
     InputError
         If a gain, bias or threshold has no representation; names the layer.
     """
-    layers, notes = [], []
-    source_unit, top = 1.0, np.full(len(folded.input.scale), 255, dtype=np.int64)
+    tensors = {INPUT: _Codes(1.0, 255)} | {name: _Codes(step.step, step.code_max) for name, step in steps.items()}
+    layers: list[IntLayer] = []
+    notes: list[str] = []
     unit = 1.0
-    for index, layer in enumerate(folded.layers):
-        pooled = (layer.in_pool * layer.out_pool) ** 2
-        low, high = (bound * source_unit * layer.gain for bound in current_bounds(layer.weight, pooled, top))
-        if layer.spiking:
-            unit = steps[index].step / (1 << config.fraction_bits)
-            code_max = steps[index].code_max
-        else:
-            unit = _logit_unit(layer, low, high, folded.timesteps, config)
-            code_max = 1
-        done = _layer(layer, source_unit / unit, unit, code_max, config)
+    for layer in folded.layers:
+        bounds = [_bounds(leg, tensors[leg.source]) for leg in layer.maps]
+        unit = _unit(layer, bounds, steps.get(layer.name), folded.timesteps, config)
+        code_max = tensors[layer.name].top if layer.spiking else 1
+        done = _layer(layer, tensors, unit, code_max, config)
         layers.append(done)
-        notes += _notes(layer, done, (low / unit, high / unit), folded.timesteps, config)
-        if layer.spiking:
-            source_unit, top = steps[index].step, np.full(len(layer.gain), code_max, dtype=np.int64)
+        notes += _notes(layer, done, [(low / unit, high / unit) for low, high in bounds], config)
     source = IntInput(
         len(folded.input.scale), folded.input.height, folded.input.width, folded.input.zero.astype(np.uint8)
     )
@@ -80,36 +76,74 @@ def quantise(folded: FoldedNetwork, steps: Sequence[Step], config: Config) -> Qu
     return Quantised(network, unit / folded.timesteps, tuple(notes))
 
 
-def _logit_unit(layer: FoldedLayer, low: Reals, high: Reals, timesteps: int, config: Config) -> float:
-    reach = float(np.maximum(np.abs(low + layer.bias), np.abs(high + layer.bias)).max())
-    # q alone is clipped too, before the bias is added
-    reach = max(reach * timesteps, float(np.maximum(np.abs(low), np.abs(high)).max()), float(np.abs(layer.bias).max()))
+@dataclasses.dataclass(frozen=True)
+class _Codes:
+    """Codes of a tensor: the value of one, and the largest."""
+
+    step: float
+    top: int
+
+
+def _bounds(leg: FoldedMap, source: _Codes) -> tuple[Reals, Reals]:
+    """Smallest and largest current of a map per channel, bias not included."""
+    top = np.full(leg.weight.shape[1], source.top, dtype=np.int64)
+    low, high = current_bounds(leg.weight, leg.geometry.pooled, top)
+    return low * source.step * leg.gain, high * source.step * leg.gain
+
+
+def _unit(
+    layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], step: Step | None, timesteps: int, config: Config
+) -> float:
+    """Value of one membrane unit of a layer."""
+    if step is None:
+        return _logit_unit(layer, bounds, timesteps, config)
+    if not layer.binary:
+        return step.step / (1 << config.fraction_bits)
+    threshold = float(layer.threshold.min())
+    if threshold <= 0:
+        raise InputError(
+            f"layer {layer.name}: binary spikes with V_th = {threshold:g}; a threshold above 0 is supported, so that a "
+            "membrane at rest does not fire"
+        )
+    # whatever reaches the threshold must round to one code at least; finer than that keeps the membrane's bits
+    return threshold / (_BINARY_THRESHOLD << config.fraction_bits)
+
+
+def _logit_unit(layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], timesteps: int, config: Config) -> float:
+    low, high = (sum(pair[side] for pair in bounds) for side in range(2))
+    bias = sum(leg.bias for leg in layer.maps)
+    reach = float(np.maximum(np.abs(low + bias), np.abs(high + bias)).max()) * timesteps
+    for leg, pair in zip(layer.maps, bounds, strict=True):
+        # each q alone is clipped too, before the bias is added
+        reach = max(reach, *(float(np.abs(values).max()) for values in (*pair, leg.bias)))
     limit = (1 << (config.membrane_width - 1)) * _LOGIT_MARGIN
     return reach / limit if reach > 0 else 1.0
 
 
-def _layer(layer: FoldedLayer, ratio: float, unit: float, code_max: int, config: Config) -> IntLayer:
-    """``ratio``: membrane units of a current of gain 1 and z = 1."""
-    gain = layer.gain * ratio
-    r_shift = _shift(layer.name, float(gain.max()), config)
-    m = np.rint(np.ldexp(gain, r_shift)).astype(np.int64)
-    tau_q = round(layer.tau * TAU_ONE) if layer.spiking else TAU_ONE
+def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: float, code_max: int, config: Config) -> IntLayer:
     return IntLayer(
         name=layer.name,
-        weight=layer.weight,
-        kind=layer.kind,
-        bits=layer.bits,
-        stride=layer.stride,
-        padding=layer.padding,
-        in_pool=layer.in_pool,
-        out_pool=layer.out_pool,
-        gain=m,
-        r_shift=r_shift,
-        bias=_rounded(layer.name, "bias", layer.bias / unit, config),
+        maps=tuple(_map(layer.name, leg, tensors[leg.source].step, unit, config) for leg in layer.maps),
         threshold=_rounded(layer.name, "threshold", layer.threshold / unit, config),
-        tau_q=tau_q,
+        tau_q=round(layer.tau * TAU_ONE) if layer.spiking else TAU_ONE,
         code_max=code_max,
         spiking=layer.spiking,
+        timesteps=layer.timesteps,
+    )
+
+
+def _map(name: str, leg: FoldedMap, source_step: float, unit: float, config: Config) -> IntMap:
+    gain = leg.gain * (source_step / unit)
+    r_shift = _shift(name, float(gain.max()), config)
+    return IntMap(
+        source=leg.source,
+        weight=leg.weight,
+        kind=leg.kind,
+        bits=leg.bits,
+        geometry=leg.geometry,
+        gain=np.rint(np.ldexp(gain, r_shift)).astype(np.int64),
+        r_shift=r_shift,
+        bias=_rounded(name, "bias", leg.bias / unit, config),
     )
 
 
@@ -139,16 +173,28 @@ def _rounded(name: str, what: str, values: Reals, config: Config) -> Ints:
     return rounded.astype(np.int64)
 
 
-def _notes(
-    layer: FoldedLayer, done: IntLayer, bounds: tuple[Reals, Reals], timesteps: int, config: Config
-) -> list[str]:
-    notes = []
-    if timesteps > 1 and layer.spiking and done.tau_q != layer.tau * TAU_ONE:
+def _notes(layer: FoldedLayer, done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], config: Config) -> list[str]:
+    """What is not exact; ``bounds`` of every map's current in membrane units."""
+    notes: list[str] = []
+    if not layer.spiking:
+        return notes
+    if layer.timesteps > 1 and done.tau_q != layer.tau * TAU_ONE:
         notes.append(f"layer {layer.name}: tau {layer.tau:g} is rounded to {done.tau_q}/{TAU_ONE}")
-    limit = 1 << (config.membrane_width - 1)
-    worst = float(np.max(np.maximum(np.abs(bounds[0]), np.abs(bounds[1])) + np.abs(done.bias)))
-    if layer.spiking and worst >= limit:
-        notes.append(
-            f"layer {layer.name}: if every source fired at most, the membrane would saturate ({worst / limit:.1f} x)"
-        )
+    total = np.zeros(len(layer.threshold))
+    skip_limit = 1 << max(0, config.skip_width - 1)
+    for position, ((low, high), leg) in enumerate(zip(bounds, done.maps, strict=True)):
+        total = total + np.maximum(np.abs(low), np.abs(high)) + np.abs(leg.bias)
+        worst = float(total.max())
+        last = position == len(bounds) - 1
+        if not last and worst >= skip_limit:
+            notes.append(
+                f"layer {layer.name}: if every source fired at most, its shortcut would saturate "
+                f"({worst / skip_limit:.1f} x)"
+            )
+        if last and worst >= 1 << (config.membrane_width - 1):
+            limit = 1 << (config.membrane_width - 1)
+            notes.append(
+                f"layer {layer.name}: if every source fired at most, the membrane would saturate "
+                f"({worst / limit:.1f} x)"
+            )
     return notes

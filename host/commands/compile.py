@@ -130,12 +130,25 @@ def _layers(report: CompileReport) -> Table:
     headings = ("fan-in", "z\nbits", "rows", "block\nRAMs", "strips", "additions", "code\nstep")
     table = make_table("layer", "output", "weights", right=headings, gap=1)
     for layer in report.layers:
-        step = "" if layer.code_step is None else f"{layer.code_step:.4g}"
+        own, step = layer.maps[-1], "" if layer.code_step is None else f"{layer.code_step:.4g}"
         table.add_row(
-            layer.name, "x".join(str(side) for side in layer.shape), layer.weights, f"{layer.fan_in:,}",
-            str(layer.z_bits), f"{layer.rows:,}", f"{layer.weight_blocks:.1f}", str(layer.strips),
+            layer.name, "x".join(str(side) for side in layer.shape), own.weights, f"{own.fan_in:,}",
+            str(own.z_bits), f"{own.rows:,}", f"{layer.weight_blocks:.1f}", str(layer.strips),
             f"{layer.additions:,}", step,
         )  # fmt: skip
+        for leg in layer.maps[:-1]:
+            table.add_row(
+                f"  + {leg.source}",
+                "",
+                leg.weights,
+                f"{leg.fan_in:,}",
+                str(leg.z_bits),
+                f"{leg.rows:,}",
+                "",
+                "",
+                "",
+                "",
+            )
     return table
 
 
