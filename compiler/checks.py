@@ -9,7 +9,7 @@ from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.passes.graph import FloatMap, FloatNetwork, FoldedMap, FoldedNetwork
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import TAU_ONE
+from reverb_fpga.hw.contract import FACTOR_BITS, TAU_ONE
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["check_float", "check_folded", "check_network"]
@@ -128,6 +128,16 @@ def _check_layer(network: IntNetwork, position: int, config: Config) -> None:
             _check_values(layer, name, values, (low, high))
         _require(0 <= leg.r_shift <= 63, where, f"shift {leg.r_shift} is not in 0..63")
     _check_values(layer, "threshold", layer.threshold, (-limit, limit - 1))
+    if layer.gate is not None:
+        _check_values(layer, "gain", layer.gate.gain, (0, (1 << config.gain_width) - 1))
+        _check_values(layer, "bias", layer.gate.bias, (-limit, limit - 1))
+        _require(0 <= layer.gate.r_shift <= 63, where, f"shift {layer.gate.r_shift} is not in 0..63")
+        reach = 1 << (FACTOR_BITS - 1)
+        factor = layer.gate.factor
+        _require(factor.shape == (layer.timesteps,), where, "its gate needs one factor per time step")
+        _require(
+            bool(np.all((factor >= -reach) & (factor < reach))), where, f"a factor has more than {FACTOR_BITS} bits"
+        )
     _require(0 <= layer.tau_q <= TAU_ONE, where, f"tau_q {layer.tau_q} is not in 0..{TAU_ONE}")
     _require(1 <= layer.code_max <= 255, where, f"code_max {layer.code_max} is not in 1..255")
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.geometry import Geometry, Pair
+from reverb_fpga.hw.contract import Gate
 
-__all__ = ["INPUT", "IntInput", "IntLayer", "IntMap", "IntNetwork", "WeightKind"]
+__all__ = ["INPUT", "IntGate", "IntInput", "IntLayer", "IntMap", "IntNetwork", "Leg", "WeightKind"]
 
 INPUT = "input"
 """Name of the image's tensor."""
@@ -79,6 +80,37 @@ class IntMap:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class IntGate:
+    """A sigmoid of the mean over all positions, by which a layer's own current is multiplied, per channel and step.
+
+    Parameters
+    ----------
+    gain, bias : int array (C_out,); r_shift : int
+        As those of the layer's last map, in units of the sum over the positions.
+    factor : int18-valued array (T,)
+        Of the sum, by step; ``factor * sum / 2**20`` is the sigmoid's argument in sixteenths.
+    """
+
+    gain: NDArray[np.int64]
+    r_shift: int
+    bias: NDArray[np.int64]
+    factor: NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    """One descriptor of a strip. ``position``: of its map; None where it gathers nothing."""
+
+    gate: Gate
+    position: int | None
+
+    @property
+    def once(self) -> bool:
+        """It runs before the first strip and not again: what it does concerns the whole map."""
+        return self.gate in (Gate.SUM, Gate.SIGMOID)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class IntLayer:
     """Neurons and the maps that feed them.
 
@@ -94,6 +126,8 @@ class IntLayer:
         False only in the last layer.
     timesteps : int
         Steps that its records hold: the network's, or 1 if every step is the same.
+    gate : IntGate or None
+        Multiplies the current of the last map before the others are added.
     """
 
     name: str
@@ -103,6 +137,7 @@ class IntLayer:
     code_max: int
     spiking: bool
     timesteps: int
+    gate: IntGate | None = None
 
     @property
     def channels(self) -> int:
@@ -113,6 +148,21 @@ class IntLayer:
     def sources(self) -> tuple[str, ...]:
         """Tensors that it reads, one per map."""
         return tuple(leg.source for leg in self.maps)
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """Descriptors of a strip, in order; the last one fires. Those that run once come first."""
+        own = len(self.maps) - 1
+        if self.gate is None:
+            return tuple(Leg(Gate.NONE, position) for position in range(len(self.maps)))
+        # what fires must be a leg that is not gated; without a shortcut it gathers nothing
+        rest: tuple[int | None, ...] = tuple(range(own)) or (None,)
+        gated = (Leg(Gate.SUM, own), Leg(Gate.SIGMOID, None), Leg(Gate.APPLY, own))
+        return (*gated, *(Leg(Gate.NONE, position) for position in rest))
+
+    def map_of(self, leg: Leg) -> IntMap:
+        """Its map; for a leg that gathers nothing the layer's own, whose source it names."""
+        return self.maps[-1 if leg.position is None else leg.position]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

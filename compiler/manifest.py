@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from reverb_fpga.compiler.program import INPUT_TENSOR, InputTransform, LayerInfo, MapInfo
 from reverb_fpga.compiler.upgrade import OLD_VERSION
-from reverb_fpga.hw.contract import CONTRACT_VERSION
+from reverb_fpga.hw.contract import CONTRACT_VERSION, Gate
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["FORMAT_VERSION", "parse_manifest"]
@@ -95,10 +95,11 @@ def _strip(value: object, where: str) -> tuple[int, int, int]:
 
 
 def _map(value: object, where: str) -> MapInfo:
-    table = _table(value, where, ("source", "additions"))
+    table = _table(value, where, ("source", "additions", "gate"))
     return MapInfo(
         source=_integer(table["source"], f"{where}.source", INPUT_TENSOR, _MAX_LAYERS - 1),
         additions=_integer(table["additions"], f"{where}.additions", 0, 1 << 48),
+        gate=_integer(table["gate"], f"{where}.gate", 0, max(Gate)),
     )
 
 
@@ -120,7 +121,7 @@ def _chained(value: object, position: int) -> object:
     if not isinstance(value, dict) or "additions" not in value:
         return value
     rest = {key: entry for key, entry in value.items() if key != "additions"}
-    return {**rest, "maps": [{"source": position - 1, "additions": value["additions"]}]}
+    return {**rest, "maps": [{"source": position - 1, "additions": value["additions"], "gate": 0}]}
 
 
 def _section(value: object, where: str) -> tuple[int, str]:

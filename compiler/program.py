@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, PARAM_WORDS, Opcode, Region
+from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, PARAM_WORDS, Gate, Opcode, Region
 from reverb_fpga.hw.errors import InputError
 
 __all__ = [
@@ -65,10 +65,18 @@ class MapInfo:
         The layer whose tensor it reads, or :data:`INPUT_TENSOR`.
     additions : int
         Synaptic additions of one dense time step.
+    gate : int
+        :class:`~reverb_fpga.hw.contract.Gate`: what kind of leg it is.
     """
 
     source: int
     additions: int
+    gate: int = 0
+
+    @property
+    def once(self) -> bool:
+        """It runs before the first strip only."""
+        return self.gate in (Gate.SUM, Gate.SIGMOID)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +92,9 @@ class LayerInfo:
     spiking : bool
     strips : tuple of (descriptor, first output row, rows)
         Which descriptors fire it, in order. After descriptor ``d`` has run, those rows are in the layer's ring.
-        Those of its shortcuts (all maps but the last) come immediately before ``d``.
+        Those of its other legs (all maps but the last) come immediately before ``d``.
     maps : tuple of MapInfo
-        In the order in which their currents are added: shortcuts first.
+        One per leg, in the order in which they run: those that make a gate, then the summands of the current.
     """
 
     name: str
@@ -102,8 +110,15 @@ class LayerInfo:
         return sum(leg.additions for leg in self.maps)
 
     def descriptors(self, descriptor: int) -> range:
-        """All descriptors of the strip that ``descriptor`` fires."""
-        return range(descriptor - len(self.maps) + 1, descriptor + 1)
+        """All descriptors of the strip that ``descriptor`` fires: one per leg, less those that ran before the first."""
+        again = [leg for leg in self.maps if descriptor == self.strips[0][0] or not leg.once]
+        return range(descriptor - len(again) + 1, descriptor + 1)
+
+    def descriptors_of(self, position: int) -> list[int]:
+        """All descriptors of one leg."""
+        back = len(self.maps) - 1 - position
+        strips = self.strips[:1] if self.maps[position].once else self.strips
+        return [fires - back for fires, _, _ in strips]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,14 +186,17 @@ class _Verifier:
         return _Source(number, transform.channels, records // (transform.height * transform.width))
 
     def _check_map(self, f: Mapping[str, int], source: _Source, where: str) -> None:
-        """It is the map whose turn it is by the layer table, from the first to the one that does not store a current."""
-        maps = self._program.layers[f["layer"]].maps
-        leg = maps[self._next[f["layer"]]]
-        last = self._next[f["layer"]] == len(maps) - 1
-        _require(last == (not f["store_skip"]), where, "its layer has another number of maps in the layer table")
+        """It is the leg whose turn it is by the layer table; the last one stores no current."""
+        layer, maps = f["layer"], self._program.layers[f["layer"]].maps
+        turn = self._next[layer]
+        _require(turn < len(maps), where, "its layer has no legs in the layer table")
+        leg, last = maps[turn], turn == len(maps) - 1
+        _require(f["gate"] == leg.gate, where, "its kind of leg is not that of the layer table")
+        _require(last == (not f["store_skip"]), where, "its layer has another number of legs in the layer table")
         same = source.number in (leg.source, _NOTHING)
         _require(same, where, f"reads tensor {source.number}, by the layer table it is {leg.source}")
-        self._next[f["layer"]] = 0 if last else self._next[f["layer"]] + 1
+        # what concerns the whole map comes before the first strip, and not again
+        self._next[layer] = sum(other.once for other in maps) if last else turn + 1
 
     def _check_pad(self, f: Mapping[str, int], source: _Source, where: str) -> None:
         if not f["pad_record"]:

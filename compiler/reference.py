@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reverb_fpga.hw.errors import InputError
 
 from .geometry import Pair, Pool
-from .intnet import INPUT, IntLayer, IntMap, IntNetwork
+from .intnet import INPUT, IntGate, IntLayer, IntMap, IntNetwork
 
 __all__ = ["Reference", "evaluate"]
 
@@ -149,16 +149,34 @@ def _input_of(leg: IntMap, z: Tensor, skip: Tensor | None, widths: _Widths) -> T
     return _clip(q + leg.bias + (0 if skip is None else skip), widths.membrane)
 
 
+def _gates(gate: IntGate, z: Tensor, step: int, widths: _Widths) -> Tensor:
+    """Gates (N, C), 0..256, of one step: position after position, as the sum is made."""
+    n, height, width, channels = z.shape
+    half = 1 << (gate.r_shift - 1) if gate.r_shift > 0 else 0
+    q = _clip((z * gate.gain + half) >> gate.r_shift, widths.membrane).reshape(n, height * width, channels)
+    total = np.zeros((n, channels), dtype=np.int64)
+    for position in range(height * width):
+        total = _clip(_clip(q[:, position] + gate.bias + total, widths.membrane), widths.skip)
+    argument = np.clip((total * int(gate.factor[step])) >> 20, -128, 127)
+    return np.floor(256 / (1 + np.exp(-(argument + 0.5) / 16)) + 0.5).astype(np.int64)
+
+
 def _neurons(layer: IntLayer, z: list[Tensor], widths: _Widths) -> tuple[Tensor, Tensor]:
     """Codes (N, T, H, W, C) and the membrane (N, H, W, C) after the last step."""
     n, _, *shape = z[-1].shape
     codes = np.zeros((n, layer.timesteps, *shape), dtype=np.int64)
     v = np.zeros((n, *shape), dtype=np.int64)
     for t in range(layer.timesteps):
+        legs = list(zip(layer.maps, (current[:, t % current.shape[1]] for current in z), strict=True))
         skip: Tensor | None = None
-        for leg, current in zip(layer.maps[:-1], z[:-1], strict=True):
-            skip = _clip(_input_of(leg, current[:, t % current.shape[1]], skip, widths), widths.skip)
-        y = _input_of(layer.maps[-1], z[-1][:, t % z[-1].shape[1]], skip, widths)
+        if layer.gate is not None:
+            own, current = legs.pop()
+            gates = _gates(layer.gate, current, t, widths)[:, None, None]
+            skip = _clip((_input_of(own, current, None, widths) * gates) >> 8, widths.skip)
+        for leg, current in legs[:-1]:
+            skip = _clip(_input_of(leg, current, skip, widths), widths.skip)
+        y = _input_of(*legs[-1], skip, widths) if legs else skip
+        assert y is not None  # a layer has a map: it is among the legs, or gated
         u = _clip(v + y, widths.membrane)
         fired = (u >= layer.threshold) & layer.spiking
         rounded = (u + (1 << (widths.fraction - 1))) >> widths.fraction

@@ -118,8 +118,9 @@ class Gate(enum.IntEnum):
 GATE_ONE = 256
 GATE_SHIFT = 20  # of sum times factor: what is left are sixteenths
 FACTOR_BITS = 18  # of the threshold, as the factor of a sum
+SIGMOID_STEPS = 16  # to a unit of the argument
 SIGMOID: tuple[int, ...] = tuple(
-    math.floor(GATE_ONE / (1 + math.exp(-(index + 0.5) / 16)) + 0.5) for index in range(128)
+    math.floor(GATE_ONE / (1 + math.exp(-(index + 0.5) / SIGMOID_STEPS)) + 0.5) for index in range(128)
 )
 """``256 * sigmoid((x + 1/2) / 16)``, rounded, for x = 0..127; that of ``-1 - x`` is 256 less this."""
 

@@ -94,7 +94,7 @@ def count_operations(program: Program, config: Config, codes: NDArray[np.uint8])
     for info in program.layers:
         dense = additions = 0.0
         for position, leg in enumerate(info.maps):
-            strips = [info.descriptors(fires)[position] for fires, _, _ in info.strips]
+            strips = info.descriptors_of(position)
             whole = leg.additions * steps[strips[0]]
             dense += whole
             if leg.source == INPUT_TENSOR:
@@ -107,7 +107,7 @@ def count_operations(program: Program, config: Config, codes: NDArray[np.uint8])
 
 def _additions_per_event(program: Program, info: LayerInfo, position: int) -> float:
     """What a gathered event adds to: every output channel, or through an identity one."""
-    _, fields = program.descriptor(info.descriptors(info.strips[0][0])[position])
+    _, fields = program.descriptor(info.descriptors_of(position)[0])
     window = fields["n_pool_y"] * fields["n_pool_x"] * fields["n_tap_y"] * fields["n_tap_x"]
     channels = program.layers[info.maps[position].source].shape[0]
     return info.maps[position].additions / (window * channels * info.shape[1] * info.shape[2])

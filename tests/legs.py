@@ -109,12 +109,12 @@ def _assembled(program: Program, strips: list[list[Fields]], constants: _Constan
     for fields in (leg for legs in strips for leg in legs):
         words += contract.pack(DESCRIPTOR_FIELDS[Opcode.LAYER], fields, DESCRIPTOR_WORDS)
     words += [int(word) for word in program.desc[-DESCRIPTOR_WORDS:]]
-    numbers = {legs[0]["layer"]: len(legs) for legs in strips}
+    first = {legs[0]["layer"]: legs for legs in reversed(strips)}
     layers = tuple(
         dataclasses.replace(
             info,
             strips=tuple((moved[index], first, rows) for index, first, rows in info.strips),
-            maps=info.maps * numbers[layer],
+            maps=tuple(dataclasses.replace(info.maps[-1], gate=int(leg["gate"])) for leg in first[layer]),
         )
         for layer, info in enumerate(program.layers)
     )

@@ -10,7 +10,7 @@ from legs import split, with_bias_through_skip
 
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.backend.geometry import walks_of
-from reverb_fpga.compiler.program import Program, sections_crc32
+from reverb_fpga.compiler.program import LayerInfo, MapInfo, Program, sections_crc32
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_network
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
@@ -41,7 +41,7 @@ def bases(rng: Rng, config: Config, number: int) -> list[Program]:
     options = RandomOptions(max_side=6, max_channels=9, max_layers=3, max_timesteps=3)
     while len(found) < number:
         network = random_network(rng, options)
-        if max(walk.window for walk in walks_of(network)) <= config.table_entries:
+        if max(walk.window for legs in walks_of(network) for walk in legs) <= config.table_entries:
             hints = (Hints(), Hints(ring_rows=1), Hints(max_strip_rows=1), Hints(max_strip_rows=2, ring_rows=3))
             program = lower(network, config, plain_meta(network), hints[int(rng.integers(4))])
             legs = int(rng.integers(5))
@@ -94,8 +94,21 @@ class Draft:
             cols = next((layer["cols"] for layer in firing), 1)
             shape = (info.shape[0], rows, cols)
             timesteps = self.program.timesteps
-            table.append(dataclasses.replace(info, strips=tuple(strips), shape=shape, timesteps=timesteps))
+            table.append(
+                dataclasses.replace(
+                    info, strips=tuple(strips), shape=shape, timesteps=timesteps, maps=self._maps(number, info)
+                )
+            )
         return tuple(table)
+
+    def _maps(self, number: int, info: LayerInfo) -> tuple[MapInfo, ...]:
+        """The legs of the layer's first strip."""
+        legs = self.of_layer(number)
+        fires = next((index for index, layer in enumerate(legs) if not layer["store_skip"]), len(legs) - 1)
+        return tuple(
+            dataclasses.replace(info.maps[min(index, len(info.maps) - 1)], gate=leg["gate"])
+            for index, leg in enumerate(legs[: fires + 1])
+        )
 
     def of_layer(self, number: int) -> list[Fields]:
         return [layer for layer in self.layers if layer["layer"] == number]

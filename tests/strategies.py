@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import Hints
 from reverb_fpga.compiler.geometry import Geometry, Pair, Pool
-from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
+from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import InputTransform, ProgramMeta
 
 __all__ = ["Case", "Images", "LayerSpec", "NetworkSpec", "Neurons", "Profile", "Shortcut", "build", "meta_of", "specs"]
@@ -94,6 +94,7 @@ class LayerSpec:
     back: int = 0
     source_back: int = 0
     once: bool = False
+    gate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _layers(profile: Profile) -> st.SearchStrategy[LayerSpec]:
             back=st.integers(0, 2),
             source_back=st.sampled_from([0, 0, 0, 1]),
             once=st.booleans(),
+            gate=st.sampled_from([False, False, False, True]),
         )
     return st.builds(
         LayerSpec,
@@ -307,6 +309,9 @@ class _Draft:
         source = names[max(0, len(names) - 1 - spec.source_back)] if spec.shortcut is not Shortcut.NONE else names[-1]
         fitted = _fitted(spec, *self._shapes[source][1:])
         geometry, kernel = _geometry(fitted)
+        if min(geometry.sides(self._shapes[source][1 + axis], kernel[axis], axis)[2] for axis in range(2)) < 1:
+            fitted = dataclasses.replace(fitted, kernel_x=None)  # narrower, it leaves too little to pool
+            geometry, kernel = _geometry(fitted)
         weight = _weights(self._rng, fitted, (fitted.channels, self._shapes[source][0], *kernel))
         own = _blank(source, weight, fitted.kind, fitted.bits, geometry)
         shape = (fitted.channels, *geometry.out_shape(name, self._shapes[source][1:], kernel))
@@ -370,6 +375,8 @@ class _Draft:
         none = np.zeros(spec.channels, dtype=np.int64)
         blank = IntLayer(name, legs, none, spec.tau_q, spec.code_max, spiking, steps)
         layer = _neurons(self._rng, spec, blank, currents)
+        if spec.gate and spiking:
+            layer = dataclasses.replace(layer, gate=_gate(self._rng, layer, currents[-1]))
         self.network = dataclasses.replace(self.network, layers=(*self.network.layers, layer))
         self._shapes[name] = shape
 
@@ -399,6 +406,21 @@ def _weights(rng: np.random.Generator, spec: LayerSpec, shape: tuple[int, ...]) 
     if spec.extreme_weights:
         choices = rng.choice(choices[[0, -1]], 1) if rng.random() < 0.5 else choices[[0, -1]]
     return rng.choice(choices, shape).astype(np.int64)
+
+
+def _gate(rng: np.random.Generator, layer: IntLayer, z: NDArray[np.int64]) -> IntGate:
+    """A gate whose sums sometimes saturate, with factors of both signs and any size."""
+    own = layer.maps[-1]
+    positions = z.shape[2] * z.shape[3]
+    swing = max(1, int(np.abs(z).mean(axis=(2, 3)).max()) * positions)
+    target = (1 << 17) * rng.uniform(0.1, 2)
+    r_shift = int(np.clip(np.floor(np.log2(30000 * swing / target)), 0, 40))
+    gain = np.clip(np.round(target / swing * 2.0**r_shift * rng.uniform(0.5, 2, layer.channels)), 0, 65535)
+    bias = np.clip(rng.normal(0, target / 8 / positions, layer.channels).round(), -(1 << 23), (1 << 23) - 1)
+    reach = 1 << int(rng.integers(6, 18))
+    factor = rng.integers(-reach, reach, layer.timesteps)
+    assert own.gain.shape == gain.shape
+    return IntGate(gain.astype(np.int64), r_shift, bias.astype(np.int64), factor)
 
 
 def _neurons(rng: np.random.Generator, spec: LayerSpec, layer: IntLayer, currents: list[NDArray[np.int64]]) -> IntLayer:

@@ -17,7 +17,7 @@ from reverb_fpga.compiler.pipeline import CompileOptions, compile_network  # noq
 from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
 from reverb_fpga.models.checkpoint import Checkpoint  # noqa: E402
-from reverb_fpga.models.description import InputSpec, NetworkSpec, NeuronSpec, PoolSpec  # noqa: E402
+from reverb_fpga.models.description import GateSpec, InputSpec, NetworkSpec, NeuronSpec, PoolSpec  # noqa: E402
 from reverb_fpga.models.network import Network  # noqa: E402
 from reverb_fpga.models.testing import randomise  # noqa: E402
 from reverb_fpga.models.zoo import DatasetSpec, Options, describe  # noqa: E402
@@ -181,6 +181,85 @@ def test_residual_programs_compute_what_was_trained(arch: str, options: Options,
     # random weights use a sixtieth of the codes: what rounds the other way in one layer moves others in the next
     share = 0.05 if arch == "resnet20-classic" else 0.12
     assert np.abs(logits * compiled.program.logit_scale - expected).mean() < share * spread
+
+
+GATED = [  # T, trained factors alike at every step
+    (1, False),
+    (3, False),
+    (3, True),
+]
+ROOMY = dataclasses.replace(
+    preset("ulx3s-85f"), name="roomy", descriptors=512, count_words=8192, act_words=65536, skip_words=8192,
+    param_groups=1024,
+)  # fmt: skip
+
+
+def _gated(timesteps: int, alike: bool, seed: int) -> Network:
+    """Binary weights and spikes, a gate and a shortcut around every convolution."""
+    options = Options(system="agmm-bsnn", width=0.5, timesteps=timesteps, v_th=0.25)
+    spec = describe("resnet20-classic", DatasetSpec("random", SMALL, tuple("abcde")), options)
+    network = randomise(Network(spec), seed).double()
+    with torch.no_grad():
+        for layer in network.stages():
+            if layer.gate is not None and alike:
+                layer.gate[:] = 0.7
+    return network
+
+
+@pytest.mark.parametrize(("timesteps", "alike"), GATED)
+def test_folded_gates_equal_the_float_network(timesteps: int, alike: bool) -> None:
+    """The mean is that of the normalised current, whatever scale the folded one has."""
+    network = _with_bad_scales(_gated(timesteps, alike, 4)).double()
+    network.set_quantised(False)
+    graph = import_checkpoint(_checkpoint(network))
+    proof = prove_invariance(graph)
+    same = [name for name, static, _ in proof.tensors if static]
+    assert len(same) == (len(graph.layers) + 1 if timesteps == 1 else 1)
+    folded = fold(drop_redundant_time(graph, proof))
+    assert sum(layer.gate is not None for layer in folded.layers) == 18
+    pixels = _pixels(4, SMALL, 4)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(evaluate_folded(folded, pixels), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("timesteps", "alike"), GATED)
+def test_gated_programs_compute_what_was_trained(timesteps: int, alike: bool) -> None:
+    network = _gated(timesteps, alike, 3)
+    pixels = _pixels(3, SMALL, 20)
+    compiled = compile_network(_checkpoint(network), ROOMY)
+    layers, logits = GoldenModel(compiled.program, ROOMY).run_layers(_codes_in(network, pixels))
+    trained = network.codes(torch.from_numpy(pixels))
+    gated = compiled.program.layers[1]
+    assert [leg.gate for leg in gated.maps] == [1, 2, 3, 0]
+    want = trained[gated.name].numpy().transpose(1, 0, 3, 4, 2)
+    assert (layers[1] == want).mean() > 0.98
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.9
+
+
+def test_equal_factors_leave_time_redundant() -> None:
+    """V_th = 0, a static image, T = 3: gates change from step to step unless their factors are the same."""
+    spec = describe("resnet20-classic", DatasetSpec("random", SMALL, tuple("abcde")), Options(width=0.5, timesteps=3))
+    layers = [
+        dataclasses.replace(layer, gate=GateSpec("channel")) if layer.neuron is not None else layer
+        for layer in spec.layers
+    ]
+    network = randomise(Network(dataclasses.replace(spec, layers=tuple(layers))), 8)
+    assert prove_invariance(import_checkpoint(_checkpoint(network))).emitted == 3
+    with torch.no_grad():
+        for layer in network.stages():
+            if layer.gate is not None:
+                layer.gate[:] = 0.7
+    assert prove_invariance(import_checkpoint(_checkpoint(network))).emitted == 1
+
+
+def test_gates_that_cannot_be_computed_are_refused_by_name() -> None:
+    options = Options(system="agmm-bsnn", width=0.5, timesteps=2, v_th=0.25, gate_mean="layer")
+    spec = describe("resnet20-classic", DatasetSpec("random", SMALL, tuple("abcde")), options)
+    with pytest.raises(InputError, match=r"layer b11a: a gate whose mean runs over the whole layer is not supported"):
+        import_checkpoint(_checkpoint(randomise(Network(spec), 1)))
 
 
 def test_tensors_that_never_change_are_stored_once() -> None:

@@ -10,10 +10,11 @@ import pytest
 from mutations import Draft
 
 from reverb_fpga.compiler.backend import Hints, lower
-from reverb_fpga.compiler.intnet import IntInput, IntLayer, IntNetwork, WeightKind
+from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntNetwork
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.program_checks import check_program
-from reverb_fpga.compiler.testing import plain_meta
+from reverb_fpga.compiler.testing import plain_layer, plain_meta
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import SLOT_FIELDS, pack, unpack
 from reverb_fpga.hw.errors import InputError
@@ -22,12 +23,12 @@ TINY = preset("tiny")
 RNG = np.random.default_rng(5)
 
 
-def _layer(name: str, shape: tuple[int, ...], *, padding: int = 0, last: bool = False) -> IntLayer:
+def _layer(name: str, source: str, shape: tuple[int, ...], *, padding: int = 0, last: bool = False) -> IntLayer:
     channels = shape[0]
-    return IntLayer(
-        name=name, weight=RNG.choice([-1, 1], shape), kind=WeightKind.BINARY, bits=1, stride=1, padding=padding,
-        in_pool=1, out_pool=1, gain=np.full(channels, 300), r_shift=3, bias=np.full(channels, 5000),
-        threshold=np.full(channels, 500), tau_q=256 if last else 64, code_max=255, spiking=not last,
+    return plain_layer(
+        name, source, RNG.choice([-1, 1], shape), geometry=Geometry(padding=(padding, padding)),
+        gain=np.full(channels, 300), r_shift=3, bias=np.full(channels, 5000), threshold=np.full(channels, 500),
+        tau_q=256 if last else 64, spiking=not last, timesteps=2,
     )  # fmt: skip
 
 
@@ -35,9 +36,9 @@ def _program(hints: Hints | None = None) -> Program:
     """3 channels with a pad record, 4 x 4, two convolutions, a classifier; each layer in one strip unless hinted."""
     source = IntInput(3, 4, 4, np.array([7, 0, 9], dtype=np.uint8))
     layers = (
-        _layer("one", (6, 3, 3, 3), padding=1),
-        _layer("two", (5, 6, 3, 3), padding=1),
-        _layer("fc", (3, 5, 4, 4), last=True),
+        _layer("one", INPUT, (6, 3, 3, 3), padding=1),
+        _layer("two", "one", (5, 6, 3, 3), padding=1),
+        _layer("fc", "two", (3, 5, 4, 4), last=True),
     )
     network = IntNetwork(source, layers, 2, static_input=False)
     return lower(network, TINY, plain_meta(network), hints)
@@ -176,7 +177,10 @@ def test_unused_entries_are_looked_at_as_well() -> None:
 def _with_channels(channels: int) -> Program:
     """An output layer straight on that many input channels; the compiler would not emit more than it may."""
     network = IntNetwork(
-        IntInput(4, 1, 1, np.zeros(4, dtype=np.uint8)), (_layer("fc", (2, 4, 1, 1), last=True),), 1, static_input=True
+        IntInput(4, 1, 1, np.zeros(4, dtype=np.uint8)),
+        (dataclasses.replace(_layer("fc", INPUT, (2, 4, 1, 1), last=True), timesteps=1),),
+        1,
+        static_input=True,
     )
     draft = Draft.of(lower(network, TINY, plain_meta(network)))
     slots = -(-channels // TINY.banks)
@@ -246,6 +250,18 @@ def _listed_twice(program: Program) -> Program:
     )
 
 
+def _with_maps(*changes: dict[str, int]) -> Callable[[Program], Program]:
+    """The layer table says something else of the second layer's legs."""
+
+    def change(program: Program) -> Program:
+        info = program.layers[1]
+        maps = tuple(dataclasses.replace(info.maps[0], **each) for each in changes)
+        layers = (program.layers[0], dataclasses.replace(info, maps=maps), program.layers[2])
+        return dataclasses.replace(program, layers=layers)
+
+    return change
+
+
 def _output_first(program: Program) -> Program:
     """The last strip of layer two, whose rows nobody waits for, runs after the output layer."""
     draft = Draft.of(program)
@@ -256,6 +272,10 @@ def _output_first(program: Program) -> Program:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_with_maps({"source": -1}), "reads tensor 0, by the layer table it is -1"),
+        (_with_maps({"gate": 2}), "its kind of leg is not that of the layer table"),
+        (_with_maps({}, {}), "its layer has another number of legs"),
+        (_with_maps(), "its layer has no legs"),
         (_listed_twice, "strips of layer one differ from the layer table"),
         (_output_first, "src_slots does not fit|never stored"),
     ],

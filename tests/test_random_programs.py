@@ -182,6 +182,8 @@ def graph_features(case: Case) -> set[str]:
             )
             require("overlapping pooling windows", overlap, found)
             require(f"weights {leg.kind.value}", True, found)
+        require("gate", layer.gate is not None, found)
+        require("gate without a shortcut", layer.gate is not None and len(layer.maps) == 1, found)
         if layer.spiking:
             found.add("binary spikes" if layer.code_max == 1 else "real spikes")
     require("T = 1", network.timesteps == 1, found)
@@ -253,6 +255,7 @@ def test_some_programs_on_the_gateware(tiny_core: RtlCore) -> None:
 
 
 GRAPH_FEATURES = (
+    "gate", "gate without a shortcut",
     "identity shortcut", "downsample shortcut", "double shortcut", "pooled shortcut", "several readers",
     "binary spikes", "real spikes", "weights ternary", "weights multibit", "T = 1", "1 < T < maximum", "T = maximum",
     "distinct input frames", "static image, T > 1",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.backend.allocation import Ring
 from reverb_fpga.compiler.backend.geometry import Walk
 from reverb_fpga.compiler.backend.schedule import Strip
-from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork
+from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, Leg
 from reverb_fpga.compiler.program import Section
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
@@ -23,6 +23,7 @@ from reverb_fpga.hw.contract import (
     PARAM_FIELDS,
     PARAM_WORDS,
     PROGRAM_FIELDS,
+    Gate,
     Opcode,
     pack,
 )
@@ -76,21 +77,34 @@ def pad_sections(source: IntInput, config: Config) -> tuple[Section, Section]:
     return act.reshape(-1), count
 
 
-def param_words(layer: IntLayer, leg: IntMap, config: Config) -> NDArray[np.uint32]:
-    """Parameters (groups, 2, neuron_lanes) of one map. Lanes without a channel can never fire."""
+def param_words(layer: IntLayer, leg: Leg, config: Config) -> NDArray[np.uint32]:
+    """Parameters (groups, 2, neuron_lanes) of one leg. Lanes without a channel can never fire."""
+    gate = layer.gate
+    if gate is not None and leg.gate is Gate.SIGMOID:
+        factors = np.repeat(gate.factor, config.neuron_lanes)
+        return _words(np.zeros_like(factors), np.zeros_like(factors), factors, config)
+    if leg.position is None:
+        return _words(np.zeros_like(layer.threshold), np.zeros_like(layer.threshold), layer.threshold, config)
+    scaled = gate if gate is not None and leg.gate is Gate.SUM else layer.map_of(leg)
+    return _words(scaled.gain, scaled.bias, layer.threshold, config)
+
+
+def _words(
+    gain: NDArray[np.int64], bias: NDArray[np.int64], threshold: NDArray[np.int64], config: Config
+) -> NDArray[np.uint32]:
     lanes = config.neuron_lanes
-    channels = layer.channels
+    channels = len(gain)
     groups = -(-channels // lanes)
     silent = {"gain": 0, "threshold": (1 << (config.membrane_width - 1)) - 1}
     words = np.zeros((groups * lanes, PARAM_WORDS), dtype=np.uint32)
     words[channels:] = pack(PARAM_FIELDS, silent, PARAM_WORDS)
     for channel in range(channels):
-        bias = int(leg.bias[channel]) & 0xFFFFFF
+        low = int(bias[channel]) & 0xFFFFFF
         values = {
-            "gain": int(leg.gain[channel]),
-            "bias_low": bias & 0xFFFF,
-            "bias_high": bias >> 16,
-            "threshold": int(layer.threshold[channel]),
+            "gain": int(gain[channel]),
+            "bias_low": low & 0xFFFF,
+            "bias_high": low >> 16,
+            "threshold": int(threshold[channel]),
         }
         words[channel] = pack(PARAM_FIELDS, values, PARAM_WORDS)
     return words.reshape(groups, lanes, PARAM_WORDS).transpose(0, 2, 1)
@@ -98,41 +112,43 @@ def param_words(layer: IntLayer, leg: IntMap, config: Config) -> NDArray[np.uint
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """One map of one strip: what a LAYER descriptor says.
+    """One leg of one strip: what a LAYER descriptor says.
 
     Parameters
     ----------
     strip : Strip
-    position : int
-        Of the map within its layer.
+        The rows that it computes.
+    leg : Leg
     walk : Walk
     source, target : Ring
     place : Placement
     """
 
     strip: Strip
-    position: int
+    leg: Leg
     walk: Walk
     source: Ring
     target: Ring
     place: Placement
 
 
-def layer_descriptor(network: IntNetwork, job: Job, config: Config) -> list[int]:
-    """LAYER descriptor of one map of one strip."""
+def layer_descriptor(network: IntNetwork, job: Job, config: Config, gate_base: int) -> list[int]:
+    """LAYER descriptor of one leg of one strip. ``gate_base``: the first word of the layer's gates, if it has any."""
     layer = network.layers[job.strip.layer]
-    leg, walk = layer.maps[job.position], job.walk
-    fires = job.position == len(layer.maps) - 1
+    own, walk, legs = layer.map_of(job.leg), job.walk, layer.legs
+    fires = job.leg == legs[-1]
     fields = {
         "opcode": Opcode.LAYER,
         "spiking": layer.spiking and fires,
         "static_input": job.source.tensor.timesteps < layer.timesteps,
-        "pad_record": reads_pad_record(network, leg),
+        "pad_record": job.leg.position is not None and reads_pad_record(network, own),
         "store_skip": not fires,
-        "add_skip": job.position > 0,
-        "skip_groups": -(-layer.channels // config.neuron_lanes) if len(layer.maps) > 1 else 0,
+        "add_skip": job.leg.gate is Gate.NONE and job.leg != legs[0],
+        "gate": job.leg.gate,
+        "gate_base": gate_base if job.leg.gate else 0,
+        "skip_groups": -(-layer.channels // config.neuron_lanes) if len(legs) > 1 else 0,
         "layer": job.strip.layer,
-        "r_shift": leg.r_shift,
+        "r_shift": layer.gate.r_shift if layer.gate is not None and job.leg.gate is Gate.SUM else own.r_shift,
         "rows": job.strip.rows,
         "cols": walk.x.out,
         "timesteps": layer.timesteps,

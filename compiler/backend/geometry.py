@@ -59,6 +59,14 @@ class Walk:
     y: Axis
     x: Axis
 
+    def without_sources(self, single: bool) -> Walk:
+        """A walk of the same outputs, or of a ``single`` one, that reads nothing: all of it lies below the image."""
+        y, x = (
+            Axis(1 if single else axis.out, step=0, pool=0, tap=0, n_pool=1, n_tap=1, origin=0, bound=axis.bound)
+            for axis in (self.y, self.x)
+        )
+        return Walk(dataclasses.replace(y, origin=y.bound), x)
+
     @property
     def pooled(self) -> int:
         """Source positions that share one tap."""

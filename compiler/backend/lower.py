@@ -21,7 +21,7 @@ from reverb_fpga.compiler.intnet import IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import LayerInfo, MapInfo, Program, ProgramMeta, Section, sections_crc32
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, Region
+from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, Gate, Region
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["lower"]
@@ -98,16 +98,49 @@ def _check_layers(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config
 def _nodes(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config) -> list[Node]:
     """What the schedule must know of every layer."""
     nodes = []
-    for layer, legs in zip(network.layers, walks, strict=True):
-        height = max_rows = legs[-1].y.out
-        if len(layer.maps) > 1:
+    free = min(_gate_bases(network, config).values(), default=config.skip_words)
+    for layer, of_maps in zip(network.layers, walks, strict=True):
+        height = max_rows = of_maps[-1].y.out
+        if len(layer.legs) > 1:
             groups = -(-layer.channels // config.neuron_lanes)
-            row = legs[-1].x.out * layer.timesteps * groups
-            require_fit(config, f"layer {layer.name} (one row with a shortcut)", "skip words", row, config.skip_words)
-            max_rows = min(height, config.skip_words // row)
-        sources = tuple(network.index(name) + 1 for name in layer.sources)
-        nodes.append(Node(sources, tuple(walk.y for walk in legs), max_rows))
+            row = of_maps[-1].x.out * layer.timesteps * groups
+            gates = config.skip_words - free
+            require_fit(
+                config, f"layer {layer.name} (one row with a shortcut)", "skip words", row + gates, config.skip_words
+            )
+            max_rows = min(height, free // row)
+        again = [-1 if leg.position is None else leg.position for leg in layer.legs if not leg.once]
+        sources = tuple(network.index(layer.maps[position].source) + 1 for position in again)
+        nodes.append(
+            Node(
+                sources,
+                tuple(of_maps[position].y for position in again),
+                max_rows,
+                whole=None if layer.gate is None else network.index(layer.maps[-1].source) + 1,
+                once=len(layer.legs) - len(again),
+            )
+        )
     return nodes
+
+
+def _gate_bases(network: IntNetwork, config: Config) -> dict[int, int]:
+    """First word of the gates of every layer that has one, by its number: side by side at the end of the skip memory.
+
+    Layers whose strips interleave need theirs at the same time.
+    """
+    bases: dict[int, int] = {}
+    end = config.skip_words
+    for number, layer in enumerate(network.layers):
+        if layer.gate is None:
+            continue
+        needed = layer.timesteps * -(-layer.channels // config.neuron_lanes)
+        require_fit(
+            config, f"layer {layer.name} (gates, with those before it)", "skip words",
+            config.skip_words - end + needed, config.skip_words,
+        )  # fmt: skip
+        end -= needed
+        bases[number] = end
+    return bases
 
 
 def _last_readers(network: IntNetwork) -> list[int]:
@@ -127,22 +160,28 @@ def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: C
     places: list[tuple[Placement, ...]] = []
     n_rows = n_groups = 0
     for layer, legs in zip(network.layers, walks, strict=True):
-        found = []
-        for leg, walk in zip(layer.maps, legs, strict=True):
-            planes = planes_of(leg)
+        found: list[Placement] = []
+        weights: dict[int, int] = {}  # where the rows of a map lie: two legs may run it
+        for leg in layer.legs:
+            own = layer.map_of(leg)
+            planes = planes_of(own) if leg.position is not None else planes_of(_nothing(own))
             groups = -(-layer.channels // config.neuron_lanes)
             passes = tile_layer(groups, len(planes), config.slots)
-            stride = walk.taps * -(-leg.weight.shape[1] // config.banks)
+            stride = legs[layer.maps.index(own)].taps * -(-own.weight.shape[1] // config.banks)
             where = f"layer {layer.name} (with those before it)"
-            require_fit(config, where, "weight rows per bank", n_rows + len(passes) * stride, config.weight_rows)
-            require_fit(config, where, "groups of neuron parameters", n_groups + groups, config.param_groups)
+            if leg.position is not None and leg.position not in weights:
+                require_fit(config, where, "weight rows per bank", n_rows + len(passes) * stride, config.weight_rows)
+                weights[leg.position] = n_rows
+                rows.append(pack_rows(passes, planes, config))
+                n_rows += len(passes) * stride
+            words = emit.param_words(layer, leg, config)
+            require_fit(config, where, "groups of neuron parameters", n_groups + len(words), config.param_groups)
             slot_base = _share(slots, slot_entries(passes, planes, config.slots))
             require_fit(config, where, "slot entries", len(slots), config.slot_entries)
-            found.append(Placement(n_rows, stride, len(passes), slot_base, n_groups))
-            rows.append(pack_rows(passes, planes, config))
-            params.append(emit.param_words(layer, leg, config))
-            n_rows += len(passes) * stride
-            n_groups += groups
+            w_base, stride = (0, 0) if leg.position is None else (weights[leg.position], stride)
+            found.append(Placement(w_base, stride, len(passes), slot_base, n_groups))
+            params.append(words)
+            n_groups += len(words)
         places.append(tuple(found))
     return _Constants(
         np.array(slots, dtype=np.uint32),
@@ -150,6 +189,11 @@ def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: C
         np.concatenate(rows).reshape(-1),
         tuple(places),
     )
+
+
+def _nothing(own: IntMap) -> IntMap:
+    """A map of one plane, for the slot program of a leg that gathers nothing."""
+    return dataclasses.replace(own, kind=WeightKind.UNIT)
 
 
 def _share(program: list[int], entries: list[int]) -> int:
@@ -173,23 +217,35 @@ class _Parts:
     walks: Sequence[tuple[Walk, ...]]
 
     def jobs(self) -> Iterator[emit.Job]:
-        """One per descriptor, in order: of every strip the shortcuts first."""
+        """One per descriptor, in order: of every strip its legs, those of the whole map before the first strip."""
         for strip in self.schedule.strips:
             layer = self.network.layers[strip.layer]
-            for position, leg in enumerate(layer.maps):
+            for leg, place in zip(layer.legs, self.constants.places[strip.layer], strict=True):
+                if leg.once and strip.first > 0:
+                    continue
+                walk = self.walks[strip.layer][-1 if leg.position is None else leg.position]
+                rows = walk.y.out if leg.gate is Gate.SUM else strip.rows
+                if leg.position is None:
+                    walk = walk.without_sources(single=leg.gate is Gate.SIGMOID)
+                    rows = min(rows, walk.y.out)
                 yield emit.Job(
-                    strip=strip,
-                    position=position,
-                    walk=self.walks[strip.layer][position],
-                    source=self.rings[self.network.index(leg.source) + 1],
+                    strip=dataclasses.replace(strip, rows=rows),
+                    leg=leg,
+                    walk=walk,
+                    source=self.rings[self.network.index(layer.map_of(leg).source) + 1],
                     target=self.rings[strip.layer + 1],
-                    place=self.constants.places[strip.layer][position],
+                    place=place,
                 )
 
 
 def _assemble(parts: _Parts, meta: ProgramMeta) -> Program:
     network, config, constants = parts.network, parts.config, parts.constants
-    words = [word for job in parts.jobs() for word in emit.layer_descriptor(network, job, config)]
+    bases = _gate_bases(network, config)
+    words = [
+        word
+        for job in parts.jobs()
+        for word in emit.layer_descriptor(network, job, config, bases.get(job.strip.layer, 0))
+    ]
     body = np.array([0] * DESCRIPTOR_WORDS + words + emit.end_descriptor(), dtype=np.uint32)
     act = count = np.zeros(0, dtype=np.uint32)
     if emit.has_pad_record(network):
@@ -225,7 +281,7 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
     strips: list[list[tuple[int, int, int]]] = [[] for _ in network.layers]
     descriptor = 0
     for strip in parts.schedule.strips:
-        descriptor += len(network.layers[strip.layer].maps)
+        descriptor += sum(not leg.once or strip.first == 0 for leg in network.layers[strip.layer].legs)
         strips[strip.layer].append((descriptor, strip.first, strip.rows))
     result = []
     for index, layer in enumerate(network.layers):
@@ -239,8 +295,14 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
                 spiking=layer.spiking,
                 strips=tuple(strips[index]),
                 maps=tuple(
-                    MapInfo(network.index(leg.source), _additions(leg, walk, positions))
-                    for leg, walk in zip(layer.maps, parts.walks[index], strict=True)
+                    MapInfo(
+                        source=network.index(layer.map_of(leg).source),
+                        additions=0
+                        if leg.position is None
+                        else _additions(layer.maps[leg.position], parts.walks[index][leg.position], positions),
+                        gate=int(leg.gate),
+                    )
+                    for leg in layer.legs
                 ),
             )
         )

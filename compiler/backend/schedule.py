@@ -46,16 +46,22 @@ class Node:
     Parameters
     ----------
     sources : tuple of int
-        Numbers of the tensors that its maps read; one descriptor per map and strip.
+        Numbers of the tensors that its legs read; one descriptor per leg and strip.
     axes : tuple of Axis
         Which of their rows.
     max_rows : int
         Rows of one strip at most.
+    whole : int or None
+        A tensor of which it needs all rows before its first strip, which it reads once more then.
+    once : int
+        Descriptors before the first strip.
     """
 
     sources: tuple[int, ...]
     axes: tuple[Axis, ...]
     max_rows: int
+    whole: int | None = None
+    once: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +186,8 @@ class _Planner:
         for source, axis in zip(node.sources, node.axes, strict=True):
             if source > first:
                 available = produced[source - 1 - first]
+                if source == node.whole and available < self.tensors[source].height:
+                    return 0
                 while limit > done and axis.high(limit - 1) >= available:
                     limit -= 1
         return max(limit - done, 0)
@@ -200,6 +208,11 @@ class _Planner:
             rings = {
                 number: max((axis.window for _, axis in self.readers[number]), default=1)
                 for number in self.inside(first, last)
+            }
+            rings |= {
+                number: self.tensors[number].height
+                for number in rings
+                if any(self.nodes[index].whole == number for index, _ in self.readers[number])
             }
             shared = [number for number in rings if len(self.readers[number]) > 1]
             while shared and self.simulate(first, last, rings, deepest=True) is None:
@@ -237,7 +250,8 @@ class _Planner:
 
     def descriptors(self, segment: Segment) -> int:
         """Descriptors of a segment."""
-        return sum(len(self.nodes[strip.layer].sources) for strip in segment.strips)
+        once = sum(self.nodes[layer].once for layer in range(segment.first, segment.last))
+        return once + sum(len(self.nodes[strip.layer].sources) for strip in segment.strips)
 
     def _rings(self, first: int, last: int) -> dict[int, int]:
         """Rows of the tensors inside a segment: as many as fit, in even proportion."""

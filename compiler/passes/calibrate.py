@@ -117,7 +117,8 @@ def _add_statistics(network: FloatNetwork, folded: FoldedNetwork, steps: dict[st
                 reach += leg.norm.beta + _SIGMAS * np.abs(leg.norm.gamma)
             elif leg.kind is WeightKind.UNIT and leg.source in steps:
                 top = steps[leg.source].step * steps[leg.source].code_max * leg.geometry.pooled
-                reach += folded_leg.gain * top / _scale_of(network, layer.name, len(reach))
+                scale = _scale_of(network, layer.name, len(reach))
+                reach += folded_leg.gain * top / np.maximum(scale, np.finfo(np.float64).tiny)
             else:
                 raise InputError(
                     f"layer {layer.name}: no normalisation and no learned scale, so its codes need calibration "
@@ -133,4 +134,4 @@ def _scale_of(network: FloatNetwork, name: str, channels: int) -> Reals:
     alpha = network.tensors[name].alpha if name in network.tensors else None
     if alpha is None:
         return np.ones(channels)
-    return np.maximum(np.abs(alpha), np.finfo(np.float64).tiny)
+    return np.abs(alpha)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.geometry import Pool
 from reverb_fpga.compiler.intnet import INPUT
-from reverb_fpga.compiler.passes.graph import FoldedLayer, FoldedMap, FoldedNetwork
+from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.hw.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
@@ -69,7 +69,16 @@ def _currents(layer: FoldedLayer, tensors: dict[str, list[Tensor]], border: Tens
     for leg in layer.maps:
         steps = [_current(leg, x, border if leg.source == INPUT else None) for x in tensors[leg.source]]
         found.append(steps * layer.timesteps if len(steps) < layer.timesteps else steps)
+    if layer.gate is not None:
+        found[-1] = [_gated(layer.gate, step, current) for step, current in enumerate(found[-1])]
     return [sum(step[1:], step[0]) for step in zip(*found, strict=True)]
+
+
+def _gated(gate: FoldedGate, step: int, current: Tensor) -> Tensor:
+    import torch
+
+    mean = current.mean(dim=(2, 3), keepdim=True) * torch.from_numpy(gate.scale).to(current.dtype)[:, None, None]
+    return current * torch.sigmoid(float(gate.factor[step]) * mean)
 
 
 def _current(leg: FoldedMap, x: Tensor, border: Tensor | None) -> Tensor:

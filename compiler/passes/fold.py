@@ -13,6 +13,7 @@ from reverb_fpga.compiler.passes.graph import (
     FloatMap,
     FloatNetwork,
     FloatTensor,
+    FoldedGate,
     FoldedInput,
     FoldedLayer,
     FoldedMap,
@@ -62,7 +63,16 @@ def _fold_layer(network: FloatNetwork, layer: FloatLayer, source: FoldedInput, s
         timesteps=layer.timesteps,
         code_step=fired.code_step,
         code_bits=fired.code_bits,
+        gate=_fold_gate(layer, scale),
     )
+
+
+def _fold_gate(layer: FloatLayer, scale: Reals) -> FoldedGate | None:
+    if layer.gate is None:
+        return None
+    live = scale > 0
+    inverse = np.where(live, 1 / np.where(live, scale, 1.0), 0.0)
+    return FoldedGate(layer.gate.factor[: layer.timesteps], inverse, layer.gate.positions)
 
 
 def _fold_map(name: str, leg: FloatMap, read: FloatTensor) -> FoldedMap:

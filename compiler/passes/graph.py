@@ -15,10 +15,12 @@ from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import WeightKind
 
 __all__ = [
+    "FloatGate",
     "FloatLayer",
     "FloatMap",
     "FloatNetwork",
     "FloatTensor",
+    "FoldedGate",
     "FoldedInput",
     "FoldedLayer",
     "FoldedMap",
@@ -89,6 +91,21 @@ class FloatMap:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class FloatGate:
+    """The current of a layer's own map times ``sigmoid(factor[t] * mean over the positions)``.
+
+    Parameters
+    ----------
+    factor : float64 array (T,)
+    positions : int
+        Rows times columns of the current.
+    """
+
+    factor: Reals
+    positions: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class FloatLayer:
     """Neurons as trained.
 
@@ -100,6 +117,8 @@ class FloatLayer:
         Spikes of 1 instead of the membrane potential.
     timesteps : int
         Steps that are computed: 1 where every step is proven to be the same.
+    gate : FloatGate or None
+        Of the last map, before the others are added.
     """
 
     name: str
@@ -109,6 +128,7 @@ class FloatLayer:
     spiking: bool
     binary: bool
     timesteps: int
+    gate: FloatGate | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -165,6 +185,23 @@ class FoldedMap:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class FoldedGate:
+    """The gate of a current that carries ``abs(alpha)``.
+
+    Parameters
+    ----------
+    factor : float64 array (T,)
+    scale : float64 array (C_out,)
+        Makes the mean what it was without ``abs(alpha)``; 0 where that is 0, and the current with it.
+    positions : int
+    """
+
+    factor: Reals
+    scale: Reals
+    positions: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class FoldedLayer:
     """Neurons that fire what their readers' quantiser sees: ``abs(alpha) * x`` (threshold scaled alike).
 
@@ -183,6 +220,7 @@ class FoldedLayer:
     timesteps: int
     code_step: float | None
     code_bits: int | None
+    gate: FoldedGate | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

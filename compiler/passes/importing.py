@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.geometry import NO_POOL, Geometry, Pool
 from reverb_fpga.compiler.intnet import WeightKind
-from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
+from reverb_fpga.compiler.passes.graph import FloatGate, FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.checkpoint import Checkpoint
 from reverb_fpga.models.description import BN_EPS, LayerSpec, NetworkSpec, PoolSpec, Shape
@@ -75,10 +75,6 @@ class _Reader:
 
     def layer(self, layer: LayerSpec) -> list[FloatLayer]:
         """A layer with neurons, or the last; before it, the poolings that need neurons of their own."""
-        if layer.gate is not None:
-            raise InputError(
-                f"layer {layer.name}: gates (AGMM) train, but do not compile yet; without the gate the system is bsnn"
-            )
         before: list[FloatLayer] = []
         legs = [self._shortcut(layer, name, before) for name in layer.shortcuts]
         neuron = layer.neuron
@@ -95,8 +91,23 @@ class _Reader:
                 spiking=neuron is not None,
                 binary=self._binary(layer.name),
                 timesteps=self._spec.timesteps,
+                gate=self._gate(layer),
             ),
         ]
+
+    def _gate(self, layer: LayerSpec) -> FloatGate | None:
+        if layer.gate is None:
+            return None
+        if layer.gate.mean != "channel":
+            raise InputError(
+                f"layer {layer.name}: a gate whose mean runs over the whole layer is not supported: sums are kept per "
+                "channel; train with the mean over each channel"
+            )
+        if layer.neuron is None:
+            raise InputError(f"layer {layer.name}: a gate on the logits is not supported; gate layers that spike")
+        factor = self._tensors[f"layers.{layer.name}.gate"].astype(np.float64)
+        _, rows, columns = self._shapes[layer.name].out
+        return FloatGate(factor, rows * columns)
 
     def _binary(self, name: str) -> bool:
         tensor = self._spec.tensor(name)

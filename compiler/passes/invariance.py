@@ -33,6 +33,7 @@ def prove_invariance(network: FloatNetwork) -> Invariance:
     The current of a layer is the same at every step if all its maps, shortcuts included, read tensors that are. With
     ``V_th = 0`` it then either fires and is reset in each step, or the membrane only sinks (``tau >= 0`` times
     something negative plus the same negative current) and it never fires: its spikes are ``max(y, 0)`` at every step.
+    A gate whose factor is the same at every step multiplies equal currents alike.
     With ``tau = 0`` nothing is kept from one step to the next, whatever the threshold. By induction over the graph
     from a static input. With one step there is nothing to prove.
     """
@@ -51,6 +52,8 @@ def prove_invariance(network: FloatNetwork) -> Invariance:
 def _judge(layer: FloatLayer, changing: list[str], timesteps: int) -> tuple[bool, str]:
     if changing:
         return False, "its source changes" if len(layer.maps) == 1 else f"{changing[0]}, which it reads, changes"
+    if layer.gate is not None and len(set(layer.gate.factor.tolist())) > 1:
+        return False, "the factors of its gate change"
     if not layer.spiking:
         return True, "current of an unchanging source"
     if layer.v_th == 0 or timesteps == 1:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend.intervals import current_bounds
-from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork
+from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntMap, IntNetwork
 from reverb_fpga.compiler.passes.calibrate import Step
-from reverb_fpga.compiler.passes.graph import FoldedLayer, FoldedMap, FoldedNetwork
+from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import TAU_ONE
+from reverb_fpga.hw.contract import GATE_ONE, GATE_SHIFT, SIGMOID, SIGMOID_STEPS, TAU_ONE
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["Quantised", "quantise"]
@@ -129,6 +129,25 @@ def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: float, code_
         code_max=code_max,
         spiking=layer.spiking,
         timesteps=layer.timesteps,
+        gate=None if layer.gate is None else _gate(layer, layer.gate, tensors[layer.maps[-1].source].step, config),
+    )
+
+
+def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Config) -> IntGate:
+    """Sums fill their bits where the sigmoid is about to saturate, at twice the argument that the table ends with."""
+    own = layer.maps[-1]
+    steepest = float(np.abs(gate.factor).max()) or 1.0
+    limit = 1 << (config.skip_width - 1)
+    per_mean = limit * steepest / (2 * len(SIGMOID) / SIGMOID_STEPS)  # units of the sum for a mean of 1
+    share = gate.scale * per_mean / gate.positions
+    gain = own.gain * source_step * share
+    r_shift = _shift(layer.name, float(gain.max()), config)
+    factor = np.rint(gate.factor * SIGMOID_STEPS * (1 << GATE_SHIFT) / per_mean).astype(np.int64)
+    return IntGate(
+        gain=np.rint(np.ldexp(gain, r_shift)).astype(np.int64),
+        r_shift=r_shift,
+        bias=_rounded(layer.name, "bias of its gate", own.bias * share, config),
+        factor=factor,
     )
 
 
@@ -180,15 +199,20 @@ def _notes(layer: FoldedLayer, done: IntLayer, bounds: Sequence[tuple[Reals, Rea
         return notes
     if layer.timesteps > 1 and done.tau_q != layer.tau * TAU_ONE:
         notes.append(f"layer {layer.name}: tau {layer.tau:g} is rounded to {done.tau_q}/{TAU_ONE}")
+    summands = list(zip(bounds, done.maps, strict=True))
+    if done.gate is not None:
+        notes.append(f"layer {layer.name}: its gate is rounded to 1/{GATE_ONE}, its argument to 1/{SIGMOID_STEPS}")
+        summands = [summands[-1], *summands[:-1]]
     total = np.zeros(len(layer.threshold))
     skip_limit = 1 << max(0, config.skip_width - 1)
-    for position, ((low, high), leg) in enumerate(zip(bounds, done.maps, strict=True)):
+    for position, ((low, high), leg) in enumerate(summands):
         total = total + np.maximum(np.abs(low), np.abs(high)) + np.abs(leg.bias)
         worst = float(total.max())
         last = position == len(bounds) - 1
-        if not last and worst >= skip_limit:
+        stored = not last or (done.gate is not None and position == 0)
+        if stored and worst >= skip_limit:
             notes.append(
-                f"layer {layer.name}: if every source fired at most, its shortcut would saturate "
+                f"layer {layer.name}: if every source fired at most, its current would saturate in the skip memory "
                 f"({worst / skip_limit:.1f} x)"
             )
         if last and worst >= 1 << (config.membrane_width - 1):
