@@ -50,7 +50,7 @@ class _Bench:
     def __init__(self, command: list[str], clock_hz: int) -> None:
         self.clocks = 0
         self.clock_hz = clock_hz
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = processes.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     @property
     def seconds(self) -> float:
