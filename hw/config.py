@@ -251,9 +251,14 @@ PRESETS: dict[str, Config] = {
             act_words=14336, count_words=2048, weight_rows=7168, param_groups=256, layer_groups=64,
             slot_entries=512, descriptors=64, skip_words=512,
         ),
+        Config(
+            name="large", clusters=2, lanes_per_cluster=16, banks=8, neuron_lanes=16,
+            act_words=65536, count_words=65536, weight_rows=65536, param_groups=2048, layer_groups=128,
+            slot_entries=4096, descriptors=2048, skip_words=16384, max_timesteps=16,
+        ),
     )
 }  # fmt: skip
-"""Preset per board; ``tiny`` is for tests."""
+"""Preset per board; ``tiny`` is for tests; ``large``, for simulation only, holds the papers' networks whole."""
 
 
 def preset(name: str) -> Config:

@@ -35,7 +35,7 @@ def _agree(seed: int, config_name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("config_name", ["tiny", "ulx3s-12f", "ulx3s-25f", "ulx3s-85f"])
+@pytest.mark.parametrize("config_name", ["tiny", "ulx3s-12f", "ulx3s-25f", "ulx3s-85f", "large"])
 def test_random_networks_agree_with_the_reference(config_name: str) -> None:
     fitting = sum(_agree(seed, config_name) for seed in range(25))
     assert fitting >= 15

@@ -18,7 +18,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_network
 from reverb_fpga.compiler.upgrade import old_digest
 from reverb_fpga.host.bundled import load_model
-from reverb_fpga.hw.config import PRESETS, preset
+from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import CONTRACT_VERSION, DESCRIPTOR_WORDS, PROGRAM_FIELDS, pack
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.golden import GoldenModel
@@ -70,7 +70,7 @@ def as_version_1(program: Program, path: Path, **head: int) -> Path:
 
 
 def test_digests_of_version_1_are_known() -> None:
-    assert {name: old_digest(config) for name, config in PRESETS.items()} == DIGESTS
+    assert {name: old_digest(preset(name)) for name in DIGESTS} == DIGESTS
     assert old_digest(dataclasses.replace(TINY, z_depth=32)) is None
 
 

@@ -88,6 +88,8 @@ def _gaps(
     item: _Item, placed: Sequence[tuple[_Item, int, int]], room: tuple[int, int], needed: int
 ) -> list[tuple[int, int]]:
     """Free intervals that are large enough, lowest first, beside what lives at the same time."""
+    if not needed:  # records of the output layer have no words: the end of the memory may be no address
+        return [(room[0], room[0])]
     taken = sorted((at, at + n) for other, at, n in placed if other.begin <= item.end and item.begin <= other.end and n)
     found, cursor = [], room[0]
     for low, high in [*taken, (room[1], room[1])]:
