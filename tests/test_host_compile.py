@@ -16,10 +16,11 @@ torch = pytest.importorskip("torch")
 
 from reverb_fpga.compiler import rvb  # noqa: E402
 from reverb_fpga.compiler.pipeline import compile_network  # noqa: E402
+from reverb_fpga.host.agreement import agreement, bundled_samples  # noqa: E402
 from reverb_fpga.host.commands.compile import command  # noqa: E402
 from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
-from reverb_fpga.models.checkpoint import read_checkpoint, save_checkpoint  # noqa: E402
+from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint  # noqa: E402
 from reverb_fpga.models.description import InputSpec  # noqa: E402
 from reverb_fpga.models.network import Network  # noqa: E402
 from reverb_fpga.models.testing import randomise  # noqa: E402
@@ -162,3 +163,52 @@ def test_bad_input_is_one_error(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"network too large for tiny: .* too many"):
         _run(wide, "-o", tmp_path / "a.rvb", "--target", "tiny")
     assert not (tmp_path / "a.rvb").exists()
+
+
+def _fashion(tmp_path: Path, seed: int) -> Path:
+    dataset = DatasetSpec("fashion-mnist", InputSpec(1, 28, 28, (73,), (90.0,)), tuple("abcdefghij"))
+    network = Network(describe("fmnist", dataset, Options(width=0.125, act_bits=8)))
+    return save_checkpoint(randomise(network, seed), tmp_path / f"{seed}.safetensors", {"accuracy": 91.5})
+
+
+def test_the_program_is_compared_with_the_float_network(tmp_path: Path) -> None:
+    """On the bundled images of its data set, without being asked."""
+    path = _fashion(tmp_path, 1)
+    report = json.loads(_run(path, "-o", tmp_path / "a.rvb", "--json"))
+    assert report["check"]["images"] == 16
+    assert report["check"]["agree"] >= 14
+    assert 0 < report["check"]["difference"] < 0.1 * report["check"]["spread"]
+    assert "agree on 5 of 5 sample images" in _run(path, "-o", tmp_path / "a.rvb", "--check", 5)
+    assert "sample images" not in _run(path, "-o", tmp_path / "a.rvb", "--check", 0)
+
+
+def test_a_program_that_decides_otherwise_is_found(tmp_path: Path) -> None:
+    config = preset("ulx3s-85f")
+    one, other = (_fashion(tmp_path, seed) for seed in (1, 2))
+    program = compile_network(read_checkpoint(one), config).program
+    images = bundled_samples("fashion-mnist", (28, 28, 1), 16)
+    assert images is not None
+    assert agreement(one, program, config, images).agree >= 14
+    assert agreement(other, program, config, images).agree < 10
+
+
+def test_a_dead_channel_takes_no_bits(tmp_path: Path) -> None:
+    """Its normalisation divides by almost nothing: the network could not be compiled."""
+    network = load_checkpoint(_fashion(tmp_path, 2))
+    with torch.no_grad():
+        for stage in list(network.stages())[1:3]:
+            assert stage.bn is not None
+            stage.bn.running_var[5] = 0.0
+    config, path = preset("ulx3s-85f"), save_checkpoint(network, tmp_path / "dead.safetensors")
+    compiled = compile_network(read_checkpoint(path), config)
+    assert any(note.startswith("layer conv2: channels that jump from no code") for note in compiled.report.notes)
+    images = bundled_samples("fashion-mnist", (28, 28, 1), 16)
+    assert images is not None
+    assert agreement(path, compiled.program, config, images).agree >= 14
+
+
+def test_a_check_needs_images(checkpoint: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, [str(checkpoint), "-o", str(tmp_path / "a.rvb"), "--check", "3"])
+    assert isinstance(result.exception, InputError)
+    assert "--check: no images of folder at hand" in str(result.exception)
+    assert json.loads(_run(checkpoint, "-o", tmp_path / "a.rvb", "--json"))["check"] is None

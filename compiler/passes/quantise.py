@@ -13,6 +13,7 @@ from reverb_fpga.compiler.backend.intervals import current_bounds
 from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntMap, IntNetwork
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
+from reverb_fpga.compiler.passes.precision import Channels, flattened, measure, needed_gain, silent, turned
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import GATE_ONE, GATE_SHIFT, SIGMOID, SIGMOID_STEPS, TAU_ONE
 from reverb_fpga.hw.errors import InputError
@@ -64,9 +65,11 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
         bounds = [_bounds(leg, tensors[leg.source]) for leg in layer.maps]
         unit = _unit(layer, bounds, steps.get(layer.name), folded.timesteps, config)
         code_max = tensors[layer.name].top if layer.spiking else 1
-        done = _layer(layer, tensors, unit, code_max, config)
+        in_units = [(low / unit, high / unit) for low, high in bounds]
+        trimmed, jump = _trimmed(layer, tensors, in_units, unit, code_max, config)
+        done = _layer(trimmed, tensors, unit, code_max, config)
         layers.append(done)
-        notes += _notes(layer, done, [(low / unit, high / unit) for low, high in bounds], config)
+        notes += _precision_notes(done, in_units, jump, config) + _notes(layer, done, in_units, config)
     source = IntInput(
         len(folded.input.scale), folded.input.height, folded.input.width, folded.input.zero.astype(np.uint8)
     )
@@ -89,6 +92,54 @@ def _bounds(leg: FoldedMap, source: _Codes) -> tuple[Reals, Reals]:
     top = np.full(leg.weight.shape[1], source.top, dtype=np.int64)
     low, high = current_bounds(leg.weight, leg.geometry.pooled, top)
     return low * source.step * leg.gain, high * source.step * leg.gain
+
+
+def _trimmed(
+    layer: FoldedLayer,
+    tensors: Mapping[str, _Codes],
+    bounds: Sequence[tuple[Reals, Reals]],
+    unit: float,
+    code_max: int,
+    config: Config,
+) -> tuple[FoldedLayer, int]:
+    """Without gains that cannot matter, so that the others have the bits; and the units of current a jump may take.
+
+    Of several maps, each is only a part of the current: nothing but a channel without current can be left out.
+    """
+    maps = tuple(
+        dataclasses.replace(leg, gain=np.where((low == 0) & (high == 0), 0.0, leg.gain))
+        for leg, (low, high) in zip(layer.maps, bounds, strict=True)
+    )
+    layer = dataclasses.replace(layer, maps=maps)
+    if len(maps) > 1 or layer.gate is not None or not layer.spiking or layer.binary:
+        return layer, 1
+    (leg,), ((low, high),) = maps, bounds
+    ratio = tensors[leg.source].step / unit
+    limit = float((1 << (config.membrane_width - 1)) - 1)
+    full = float((code_max << config.fraction_bits) - (1 << config.fraction_bits - 1))
+    channels = Channels(leg.gain * ratio, leg.bias / unit, layer.threshold / unit, low, high)
+    dead = silent(channels, layer.timesteps)
+    gain = np.where(dead, 0.0, needed_gain(channels, full, layer.timesteps, limit))
+    gain, jump = flattened(gain, np.maximum(np.abs(low), np.abs(high)), full, float((1 << config.gain_width) - 1))
+    now = turned(channels, gain)
+    leg = dataclasses.replace(leg, gain=now.gain / ratio, bias=np.where(dead, 0.0, now.bias * unit))
+    return dataclasses.replace(layer, maps=(leg,), threshold=np.where(dead, limit * unit, layer.threshold)), jump
+
+
+def _precision_notes(done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], jump: int, config: Config) -> list[str]:
+    """What the common shift of a map's gains costs."""
+    notes = []
+    if jump > 1:
+        notes.append(
+            f"layer {done.name}: channels that jump from no code to the largest within less than {jump} units of "
+            "current are given as many, so that the others keep their precision"
+        )
+    for leg, (low, high) in zip(done.maps, bounds, strict=True):
+        reach = np.maximum(np.abs(low), np.abs(high))
+        full = float(done.code_max << config.fraction_bits) if done.spiking else float(reach.max())
+        if note := measure(leg.gain, reach, full).note(done.name):
+            notes.append(note)
+    return notes
 
 
 def _unit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from reverb_fpga.hw.config import PRESETS, preset
-from reverb_fpga.hw.errors import InputError, printable
+from reverb_fpga.hw.config import PRESETS, Config, preset
+from reverb_fpga.hw.errors import EnvironmentMissing, InputError, printable
 
 from ..console import make_table
 from ..console import output as standard_output
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from reverb_fpga.compiler.program import Program
     from reverb_fpga.compiler.report import CompileReport
     from reverb_fpga.models.description import NetworkSpec
+
+    from ..agreement import Agreement
 
 __all__ = ["command"]
 
 _MAX_NAME = 200  # as the loader has it
+_CHECKED = 16
 _EXAMPLES = """\b
 Examples:
   reverb-fpga compile runs/fmnist/best.safetensors -o fmnist.rvb
@@ -46,6 +51,13 @@ quantisation (--act-bits float); others need none."""
 @click.option(
     "--samples", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Images used for calibration."
 )
+@click.option(
+    "--check",
+    type=click.IntRange(0, 10_000),
+    default=None,
+    metavar="N",
+    help="Compare the program with the float network on N sample images.  [default: 16, if images are at hand]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def command(
     checkpoint: Path,
@@ -54,6 +66,7 @@ def command(
     dataset: str | None,
     data_dir: Path | None,
     samples: int,
+    check: int | None,
     as_json: bool,
 ) -> None:
     """Compile a trained network (CHECKPOINT, .safetensors) for a board."""
@@ -67,10 +80,15 @@ def command(
     images = _samples(dataset, data_dir, samples, network.spec)
     compiled = compile_network(network, preset(target), CompileOptions(name=_name(output), images=images))
     rvb.save(compiled.program, output)
+    found = _sample_images(network.spec, images, check)
+    agreed = None if found is None else _check(checkpoint, compiled.program, preset(target), found, check)
     if as_json:
-        click.echo(json.dumps({"output": str(output), **compiled.report.as_dict()}))
+        compared = dataclasses.asdict(agreed) if agreed else None
+        click.echo(json.dumps({"output": str(output), **compiled.report.as_dict(), "check": compared}))
     else:
         _print(compiled.report, output)
+        if agreed:
+            standard_output().say(str(agreed))
 
 
 def _name(output: Path) -> str:
@@ -79,6 +97,36 @@ def _name(output: Path) -> str:
     if not name.isprintable() or len(name) > _MAX_NAME:
         raise InputError(f"{output}: a program cannot have this name: at most {_MAX_NAME} printable characters")
     return name
+
+
+def _sample_images(spec: NetworkSpec, images: NDArray[np.uint8] | None, count: int | None) -> NDArray[np.uint8] | None:
+    """Of the data set that was given, else those bundled with the package; None if there are none, or none wanted."""
+    from ..agreement import bundled_samples
+
+    wanted = _CHECKED if count is None else count
+    if not wanted:
+        return None
+    if images is None:
+        images = bundled_samples(spec.dataset, (spec.input.height, spec.input.width, spec.input.channels), wanted)
+    if images is None:
+        if count:
+            raise InputError(f"--check: no images of {spec.dataset} at hand; give --dataset NAME and --data-dir DIR")
+        return None
+    return images[:: max(1, len(images) // wanted)][:wanted]
+
+
+def _check(
+    checkpoint: Path, program: Program, config: Config, images: NDArray[np.uint8], count: int | None
+) -> Agreement | None:
+    """None without torch, unless it was asked for."""
+    from ..agreement import agreement
+
+    try:
+        return agreement(checkpoint, program, config, images)
+    except EnvironmentMissing:
+        if count:
+            raise
+        return None
 
 
 def _samples(dataset: str | None, data_dir: Path | None, count: int, spec: NetworkSpec) -> NDArray[np.uint8] | None:

@@ -1,0 +1,84 @@
+"""How far a compiled program decides as the network that it was compiled from: golden model against floating point."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import EnvironmentMissing
+
+from .bundled import bundled_images
+from .images import over_time, read_image, to_codes
+
+__all__ = ["Agreement", "agreement", "bundled_samples"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Sample images, on how many of them the largest logit is the same one, and the largest difference of a logit.
+
+    Parameters
+    ----------
+    spread : float
+        Largest distance between two float logits of an image: what ``difference`` is to be compared with.
+    """
+
+    images: int
+    agree: int
+    difference: float
+    spread: float
+
+    def __str__(self) -> str:
+        part = 100 * self.difference / self.spread if self.spread else 0.0
+        return (
+            f"golden model and float network agree on {self.agree} of {self.images} sample images; "
+            f"logits differ by {part:.1f} % of their spread at most"
+        )
+
+
+def bundled_samples(dataset: str, shape: tuple[int, int, int], count: int) -> NDArray[np.uint8] | None:
+    """Bundled test images (N, C, H, W) of a data set, if there are any of this shape (H, W, C)."""
+    found = [read_image(image.path) for image in bundled_images(dataset)[:count]]
+    if not found or any(image.reshape(*image.shape[:2], -1).shape != shape for image in found):
+        return None
+    return np.moveaxis(np.stack([image.reshape(shape) for image in found]), -1, 1)
+
+
+def agreement(checkpoint: Path, program: Program, config: Config, images: NDArray[np.uint8]) -> Agreement:
+    """Compare on images (N, C, H, W), or (N, T, C, H, W) of event data.
+
+    Raises
+    ------
+    EnvironmentMissing
+        Without torch.
+    """
+    from reverb_fpga.sim.golden import GoldenModel
+
+    wanted = _trained(checkpoint, images)
+    codes = to_codes(list(np.moveaxis(images, -3, -1)), program.input)
+    found = GoldenModel(program, config).run(over_time(codes, program)) * program.logit_scale
+    return Agreement(
+        images=len(images),
+        agree=int(np.count_nonzero(wanted.argmax(axis=1) == found.argmax(axis=1))),
+        difference=float(np.abs(wanted - found).max()),
+        spread=float(np.ptp(wanted, axis=1).max()),
+    )
+
+
+def _trained(checkpoint: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Logits (N, classes) of the network as it was trained."""
+    try:
+        import torch
+    except ImportError:
+        raise EnvironmentMissing("torch is not installed, --check needs it: pip install 'reverb-fpga[train]'") from None
+    from reverb_fpga.models.checkpoint import load_checkpoint
+
+    network = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        logits: NDArray[np.float64] = network(torch.from_numpy(np.ascontiguousarray(images)).float()).double().numpy()
+    return logits
