@@ -106,13 +106,16 @@ def _map(value: object, where: str) -> MapInfo:
 def _layer(value: object, where: str) -> LayerInfo:
     table = _table(value, where, ("name", "shape", "timesteps", "spiking", "strips", "maps"))
     shape = _list(table["shape"], f"{where}.shape", 3, 3, lambda entry, at: _integer(entry, at, 1, 1 << 16))
+    maps = _list(table["maps"], f"{where}.maps", 1, _MAX_MAPS, _map)
+    if not any(leg.additions for leg in maps):  # a report divides by them
+        raise _fail(f"{where}.maps", "a layer without additions")
     return LayerInfo(
         name=_text(table["name"], f"{where}.name"),
         shape=(shape[0], shape[1], shape[2]),
         timesteps=_integer(table["timesteps"], f"{where}.timesteps", 1, 31),
         spiking=_boolean(table["spiking"], f"{where}.spiking"),
         strips=_list(table["strips"], f"{where}.strips", 1, 1 << 16, _strip),
-        maps=_list(table["maps"], f"{where}.maps", 1, _MAX_MAPS, _map),
+        maps=maps,
     )
 
 

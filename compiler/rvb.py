@@ -28,14 +28,17 @@ from reverb_fpga.compiler.upgrade import OLD_VERSION, old_digest, upgraded
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import CONTRACT_VERSION
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.files import write_whole
+from reverb_fpga.models.files import read_regular, write_whole
 
 __all__ = ["load", "save"]
 
 SECTIONS = ("desc", "slot", "param", "weight", "act", "count")
 _MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's own: files are the same whenever they are written
-_MAX_FILE = 64 << 20
+_MAX_FILE = 32 << 20  # six sections of at most 4 MiB, and the manifest
+_MAX_DIRECTORY = 4096
+_ZIP_END = struct.Struct("<4s4H2LH")  # end of central directory
+_ZIP_LOCATOR = 20  # bytes of the record before it in a zip of more than 4 GiB, which would be believed instead
 _MAX_MANIFEST = 1 << 20
 # what zipfile is known to raise on damaged archives
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
@@ -167,15 +170,22 @@ def _load(archive: zipfile.ZipFile, config: Config | None) -> Program:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        if path.is_file() and path.stat().st_size > _MAX_FILE:
-            raise InputError(f"{path}: larger than {_MAX_FILE >> 20} MiB, not a program file")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    content = read_regular(path, _MAX_FILE)
     if content[:4] != b"PK\x03\x04":
         raise InputError(f"{path}: not a program file (.rvb); `reverb-fpga compile` makes one from a checkpoint")
+    _check_directory(path, content)
     return content
+
+
+def _check_directory(path: Path, content: bytes) -> None:
+    """A zip's directory is read whole, its entries as objects of many times their bytes: ours has seven, at the end."""
+    if len(content) < _ZIP_END.size or content[-_ZIP_LOCATOR - _ZIP_END.size :][:4] == b"PK\x06\x07":
+        raise InputError(f"{path}: damaged or truncated program file")
+    signature, *_, entries, size, _, comment = _ZIP_END.unpack(content[-_ZIP_END.size :])
+    if signature != b"PK\x05\x06" or comment:
+        raise InputError(f"{path}: damaged or truncated program file (it does not end as a zip without comment)")
+    if entries != len(SECTIONS) + 1 or size > _MAX_DIRECTORY:
+        raise InputError(f"{path}: a zip, but not a program file (.rvb): its members are not those of a program")
 
 
 def _unpack_manifest(archive: zipfile.ZipFile) -> object:

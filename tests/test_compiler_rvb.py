@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -159,6 +163,41 @@ def test_a_bomb_is_not_unpacked(program: Program, tmp_path: Path) -> None:
             archive.writestr(name, bytes(1 << 26) if name == "weight.bin" else source.read(name))
     with pytest.raises(InputError, match=r"weight.bin is larger"):
         rvb.load(bomb)
+
+
+@pytest.mark.parametrize("trailer", [b"", b"PK\x06\x07" + bytes(16)])
+def test_a_directory_of_many_members_is_not_read(tmp_path: Path, trailer: bytes) -> None:
+    """Half a million entries: 23 MB of file would become several hundred of objects."""
+    number = 500_000
+    entry = b"PK\x01\x02" + bytes(42)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 7, 7, number * len(entry), 30, 0)
+    path = tmp_path / "many.rvb"
+    path.write_bytes(b"PK\x03\x04" + bytes(26) + entry * number + trailer + end)
+    script = (
+        "import resource, sys; from reverb_fpga.compiler import rvb; from reverb_fpga.hw.errors import InputError\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)\n"
+        "try: rvb.load(sys.argv[1])\n"
+        "except InputError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "program file" in done.stdout
+
+
+def test_a_layer_has_additions(program: Program, tmp_path: Path) -> None:
+    """Reports divide by them."""
+    first = program.layers[0]
+    none = dataclasses.replace(first, maps=(dataclasses.replace(first.maps[0], additions=0),))
+    changed = dataclasses.replace(program, layers=(none, *program.layers[1:]))
+    with pytest.raises(InputError, match=r"layers\[0\].maps: a layer without additions"):
+        rvb.save(changed, tmp_path / "none.rvb")
+
+
+def test_a_fifo_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.rvb")
+    with pytest.raises(InputError, match=r"cannot be read .*not a regular file"):
+        rvb.load(tmp_path / "pipe.rvb")
 
 
 def test_configuration_is_checked(program: Program, tmp_path: Path) -> None:
