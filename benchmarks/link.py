@@ -42,6 +42,8 @@ BAUD = 2_000_000
 LATENCIES_MS = (16, 1, 0)
 TIMING = Timing(response=0.2, per_byte=12 / BAUD, tries=8, run=5.0)
 RING = board("ulx3s-85f").ring
+OVERLAP_MODEL = "fashion-mnist-t2"
+OVERLAP_DIVISORS = (CLOCK_HZ // BAUD, 4)  # a line slower than the array, and one that is faster
 SAMPLES = 3  # images whose mean cycles the core computes for
 
 Images = NDArray[np.uint8]
@@ -58,6 +60,20 @@ class LinkFigures:
     images: int
     images_per_second: float
     line_share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverlapFigures:
+    """How long the array stands still between two images while they stream, and what it computes for, in clocks."""
+
+    model: str
+    baud: int
+    images: int
+    line_images_per_second: float
+    array_images_per_second: float
+    images_per_second: float
+    computing_clocks: float
+    waiting_clocks: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +121,8 @@ PROTOCOLS: dict[str, Callable[[Device, Iterable[Images]], Iterator[Inference]]] 
 }
 
 
-def measure(load: Load, latency_ms: float, protocol: str) -> LinkFigures:
-    """Images/s of all images, from the first byte of the first to the last logit of the last."""
-    line = Line(divisor=CLOCK_HZ // BAUD, clock_hz=CLOCK_HZ, latency_ms=latency_ms)
+def run(load: Load, line: Line, protocol: str) -> tuple[list[Inference], float]:
+    """Results of all images, and the seconds from the first byte of the first to the last logit of the last."""
     with LinkBench(preset("tiny"), line, hurry=True, ring=RING) as bench:
         bench.set_compute(load.cycles)
         device = Device(BenchTransport(bench), TIMING)
@@ -121,6 +136,13 @@ def measure(load: Load, latency_ms: float, protocol: str) -> LinkFigures:
     for number, (image, result) in enumerate(zip(load.codes, results, strict=True)):
         if result.logits.tolist() != expected_logits(image.tobytes(), outputs):
             raise DeviceError(f"{load.program.name}: the logits of image {number} are another image's")
+    return results, seconds
+
+
+def measure(load: Load, latency_ms: float, protocol: str) -> LinkFigures:
+    """Images/s over the UART behind a bridge."""
+    line = Line(divisor=CLOCK_HZ // BAUD, clock_hz=CLOCK_HZ, latency_ms=latency_ms)
+    results, seconds = run(load, line, protocol)
     rate = len(results) / seconds
     return LinkFigures(
         model=load.program.name,
@@ -130,6 +152,22 @@ def measure(load: Load, latency_ms: float, protocol: str) -> LinkFigures:
         images=len(results),
         images_per_second=round(rate, 2),
         line_share=round(rate * load.codes.shape[1] * 10 / BAUD, 4),
+    )
+
+
+def overlap(load: Load, divisor: int) -> OverlapFigures:
+    """Clocks in which the array waits, over a UART of that many clocks a bit and no bridge."""
+    results, seconds = run(load, Line(divisor=divisor, clock_hz=CLOCK_HZ), "streaming")
+    baud = CLOCK_HZ // divisor
+    return OverlapFigures(
+        model=load.program.name,
+        baud=baud,
+        images=len(results),
+        line_images_per_second=round(baud / 10 / load.codes.shape[1], 1),
+        array_images_per_second=round(CLOCK_HZ / load.cycles, 1),
+        images_per_second=round(len(results) / seconds, 1),
+        computing_clocks=load.cycles,
+        waiting_clocks=round(float(np.mean([result.waited for result in results[2:]])), 1),
     )
 
 
@@ -154,6 +192,16 @@ def main(images: int, models: tuple[str, ...], protocols: tuple[str, ...], out: 
                     f"{100 * last.line_share:.1f} % of the line"
                 )
                 (out / "link.json").write_text(json.dumps([dataclasses.asdict(one) for one in figures], indent=1))
+
+    load = load_of(OVERLAP_MODEL, max(8, images // 4))
+    overlaps = [overlap(load, divisor) for divisor in OVERLAP_DIVISORS]
+    for one in overlaps:
+        click.echo(
+            f"{one.model} at {one.baud} baud: the line brings {one.line_images_per_second:,.0f} images/s, the array "
+            f"computes {one.array_images_per_second:,.0f}; {one.images_per_second:,.0f} streamed, the array waits "
+            f"{one.waiting_clocks:,.0f} clocks beside {one.computing_clocks:,} an image"
+        )
+    (out / "overlap.json").write_text(json.dumps([dataclasses.asdict(one) for one in overlaps], indent=1))
 
 
 if __name__ == "__main__":

@@ -65,10 +65,6 @@ def test_enumerates_as_a_serial_port(bench: UsbLinkBench) -> None:
     assert endpoints == [(0x83, 3, 64), (0x84, 2, 64), (0x04, 2, 64)]  # interrupt; bulk in, bulk out
 
 
-def test_bytes_both_ways_without_loss() -> None:
-    assert echo(20_000)[1] > 400_000
-
-
 @pytest.mark.slow
 def test_a_megabyte_both_ways_without_loss() -> None:
     assert echo(1 << 20)[1] > 400_000

@@ -30,7 +30,7 @@ from reverb_fpga.sim.line import Line
 from reverb_fpga.sim.virtual_board import VirtualBoard
 
 TINY = preset("tiny")
-FAULTS = 200
+FAULTS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +196,8 @@ def test_the_simulation_ends_with_its_parent(board: VirtualBoard) -> None:
 
 
 @pytest.mark.slow
-def test_whole_images_survive_200_faults(board: VirtualBoard) -> None:
-    """Load and compute images over a damaged line: right logits, or a reported error and another try."""
+def test_whole_images_survive_1000_faults(board: VirtualBoard) -> None:
+    """Load, stream and compute images over a damaged line: right logits, or a reported error and another try."""
     timing = Timing(response=1.5, per_byte=5e-3, tries=10, hello_tries=10, run=120.0)
     outcomes: Counter[str] = Counter()
     rng = random.Random(11)
@@ -210,13 +210,16 @@ def test_whole_images_survive_200_faults(board: VirtualBoard) -> None:
             begin = time.monotonic()
             seed = rng.choice([0, 3]) if rng.random() < 0.15 or loaded < 0 else loaded
             program, images, expected = example(seed, 4)
-            index = rng.randrange(4)
+            chosen = [rng.randrange(4) for _ in range(rng.randrange(1, 9))]
             try:
                 if seed != loaded:
                     loaded = -1
                     device.load(program)
                     loaded = seed
-                assert device.infer(images[index]).logits.tolist() == expected[index].tolist()
+                for index, result in zip(chosen, device.stream(images[chosen]), strict=True):
+                    assert result.logits.tolist() == expected[index].tolist()
+                    outcomes["right"] += 1
+                assert device.infer(images[chosen[0]]).logits.tolist() == expected[chosen[0]].tolist()
                 outcomes["right"] += 1
             except DeviceError as error:
                 print(f"reported: {error}")
