@@ -21,7 +21,6 @@ __all__ = [
     "event_layout",
     "field_layout",
     "layer_layout",
-    "param_layout",
     "slot_layout",
 ]
 
@@ -47,11 +46,6 @@ def layer_layout() -> data.FlexibleLayout:
 def slot_layout() -> data.FlexibleLayout:
     """One slot entry."""
     return field_layout(contract.SLOT_FIELDS, 1)
-
-
-def param_layout() -> data.FlexibleLayout:
-    """Both parameter words of a channel."""
-    return field_layout(contract.PARAM_FIELDS, contract.PARAM_WORDS)
 
 
 def event_layout() -> data.StructLayout:

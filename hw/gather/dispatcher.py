@@ -6,10 +6,9 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import COUNT_BITS
-from reverb_fpga.hw.signatures import CAPTURED_PASSES, layer_layout
-
+from ..config import Config
+from ..contract import COUNT_BITS
+from ..signatures import CAPTURED_PASSES, layer_layout
 from .queue import BankQueue
 from .shapes import event_address, row_addr_width, source_layout
 from .table import BankTable

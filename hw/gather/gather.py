@@ -7,11 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import COUNT_BITS
-from reverb_fpga.hw.memory import DualReadMemory
-from reverb_fpga.hw.signatures import ActWrite, Beat, CountWrite, LocalBus, event_layout, layer_layout
-
+from ..config import Config
+from ..contract import COUNT_BITS
+from ..memory import DualReadMemory
+from ..signatures import ActWrite, Beat, CountWrite, LocalBus, event_layout, layer_layout
 from .dispatcher import Dispatcher
 from .host import HostLeaf
 from .path import BankPath, word_bits

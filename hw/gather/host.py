@@ -7,8 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from reverb_fpga.hw.memory import DualReadMemory
-from reverb_fpga.hw.signatures import LocalBus
+from ..memory import DualReadMemory
+from ..signatures import LocalBus
 
 __all__ = ["HostLeaf"]
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from reverb_fpga.hw.contract import EVENT_VALUE_BITS
+from ..contract import EVENT_VALUE_BITS
 
 __all__ = ["GatherMemory", "Sources", "gather_events", "source_records"]
 

@@ -6,11 +6,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import EVENT_VALUE_BITS
-from reverb_fpga.hw.memory import DualReadMemory
-from reverb_fpga.hw.signatures import event_layout
-
+from ..config import Config
+from ..contract import EVENT_VALUE_BITS
+from ..memory import DualReadMemory
+from ..signatures import event_layout
 from .shapes import act_addr_width, event_address, row_addr_width
 
 __all__ = ["BankPath", "memory_port_layout", "word_bits"]

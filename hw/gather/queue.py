@@ -7,8 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from reverb_fpga.hw.config import Config
-
+from ..config import Config
 from .shapes import entry_layout, event_address, left_width
 from .table import table_size_layout
 
@@ -38,8 +37,6 @@ class BankQueue(wiring.Component):
         The load is good, a replay begins. Until then, loading continues.
     steal : In(1)
         Port 1 is not available in this cycle.
-    empty : Out(1)
-        All events of this replay have been issued.
     finishing : Out(1)
         With an ``issue`` in this cycle, they will have been.
     stolen : Out(1)
@@ -64,7 +61,6 @@ class BankQueue(wiring.Component):
                 "issue": In(1),
                 "update": In(1),
                 "steal": In(1),
-                "empty": Out(1),
                 "finishing": Out(1),
                 "stolen": Out(1),
                 "event": Out(data.ArrayLayout(event_address(config), 2)),
@@ -93,7 +89,6 @@ class BankQueue(wiring.Component):
         take_two = Signal()
         m.d.comb += [
             take_two.eq(~is_left[0] & ~is_left[1] & ~self.steal),
-            self.empty.eq(is_left[0]),
             self.finishing.eq(is_left[0] | is_left[1] | (is_left[2] & ~self.steal)),
             self.stolen.eq(~is_left[0] & ~is_left[1] & self.steal),
             self.event[0].valid.eq(self.issue & ~is_left[0]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.lib import data
 from amaranth.utils import bits_for
 
-from reverb_fpga.hw.config import Config
+from ..config import Config
 
 __all__ = [
     "act_addr_width",

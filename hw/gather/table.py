@@ -8,9 +8,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import COUNT_BITS
-
+from ..config import Config
+from ..contract import COUNT_BITS
 from .shapes import entry_layout, left_width, source_layout
 
 __all__ = ["BankTable", "table_size_layout"]

@@ -6,11 +6,10 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import POSITION_BITS
-from reverb_fpga.hw.memory import DualReadMemory
-from reverb_fpga.hw.signatures import layer_layout
-
+from ..config import Config
+from ..contract import POSITION_BITS
+from ..memory import DualReadMemory
+from ..signatures import layer_layout
 from .loops import LoopCounters, Step, stepped_value
 from .shapes import act_addr_width, count_addr_width, row_addr_width, source_layout
 

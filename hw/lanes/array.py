@@ -8,9 +8,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.signatures import Beat, Captured
-
+from ..config import Config
+from ..signatures import Beat, Captured
 from .cluster import BeatValues, Cluster, SumLane, lane_delay, masked_sums
 from .masked import Platform
 

@@ -10,8 +10,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from reverb_fpga.hw.contract import EVENT_VALUE_BITS
-
+from ..contract import EVENT_VALUE_BITS
 from .masked import MaskedPairs, Platform
 from .tree import AdderTree
 

@@ -9,8 +9,8 @@ from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from reverb_fpga.hw.contract import EVENT_VALUE_BITS
-from reverb_fpga.hw.errors import InputError
+from ..contract import EVENT_VALUE_BITS
+from ..errors import InputError
 
 __all__ = ["MaskedPairs", "Platform"]
 

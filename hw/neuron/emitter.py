@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from ..signatures import ActWrite, CountWrite, layer_layout
+from ..signatures import ActWrite, CountWrite, layer_layout, slot_layout
 from .fixed import DISTRIBUTED, delayed
 
 __all__ = ["FIFO_DEPTH", "Emitter", "entry_layout"]
@@ -22,8 +22,8 @@ def entry_layout(config: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             "codes": data.ArrayLayout(contract.EVENT_VALUE_BITS, config.neuron_lanes),
-            "group": 10,
-            "t": 5,
+            "group": slot_layout()["group"].shape,
+            "t": layer_layout()["timesteps"].shape,
             "end": 1,
         }
     )
@@ -159,15 +159,17 @@ class Emitter(wiring.Component):
     def _record(self, m: Module, current: data.View, done: Signal) -> Signal:
         """Record number of the current entry: position's first record plus t. Valid while the entry is current."""
         layer = self.layer
-        row_base, position, column = Signal(16), Signal(16), Signal(10)
-        record = Signal(16)
-        last_t, last_column, wrap = Signal(5), Signal(10), Signal(signed(17))
+        row_base, position = Signal(layer.dst_row0.shape()), Signal(layer.dst_row0.shape())
+        record = Signal(layer.dst_row0.shape())
+        column = Signal(layer.cols.shape())
+        last_t, last_column = Signal(layer.timesteps.shape()), Signal(layer.cols.shape())
+        wrap = Signal(signed(len(layer.dst_ring) + 1))
         m.d.sync += [
             last_t.eq(layer.timesteps - 1),
             last_column.eq(layer.cols - 1),
             wrap.eq(layer.dst_row_stride - layer.dst_ring),
         ]
-        wrapped, next_base = Signal(signed(18)), Signal(16)
+        wrapped, next_base = Signal(signed(len(layer.dst_ring) + 2)), Signal(layer.dst_row0.shape())
         m.d.comb += [
             record.eq(position + current.t),
             wrapped.eq(row_base + wrap),
@@ -193,7 +195,8 @@ class Emitter(wiring.Component):
     ) -> None:
         """Address pipeline: record number, times slots, plus base, plus count."""
         layer = self.layer
-        number, offset, base, count_addr = Signal(16), Signal(16), Signal(16), Signal(16)
+        number, count_addr = Signal(layer.dst_row0.shape()), Signal(layer.dst_cnt_base.shape())
+        offset, base = Signal(layer.dst_act_base.shape()), Signal(layer.dst_act_base.shape())
         m.d.sync += [
             number.eq(record),
             offset.eq(number * layer.dst_slots),

@@ -53,8 +53,11 @@ class InputEncoder(wiring.Component):
         program, banks = self.program, self.config.banks
         bank = Signal(range(banks) if banks > 1 else 1)
         index = Signal(contract.EVENT_INDEX_BITS)
-        channels, records = Signal(11), Signal(20)  # left, this one included
-        act_base, cnt_addr = Signal(16), Signal(16)
+        channels, records = (
+            Signal(program.in_channels.shape()),
+            Signal(program.in_records.shape()),
+        )  # left, this one included
+        act_base, cnt_addr = Signal(program.in_act_base.shape()), Signal(program.in_cnt_base.shape())
         running, taken = Signal(), Signal()
         last_channel, last_record = Signal(), Signal()
         m.d.comb += [

@@ -27,8 +27,8 @@ def operation_layout(config: Config) -> data.StructLayout:
         {
             "accumulate": accumulate_layout(config),
             "param": range(WAYS * config.param_groups),
-            "group": 10,
-            "t": 5,
+            "group": slot_layout()["group"].shape,
+            "t": layer_layout()["timesteps"].shape,
             "update": 1,
             "way": 1,
             "emit": 1,
@@ -52,10 +52,10 @@ class _Cursor:
         self.address = Signal(bits_for(config.slot_entries - 1))
         self._base = Signal.like(self.address)
         self.slot = Signal(range(config.slots) if config.slots > 1 else 1)
-        self.t = Signal(5)
-        self._pass = Signal(10)
-        self._column = Signal(10)
-        self._row = Signal(10)
+        self.t = Signal(layer.timesteps.shape())
+        self._pass = Signal(layer.n_passes.shape())
+        self._column = Signal(layer.cols.shape())
+        self._row = Signal(layer.rows.shape())
         self.skip = Signal(range(max(1, config.skip_words)))
         self._skip_next = Signal.like(self.skip)
         self._skip_again = Signal.like(self.skip)  # of step 0
@@ -196,7 +196,8 @@ class SlotSequencer(wiring.Component):
 
         tags = data.StructLayout(
             {
-                "slot": cursor.slot.shape(), "t": 5, "lead": 1, "revisit": 1, "fresh": 1, "tail": 1, "end": 1,
+                "slot": cursor.slot.shape(), "t": cursor.t.shape(), "lead": 1, "revisit": 1, "fresh": 1, "tail": 1,
+                "end": 1,
                 "skip": cursor.skip.shape(), "gate": cursor.gate.shape(), "origin": 1, "begins": 1,
             }
         )  # fmt: skip
