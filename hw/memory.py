@@ -43,7 +43,10 @@ def segments(depth: int) -> list[tuple[int, int]]:
 
 
 class DualReadMemory(wiring.Component):
-    """Port A reads; port B reads or writes at one address. Data come ``delay`` cycles after the address, registered.
+    """Port A reads; port B reads or writes at one address. Data come ``delay`` cycles after the address.
+
+    They come out of the block RAMs' own output registers (``hw/boards/netlist.py`` puts them there on ECP5), behind
+    which there is only the choice among the segments.
 
     Reading an address in the cycle in which it is written is an error (asserted in simulation): block RAM returns
     garbage.
@@ -86,13 +89,14 @@ class DualReadMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        parts = segments(self.depth)
         a_parts, b_parts = [], []
-        for number, (base, words) in enumerate(parts):
+        for number, (base, words) in enumerate(segments(self.depth)):
             m.submodules[f"{_RAM_NAME}_{number}"] = ram = Memory(shape=self.width, depth=words, init=[])
             a_port, b_port, w_port = ram.read_port(), ram.read_port(), ram.write_port()
             low = bits_for(words - 1)
             here = Signal(name=f"here_{number}")
+            # Without a reset and with nothing between: these become the output registers of the block RAMs.
+            a_word, b_word = (Signal(self.width, name=f"{port}_word_{number}", reset_less=True) for port in "ab")
             # Bases are multiples of their (power of two) size, so a segment is recognised by its upper address bits.
             m.d.comb += [
                 here.eq(self.b_addr[low:] == base >> low),
@@ -104,22 +108,27 @@ class DualReadMemory(wiring.Component):
                 w_port.en.eq(self.w_en & here),
                 w_port.data.eq(self.w_data),
             ]
-            a_parts.append(a_port.data)
-            b_parts.append(b_port.data)
-        m.d.sync += [
+            m.d.sync += [a_word.eq(a_port.data), b_word.eq(b_port.data)]
+            a_parts.append(a_word)
+            b_parts.append(b_word)
+        m.d.comb += [
             self.a_data.eq(self._select(m, "a", self.a_addr, a_parts)),
             self.b_data.eq(self._select(m, "b", self.b_addr, b_parts)),
-            Assert(~(self.a_en & self.w_en & (self.a_addr == self.b_addr)), "read of an address that is being written"),
         ]
+        m.d.sync += Assert(
+            ~(self.a_en & self.w_en & (self.a_addr == self.b_addr)), "read of an address that is being written"
+        )
         return m
 
-    def _select(self, m: Module, name: str, addr: Signal, parts: list[Value]) -> Value:
-        """Output of the segment that was addressed one cycle ago."""
-        flags = Signal(len(parts), name=f"{name}_segment")
+    def _select(self, m: Module, name: str, addr: Signal, parts: list[Signal]) -> Value:
+        """Output of the segment that was addressed ``delay`` cycles ago."""
         lows = [bits_for(words - 1) for _, words in segments(self.depth)]
-        hits = [addr[low:] == base >> low for low, (base, _) in zip(lows, segments(self.depth), strict=True)]
-        m.d.sync += flags.eq(Cat(*hits))
-        chosen = parts[-1]
+        hits: Value = Cat(addr[low:] == base >> low for low, (base, _) in zip(lows, segments(self.depth), strict=True))
+        for cycle in range(self.delay):
+            flags = Signal(len(parts), name=f"{name}_segment_{cycle}", reset_less=True)
+            m.d.sync += flags.eq(hits)
+            hits = flags
+        chosen: Value = parts[-1]
         for number in reversed(range(len(parts) - 1)):
-            chosen = Mux(flags[number], parts[number], chosen)
+            chosen = Mux(hits[number], parts[number], chosen)
         return chosen

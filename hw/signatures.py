@@ -12,6 +12,7 @@ from .config import Config
 
 __all__ = [
     "CAPTURED_PASSES",
+    "READ_CYCLES",
     "ActWrite",
     "Beat",
     "Captured",
@@ -58,6 +59,16 @@ def byte_stream() -> stream.Signature:
     return stream.Signature(8)
 
 
+READ_CYCLES = dict.fromkeys(contract.Region, 2) | {
+    contract.Region.PARAM: 3,
+    contract.Region.WEIGHT: 5,
+    contract.Region.ACT: 5,
+    contract.Region.COUNT: 5,
+    contract.Region.MEMBRANE: 3,
+}
+"""Cycles from ``r_en`` to ``r_data`` of each region's leaf: more where its memories lie all over the device."""
+
+
 class LocalBus(wiring.Signature):
     """Host-bus leaf, seen from the initiator.
 
@@ -68,7 +79,7 @@ class LocalBus(wiring.Signature):
     w_en, w_data : Out(1), Out(32)
         Write in this cycle.
     r_en : Out(1)
-        Read; ``r_data`` is valid exactly two cycles later.
+        Read; ``r_data`` is valid exactly :data:`READ_CYCLES` later. Not together with ``w_en``.
     r_data : In(32)
     """
 

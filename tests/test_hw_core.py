@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.sim import Simulator
@@ -20,7 +20,7 @@ from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import CONTROL_FIELDS, NO_HALT, Counter, Csr, Fault, Opcode, Region, State
 from reverb_fpga.hw.core import BusDecoder, DescriptorFetch, Sequencer
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.hw.signatures import LocalBus, field_layout
+from reverb_fpga.hw.signatures import READ_CYCLES, LocalBus, field_layout
 
 CONFIG = dataclasses.replace(preset("tiny"), descriptors=8, max_timesteps=4)
 SECTIONS = (Region.SLOT, Region.PARAM, Region.WEIGHT, Region.ACT, Region.COUNT)
@@ -34,9 +34,10 @@ LAYER = {
 
 
 class Leaf(wiring.Component):
-    """A memory of ``WORDS`` words behind a LocalBus."""
+    """A memory of ``WORDS`` words behind a LocalBus of a region."""
 
-    def __init__(self) -> None:
+    def __init__(self, region: Region) -> None:
+        self._cycles = READ_CYCLES[region]
         super().__init__({"bus": In(LocalBus())})
 
     def elaborate(self, platform: object) -> Module:
@@ -49,7 +50,12 @@ class Leaf(wiring.Component):
             write.data.eq(self.bus.w_data),
             write.en.eq(self.bus.w_en),
         ]
-        m.d.sync += self.bus.r_data.eq(read.data)
+        word: Value = read.data
+        for cycle in range(1, self._cycles):
+            later = Signal(32, name=f"later_{cycle}")
+            m.d.sync += later.eq(word)
+            word = later
+        m.d.comb += self.bus.r_data.eq(word)
         return m
 
 
@@ -77,7 +83,7 @@ class Rig(wiring.Component):
         for name in ("csr", "desc", "counter"):
             connect(m, getattr(decoder, name), getattr(sequencer, name))
         for region in (*SECTIONS, Region.MEMBRANE):
-            m.submodules[region.name] = leaf = Leaf()
+            m.submodules[region.name] = leaf = Leaf(region)
             connect(m, getattr(decoder, region.name.lower()), leaf.bus)
         m.d.comb += [
             decoder.locked.eq(sequencer.locked),

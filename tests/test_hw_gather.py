@@ -16,6 +16,7 @@ from amaranth.sim import Simulator, SimulatorContext
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import LAYER_FIELDS
 from reverb_fpga.hw.gather import Gather, GatherMemory, gather_events
+from reverb_fpga.hw.gather.host import HostLeaf
 from reverb_fpga.hw.gather.loops import Step, stepped
 from reverb_fpga.hw.signatures import CAPTURED_PASSES, LocalBus
 
@@ -113,7 +114,7 @@ async def bus_read(ctx: SimulatorContext, bus: LocalBus, offset: int) -> int:
     ctx.set(bus.r_en, 1)
     await ctx.tick()
     ctx.set(bus.r_en, 0)
-    await ctx.tick()
+    await ctx.tick().repeat(HostLeaf.read_cycles - 1)
     return ctx.get(bus.r_data)
 
 

@@ -15,7 +15,7 @@ from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
-from reverb_fpga.hw.signatures import CAPTURED_PASSES
+from reverb_fpga.hw.signatures import CAPTURED_PASSES, READ_CYCLES
 
 TIMEOUT = 40_000
 
@@ -279,13 +279,13 @@ async def _write(ctx, bus, addr, data):  # type: ignore[no-untyped-def]
     ctx.set(bus.w_en, 0)
 
 
-async def _read(ctx, bus, addr):  # type: ignore[no-untyped-def]
+async def _read(ctx, bus, addr, region):  # type: ignore[no-untyped-def]
     ctx.set(bus.addr, addr)
     ctx.set(bus.r_en, 1)
     await ctx.tick()
     ctx.set(bus.r_en, 0)
     ctx.set(bus.addr, 0)
-    await ctx.tick()
+    await ctx.tick().repeat(READ_CYCLES[region] - 1)
     return ctx.get(bus.r_data)
 
 
@@ -295,7 +295,7 @@ async def _load(ctx, dut, job):  # type: ignore[no-untyped-def]
     for n, entry in enumerate(job.slots):
         word = contract.pack(contract.SLOT_FIELDS, entry, 1)[0]
         await _write(ctx, dut.slot_bus, job.layer["slot_base"] + n, word)
-        assert await _read(ctx, dut.slot_bus, job.layer["slot_base"] + n) == word
+        assert await _read(ctx, dut.slot_bus, job.layer["slot_base"] + n, contract.Region.SLOT) == word
     lanes = job.config.neuron_lanes
     for (group, lane), (gain, bias, threshold) in job.params.items():
         values = {
@@ -305,7 +305,7 @@ async def _load(ctx, dut, job):  # type: ignore[no-untyped-def]
             address = ((job.layer["param_base"] + group) * 2 + n) * lanes + lane
             await _write(ctx, dut.param_bus, address, word)
             if lane == 1:
-                assert await _read(ctx, dut.param_bus, address) == word
+                assert await _read(ctx, dut.param_bus, address, contract.Region.PARAM) == word
 
 
 async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
@@ -359,7 +359,7 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
     assert left == 0
     assert credits == CAPTURED_PASSES
     for group, lane in job.params:
-        word = await _read(ctx, dut.membrane_bus, group * config.neuron_lanes + lane)
+        word = await _read(ctx, dut.membrane_bus, group * config.neuron_lanes + lane, contract.Region.MEMBRANE)
         out.membranes[group, lane] = word - (1 << 32) if word >> 31 else word
     return Trace(out, cycles, stalls)
 

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverb_fpga.hw import interrupts, processes
+from reverb_fpga.hw import copies, interrupts, memory, processes
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import BuildError, InputError
 from reverb_fpga.hw.lanes import LaneArray
-from reverb_fpga.hw.memory import SYNTHESIS_SCRIPT
 from reverb_fpga.hw.neuron import NeuronUnit
 
-from . import logs, tools
+from . import logs, netlist, tools
 from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
 from .table import Board, LinkKind
@@ -94,7 +93,7 @@ class _Plan:
         for name in ("top.il", "top.ys", "top.lpf"):
             content = self.files[name]
             hasher.update(content.encode() if isinstance(content, str) else content)
-        facts = [self.board.name, self.config.digest, dataclasses.asdict(self.options), self.versions]
+        facts = [self.board.name, self.config.digest, dataclasses.asdict(self.options), self.versions, netlist.VERSION]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
         return hasher.hexdigest()
 
@@ -144,7 +143,7 @@ def _plan(design: Design, options: BuildOptions, versions: dict[str, str]) -> _P
     plan = platform.build(
         BoardTop(design.board, design.core, options.clock_mhz, design.link),
         do_build=False,
-        script_after_read=_kept_modules(design.config) + SYNTHESIS_SCRIPT,
+        script_after_read=_kept_modules(design.config) + copies.SYNTHESIS_SCRIPT + memory.SYNTHESIS_SCRIPT,
         synth_opts=list(options.synth),
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
@@ -180,6 +179,8 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     progress(BuildPhase("synthesis"))
     follow = _follower(logs.yosys_phase, progress)
     tools.run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, follow)
+    progress(BuildPhase("synthesis", "output registers of block RAMs"))
+    netlist.improve(work / "top.json")
     seed = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))
     tools.run_tool(

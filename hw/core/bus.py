@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus import HostBus
 from ..contract import OFFSET_BITS, Region
-from ..signatures import LocalBus
+from ..signatures import READ_CYCLES, LocalBus
 
 __all__ = ["BusDecoder", "leaf_name"]
 
@@ -27,7 +27,7 @@ def _is_one_of(region: Value, regions: tuple[Region, ...]) -> Value:
 
 
 class BusDecoder(wiring.Component):
-    """Two initiators, one request at a time, one leaf per region; a read takes six cycles.
+    """Two initiators, one request at a time, one leaf per region; a read takes four cycles and those of its leaf.
 
     A read of a region that does not exist, or that is closed, returns 0; such a write is dropped.
 
@@ -65,7 +65,9 @@ class BusDecoder(wiring.Component):
         for_check, prefer_check = Signal(), Signal()
         read, write, answers = Signal(), Signal(), Signal()
         allowed = Signal()
+        answer, left = Signal(32), Signal(range(max(READ_CYCLES.values()) + 1))
 
+        read_cycles = Array(READ_CYCLES[Region(k)] if k in set(Region) else 0 for k in range(1 << len(region)))
         take_host, take_check, idle = Signal(), Signal(), Signal()
         m.d.comb += [
             self.host.ready.eq(idle & ~self.hold & ~(self.check.valid & prefer_check)),
@@ -91,39 +93,44 @@ class BusDecoder(wiring.Component):
                     m.d.sync += [prefer_check.eq(take_host), read.eq(~is_write), write.eq(is_write)]
                     m.next = "ISSUE"
             with m.State("ISSUE"):
-                m.d.sync += answers.eq(read)
+                m.d.sync += [answers.eq(read), left.eq(read_cycles[region])]
                 m.next = "ACCESS"
                 # A write to CSR may change `locked`, on which the next request depends: it takes as long as a read.
                 with m.If(write & (region != Region.CSR)):
                     m.next = "IDLE"
             with m.State("ACCESS"):
-                m.next = "WAIT"
-            with m.State("WAIT"):
-                m.next = "CAPTURE"
-            with m.State("CAPTURE"):
-                m.next = "ANSWER"
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
+                    m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += [self.host.r_valid.eq(answers & ~for_check), self.check.r_valid.eq(answers & for_check)]
                 m.next = "IDLE"
 
         m.d.sync += self.touched.eq(write & allowed & _is_one_of(region, _PROGRAM))
-        answer = Signal(32)
-        m.d.sync += answer.eq(self._leaves(m, address, region, w_data, read & allowed, write & allowed))
         m.d.comb += [self.host.r_data.eq(answer), self.check.r_data.eq(answer)]
+        said = self._leaves(m, (address, region, w_data), read & allowed, write & allowed)
+        m.d.sync += answer.eq(Mux(read | write, 0, answer | said))
         return m
 
-    def _leaves(self, m: Module, address: Value, region: Value, w_data: Value, read: Value, write: Value) -> Value:
-        """Drive the leaves; what the one that was read says (0 if none was)."""
+    def _leaves(self, m: Module, request: tuple[Value, Value, Value], read: Value, write: Value) -> Value:
+        """Drive the leaves with address and data for a region; what the one that was read says, 0 in all other cycles.
+
+        Every leaf has registers of its own, loaded only for it, so that no net reaches all of them (and synthesis
+        cannot make one of equal registers).
+        """
+        address, region, w_data = request
         result: Value = Value.cast(0)
         for one in Region:
             leaf = getattr(self, leaf_name(one))
             here = Signal(name=f"here_{leaf_name(one)}")
-            was_read = Signal(2, name=f"was_read_{leaf_name(one)}")
-            m.d.comb += [here.eq(region == one), leaf.addr.eq(address), leaf.w_data.eq(w_data)]
+            was_read = Signal(READ_CYCLES[one], name=f"was_read_{leaf_name(one)}")
+            m.d.comb += here.eq(region == one)
             m.d.sync += [
                 leaf.w_en.eq(write & here if one not in _READ_ONLY else 0),
                 leaf.r_en.eq(read & here),
                 was_read.eq(Cat(leaf.r_en, was_read)),
             ]
-            result = result | Mux(was_read[1], leaf.r_data, 0)
+            with m.If((read | write) & here):
+                m.d.sync += [leaf.addr.eq(address), leaf.w_data.eq(w_data)]
+            result = result | Mux(was_read[-1], leaf.r_data, 0)
         return result

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..bus import HostBus
 from ..config import Config
+from ..copies import copied
 from ..gather import Gather
 from ..lanes import LaneArray
 from ..lanes.masked import Platform
@@ -100,8 +101,9 @@ class Core(wiring.Component):
             encoder.program.eq(sequencer.descriptor),
             encoder.start.eq(sequencer.input_start),
             sequencer.input_done.eq(encoder.done),
-            gather.layer.eq(sequencer.descriptor),
-            neuron.layer.eq(sequencer.descriptor),
+            # The descriptor is stable two cycles before a start, and these need it one cycle before.
+            gather.layer.eq(copied(m, sequencer.descriptor, "gather_layer")),
+            neuron.layer.eq(copied(m, sequencer.descriptor, "neuron_layer")),
             gather.start.eq(sequencer.start),
             neuron.start.eq(sequencer.start),
             sequencer.done.eq(gather.done & neuron.done),

@@ -28,8 +28,8 @@ class Dispatcher(wiring.Component):
         A source record with its number of events in each bank, from walker and count memory.
     table_free : Out(1)
         Pulse: a table has been used up.
-    steal : In(banks)
-        The second port of a bank is taken in this cycle.
+    steal, steal_next : In(banks)
+        The second port of a bank is taken in this cycle, in the next.
     release : In(1)
         Pulse: one more pass may end. There are CAPTURED_PASSES such credits to begin with.
     done : Out(1)
@@ -55,6 +55,7 @@ class Dispatcher(wiring.Component):
                 "count": In(data.ArrayLayout(COUNT_BITS, config.banks)),
                 "table_free": Out(1),
                 "steal": In(config.banks),
+                "steal_next": In(config.banks),
                 "release": In(1),
                 "done": Out(1),
                 "beat": Out(1),
@@ -94,6 +95,7 @@ class Dispatcher(wiring.Component):
                 queue.issue.eq(self.beat),
                 queue.update.eq(update),
                 queue.steal.eq(self.steal[bank]),
+                queue.steal_next.eq(self.steal_next[bank]),
                 finishing[bank].eq(queue.finishing),
                 stolen[bank].eq(queue.stolen),
                 self.event[bank].eq(queue.event),

@@ -42,7 +42,7 @@ class Gather(wiring.Component):
     act_write, count_write : In
         Records of the layer that is being computed. Written two cycles later; never to a record that is being gathered.
     act_bus, count_bus, weight_bus : In(LocalBus())
-        Only while ``done`` and nothing is being written.
+        Only while ``done`` and nothing is being written; a write takes effect one cycle later.
     stall_table, stall_drain, stall_steal : Out(1)
         In this cycle: no table was ready; a last beat waited for ``release``; a beat was smaller because of a write.
     n_events : Out
@@ -101,7 +101,7 @@ class Gather(wiring.Component):
 
     def _counts(self, m: Module, walker: Walker, dispatcher: Dispatcher) -> None:
         config = self.config
-        m.submodules.count_leaf = leaf = HostLeaf(config.banks, count_addr_width(config), COUNT_BITS)
+        m.submodules.count_leaf = leaf = HostLeaf(config.banks, 1, count_addr_width(config), COUNT_BITS)
         wiring.connect(m, leaf.bus, wiring.flipped(self.count_bus))
         write = Signal.like(self.count_write.en)
         addr = Signal.like(self.count_write.addr)
@@ -113,12 +113,13 @@ class Gather(wiring.Component):
         ]
         for bank in range(config.banks):
             m.submodules[f"counts_{bank}"] = memory = DualReadMemory(COUNT_BITS, config.count_words)
+            host = leaf.port[bank]
             m.d.comb += [
                 memory.a_en.eq(walker.count_en),
                 memory.a_addr.eq(walker.count_addr),
-                memory.b_addr.eq(Mux(leaf.active, leaf.addr, addr)),
-                memory.w_en.eq(leaf.w_en[bank] | write),
-                memory.w_data.eq(Mux(leaf.active, leaf.w_data, counts[bank])),
+                memory.b_addr.eq(Mux(host.active, host.addr, addr)),
+                memory.w_en.eq(host.w_en | write),
+                memory.w_data.eq(Mux(host.active, host.w_data, counts[bank])),
                 dispatcher.count[bank].eq(memory.a_data),
                 leaf.r_data[bank].eq(memory.b_data),
             ]
@@ -126,8 +127,8 @@ class Gather(wiring.Component):
     def _paths(self, m: Module, dispatcher: Dispatcher) -> None:
         config = self.config
         words = config.weight_words
-        m.submodules.act_leaf = act = HostLeaf(config.banks, act_addr_width(config), event_layout().size)
-        m.submodules.weight_leaf = weight = HostLeaf(config.banks * words, row_addr_width(config), word_bits(config))
+        m.submodules.act_leaf = act = HostLeaf(config.banks, 1, act_addr_width(config), event_layout().size)
+        m.submodules.weight_leaf = weight = HostLeaf(config.banks, words, row_addr_width(config), word_bits(config))
         wiring.connect(m, act.bus, wiring.flipped(self.act_bus))
         wiring.connect(m, weight.bus, wiring.flipped(self.weight_bus))
         # One register ahead of the dispatcher, whose longest path begins here.
@@ -135,7 +136,7 @@ class Gather(wiring.Component):
         addr = Signal.like(self.act_write.addr)
         events = Signal.like(self.act_write.data)
         m.d.sync += [write.eq(self.act_write.en), addr.eq(self.act_write.addr), events.eq(self.act_write.data)]
-        m.d.comb += dispatcher.steal.eq(write)
+        m.d.comb += [dispatcher.steal.eq(write), dispatcher.steal_next.eq(self.act_write.en)]
         for bank in range(config.banks):
             m.submodules[f"path_{bank}"] = path = BankPath(config)
             m.d.comb += [
@@ -144,15 +145,9 @@ class Gather(wiring.Component):
                 path.w_en.eq(write[bank]),
                 path.w_addr.eq(addr[bank]),
                 path.w_data.eq(events[bank]),
-                path.host_act.active.eq(act.active),
-                path.host_act.addr.eq(act.addr),
-                path.host_act.w_en.eq(act.w_en[bank]),
-                path.host_act.w_data.eq(act.w_data),
+                path.host_act.eq(act.port[bank]),
+                path.host_weight.eq(weight.port[bank]),
                 act.r_data[bank].eq(path.act_data),
-                path.host_weight.active.eq(weight.active),
-                path.host_weight.addr.eq(weight.addr),
-                path.host_weight.w_en.eq(weight.w_en.word_select(bank, words)),
-                path.host_weight.w_data.eq(weight.w_data),
             ]
             for word in range(words):
                 m.d.comb += weight.r_data[bank * words + word].eq(path.weight_data[word])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,20 +17,21 @@ _COUNTER_BITS = 10
 
 
 class LoopCounters(wiring.Component):
-    """Seven nested down counters; one step of the innermost per cycle.
+    """Seven nested down counters; one step of the innermost per cycle. All flags are registers.
 
     Members
     -------
     trips : In(StructLayout)
-        Trip counts, not zero; stable while walking.
+        Trip counts, not zero; stable from one cycle before ``start`` while walking.
     start : In(1)
         Begin; the first iteration shows from the next cycle on.
     step : In(1)
         Go to the next iteration. Not together with ``start``.
-    advance : Out(StructLayout)
-        One-hot: the loop that advances at the next step; those inside it begin again. Zero in the very last iteration.
     last : Out(StructLayout)
         The loop is in its last trip.
+    done : Out(StructLayout)
+        All loops inside this one are in their last trips: it advances at the next step, or begins again if it is in its
+        last trip itself.
     """
 
     def __init__(self) -> None:
@@ -40,31 +41,35 @@ class LoopCounters(wiring.Component):
                 "trips": In(data.StructLayout(dict.fromkeys(LOOPS, _COUNTER_BITS))),
                 "start": In(1),
                 "step": In(1),
-                "advance": Out(flags),
                 "last": Out(flags),
+                "done": Out(flags),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        inner_last: Value | int = 1
-        inside_done = []  # every loop inside this one is in its last trip
+        inside: Value = Const(1)
         for name in reversed(LOOPS):
-            last = self.last[name]
-            m.d.comb += self.advance[name].eq(inner_last & ~last)
-            inside_done.append((name, inner_last))
-            inner_last = inner_last & last
-        for name, done in inside_done:
-            left = Signal(_COUNTER_BITS, name=f"left_{name}")
-            flag = Signal(name=f"last_{name}")
-            m.d.comb += self.last[name].eq(flag)
-            begin = Signal(name=f"begin_{name}")
-            m.d.comb += begin.eq(self.start | (self.step & done & flag))
-            with m.If(begin):
-                m.d.sync += [left.eq(self.trips[name]), flag.eq(self.trips[name] == 1)]
-            with m.Elif(self.step & done):
-                m.d.sync += [left.eq(left - 1), flag.eq(left == 2)]
+            m.d.sync += self.done[name].eq(inside)
+            inside = inside & self._loop(m, name)
         return m
+
+    def _loop(self, m: Module, name: str) -> Signal:
+        """One counter. Whether its loop will be in its last trip in the next cycle."""
+        trips, last, done = self.trips[name], self.last[name], self.done[name]
+        left = Signal(_COUNTER_BITS, name=f"left_{name}")
+        two_left, one_trip, two_trips = (
+            Signal(name=f"{what}_{name}") for what in ("two_left", "one_trip", "two_trips")
+        )
+        begin, will_be_last = Signal(name=f"begin_{name}"), Signal(name=f"will_be_last_{name}")
+        m.d.comb += begin.eq(self.start | (self.step & done & last))
+        m.d.comb += will_be_last.eq(Mux(begin, one_trip, Mux(self.step & done, two_left, last)))
+        m.d.sync += [one_trip.eq(trips == 1), two_trips.eq(trips == 2), last.eq(will_be_last)]
+        with m.If(begin):
+            m.d.sync += [left.eq(trips), two_left.eq(two_trips)]
+        with m.Elif(self.step & done):
+            m.d.sync += [left.eq(left - 1), two_left.eq(left == 3)]
+        return will_be_last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +100,11 @@ def stepped_value(m: Module, name: str, counters: LoopCounters, initial: Value, 
     outer_next: Value = initial
     registers: list[Signal] = []
     for step in steps:
+        done, last = counters.done[step.loop], counters.last[step.loop]
         register = Signal.like(initial, name=f"{name}_{step.loop}")
-        outside = [counters.advance[loop] for loop in LOOPS[: LOOPS.index(step.loop)]]
-        restart: Value | int = 0
-        for flag in outside:
-            restart = restart | flag
         following = Signal.like(register, name=f"{name}_{step.loop}_next")
         m.d.comb += following.eq(
-            Mux(
-                counters.start | restart,
-                outer_next,
-                Mux(counters.advance[step.loop], stepped(register, step), register),
-            )
+            Mux(counters.start | (done & last), outer_next, Mux(done, stepped(register, step), register))
         )
         with m.If(counters.start | counters.step):
             m.d.sync += register.eq(following)

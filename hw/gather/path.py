@@ -10,19 +10,15 @@ from ..config import Config
 from ..contract import EVENT_VALUE_BITS
 from ..memory import DualReadMemory
 from ..signatures import event_layout
+from .host import memory_port_layout
 from .shapes import act_addr_width, event_address, row_addr_width
 
-__all__ = ["BankPath", "memory_port_layout", "word_bits"]
+__all__ = ["BankPath", "word_bits"]
 
 
 def word_bits(config: Config) -> int:
     """Bits of the memories that hold a weight row: 32, or all lanes if there are fewer."""
     return min(32, config.lanes)
-
-
-def memory_port_layout(addr_width: int, width: int, memories: int) -> data.StructLayout:
-    """What the host wants of the port B of some memories with a common address."""
-    return data.StructLayout({"active": 1, "addr": addr_width, "w_en": memories, "w_data": width})
 
 
 class BankPath(wiring.Component):

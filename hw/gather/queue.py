@@ -35,10 +35,10 @@ class BankQueue(wiring.Component):
         ``load_half`` is valid whenever the current replay could end.
     begin : In(1)
         The load is good, a replay begins. Until then, loading continues.
-    steal : In(1)
-        Port 1 is not available in this cycle.
+    steal, steal_next : In(1)
+        Port 1 is not available in this cycle, in the next.
     finishing : Out(1)
-        With an ``issue`` in this cycle, they will have been.
+        With an ``issue`` in this cycle, they will have been. A register, for all banks wait for it.
     stolen : Out(1)
         ``steal`` costs an event.
     event : Out(ArrayLayout(event_address(config), 2))
@@ -61,7 +61,8 @@ class BankQueue(wiring.Component):
                 "issue": In(1),
                 "update": In(1),
                 "steal": In(1),
-                "finishing": Out(1),
+                "steal_next": In(1),
+                "finishing": Out(1, init=1),
                 "stolen": Out(1),
                 "event": Out(data.ArrayLayout(event_address(config), 2)),
             }
@@ -86,51 +87,63 @@ class BankQueue(wiring.Component):
         """Counts down the events of the replay. Says whether two go, else one goes or, when empty, none."""
         left = Signal(left_width(self.config))
         is_left = Signal(3, init=1)  # left == 0, 1, 2, registered: everything else waits for this
+        following = Signal.like(is_left)
         take_two = Signal()
         m.d.comb += [
             take_two.eq(~is_left[0] & ~is_left[1] & ~self.steal),
-            self.finishing.eq(is_left[0] | is_left[1] | (is_left[2] & ~self.steal)),
             self.stolen.eq(~is_left[0] & ~is_left[1] & self.steal),
             self.event[0].valid.eq(self.issue & ~is_left[0]),
             self.event[1].valid.eq(self.issue & take_two),
+            following.eq(is_left),
+        ]
+        m.d.sync += [
+            is_left.eq(following),
+            self.finishing.eq(following[0] | following[1] | (following[2] & ~self.steal_next)),
         ]
         events = Signal.like(left)
         m.d.comb += events.eq(Mux(self.load_half, self.size[1].events, self.size[0].events))
         with m.If(self.update):
             with m.If(self.load):
-                m.d.sync += [left.eq(events), is_left.eq(Cat(events == k for k in range(3)))]
+                m.d.sync += left.eq(events)
+                m.d.comb += following.eq(Cat(events == k for k in range(3)))
             with m.Elif(take_two):
-                m.d.sync += [left.eq(left - 2), is_left.eq(Cat(left == k + 2 for k in range(3)))]
+                m.d.sync += left.eq(left - 2)
+                m.d.comb += following.eq(Cat(left == k + 2 for k in range(3)))
             with m.Elif(~is_left[0]):
-                m.d.sync += [left.eq(left - 1), is_left.eq(Cat(left == k + 1 for k in range(3)))]
+                m.d.sync += left.eq(left - 1)
+                m.d.comb += following.eq(Cat(left == k + 1 for k in range(3)))
         return take_two
 
     def _heads(self, m: Module, take_two: Signal, third: data.View, fourth: data.View) -> tuple[Signal, Signal]:
         """The two entries at the head, and the event ports. Says how many entries are used up in this cycle."""
         first, second = Signal(entry_layout(self.config)), Signal(entry_layout(self.config))
-        first_has_one, second_has_one = Signal(), Signal()
         drop_two, drop_one = Signal(), Signal()
         m.d.comb += [
-            first_has_one.eq(first.rest == 0),
-            second_has_one.eq(second.rest == 0),
-            drop_two.eq(take_two & first_has_one & second_has_one),
-            drop_one.eq(~drop_two & (first_has_one | (take_two & (first.rest == 1)))),
+            drop_two.eq(take_two & first.has_one & second.has_one),
+            drop_one.eq(~drop_two & (first.has_one | (take_two & first.has_two))),
             self.event[0].addr.eq(first.addr),
             self.event[0].tap.eq(first.tap),
-            self.event[1].addr.eq(Mux(first_has_one, second.addr, first.addr + 1)),
-            self.event[1].tap.eq(Mux(first_has_one, second.tap, first.tap)),
+            self.event[1].addr.eq(Mux(first.has_one, second.addr, first.addr + 1)),
+            self.event[1].tap.eq(Mux(first.has_one, second.tap, first.tap)),
         ]
         with m.If(self.update):
             with m.If(self.load | drop_two):
                 m.d.sync += [first.eq(third), second.eq(fourth)]
             with m.Elif(drop_one):
                 m.d.sync += [first.eq(second), second.eq(third)]
-                with m.If(take_two & first_has_one):
-                    m.d.sync += [first.addr.eq(second.addr + 1), first.rest.eq(second.rest - 1)]
+                with m.If(take_two & first.has_one):
+                    m.d.sync += [
+                        first.addr.eq(second.addr + 1),
+                        first.rest.eq(second.rest - 1),
+                        first.has_one.eq(second.has_two),
+                        first.has_two.eq(second.rest == 2),
+                    ]
             with m.Else():
                 m.d.sync += [
                     first.addr.eq(first.addr + Mux(take_two, 2, 1)),
                     first.rest.eq(first.rest - Mux(take_two, 2, 1)),
+                    first.has_one.eq(Mux(take_two, first.rest == 2, first.has_two)),
+                    first.has_two.eq(Mux(take_two, first.rest == 3, first.rest == 2)),
                 ]
         return drop_two, drop_one
 

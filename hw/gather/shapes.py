@@ -41,8 +41,19 @@ def left_width(config: Config) -> int:
 
 
 def entry_layout(config: Config) -> data.StructLayout:
-    """Table entry: where the events of one source record start, how many there are less one, ``tap * src_slots``."""
-    return data.StructLayout({"addr": act_addr_width(config), "rest": REST_BITS, "tap": row_addr_width(config)})
+    """Table entry: where the events of one source record start, how many there are less one, ``tap * src_slots``.
+
+    ``has_one``, ``has_two``: that is how many there are; stored, for the queue's longest path begins there.
+    """
+    return data.StructLayout(
+        {
+            "addr": act_addr_width(config),
+            "rest": REST_BITS,
+            "tap": row_addr_width(config),
+            "has_one": 1,
+            "has_two": 1,
+        }
+    )
 
 
 def source_layout(config: Config) -> data.StructLayout:

@@ -10,6 +10,7 @@ from amaranth.utils import bits_for
 
 from ..config import Config
 from ..contract import COUNT_BITS
+from ..copies import copied
 from .shapes import entry_layout, left_width, source_layout
 
 __all__ = ["BankTable", "table_size_layout"]
@@ -59,16 +60,18 @@ class BankTable(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         entry = Signal(entry_layout(self.config))
-        push, clear, half = Signal(), Signal(), Signal()
+        push = Signal()
+        clear = copied(m, self.valid & self.source.first, "clear")
+        half = copied(m, self.half, "half")
         count = Signal(COUNT_BITS)
         m.d.sync += [
             push.eq(self.valid & self.source.push & (self.count != 0)),
-            clear.eq(self.valid & self.source.first),
-            half.eq(self.half),
             count.eq(self.count),
             entry.addr.eq(self.source.addr),
             entry.rest.eq(self.count - 1),
             entry.tap.eq(self.source.tap),
+            entry.has_one.eq(self.count == 1),
+            entry.has_two.eq(self.count == 2),
         ]
         number = Signal(bits_for(self.config.table_entries))  # where the entry goes
         for k in range(2):

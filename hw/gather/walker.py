@@ -81,11 +81,9 @@ class Walker(wiring.Component):
             begin.eq(counters.step & first),
         ]
         m.d.sync += taken.eq(taken + begin - self.table_free)
-        last = counters.last
-        table_last = last.py & last.px & last.ky & last.kx
         with m.If(counters.step):
-            m.d.sync += first.eq(table_last)
-            with m.If(last.oy & last.ox & last.t & table_last):
+            m.d.sync += first.eq(counters.done.t)
+            with m.If(counters.done.oy & counters.last.oy):
                 m.d.sync += running.eq(0)
         with m.If(self.start):
             m.d.sync += [running.eq(1), first.eq(1)]
@@ -124,11 +122,11 @@ class Walker(wiring.Component):
     def _tap(self, m: Module, counters: LoopCounters) -> Signal:
         """``tap * src_slots``: begins again for every pooled position."""
         tap = Signal(row_addr_width(self.config))
-        advance = counters.advance
+        window_last = counters.done.ky & counters.last.ky
         with m.If(counters.start):
             m.d.sync += tap.eq(0)
         with m.Elif(counters.step):
-            m.d.sync += tap.eq(Mux(advance.ky | advance.kx, tap + self.layer.src_slots, 0))
+            m.d.sync += tap.eq(Mux(window_last, 0, tap + self.layer.src_slots))
         return tap
 
     def _pipeline(
@@ -143,17 +141,13 @@ class Walker(wiring.Component):
         """Image border, count address, activation address; then a delay that matches the count memory."""
         layer = self.layer
         source = source_layout(self.config)
-        last = counters.last
-
         found, found_valid = Signal(source), Signal()
         number, inside_y, inside_x = Signal(_RECORD_BITS), Signal(), Signal()
-        table_last = Signal()
-        m.d.comb += table_last.eq(last.py & last.px & last.ky & last.kx)
         m.d.sync += [
             found_valid.eq(counters.step),
             found.first.eq(first),
-            found.last.eq(table_last),
-            found.strip_last.eq(table_last & last.oy & last.ox & last.t),
+            found.last.eq(counters.done.t),
+            found.strip_last.eq(counters.done.oy & counters.last.oy),
             found.tap.eq(tap),
             number.eq(record),
             # As unsigned numbers, negative positions are larger than any image.

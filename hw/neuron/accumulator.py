@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
+from ..copies import copied
 from ..signatures import CAPTURED_PASSES
 from .fixed import DISTRIBUTED, delayed, limits
 
@@ -42,10 +43,10 @@ def _queue(m: Module, name: str, strobe: Value, tail: Value, queued: Value, valu
 
     Everything is registered first, in each user of its own, so that the wide nets from the lane array end here.
     """
-    late_strobe, late_tail, late_value = (
-        delayed(m, signal, 1, f"{name}_{what}")
-        for what, signal in (("strobe", strobe), ("tail", tail), ("value", value))
+    late_strobe, late_tail = (
+        copied(m, signal, f"{name}_{what}") for what, signal in (("strobe", strobe), ("tail", tail))
     )
+    late_value = delayed(m, value, 1, f"{name}_value")
     m.submodules[f"{name}_queue"] = store = memory.Memory(
         shape=len(value), depth=CAPTURED_PASSES, init=[], attrs=DISTRIBUTED
     )
@@ -60,7 +61,7 @@ def offset(m: Module, op: data.View, strobe: Value, tail: Value, s: Value) -> Va
     held = _queue(m, "s", strobe, tail, delayed(m, op.queued, 1, "queued"), s)
     m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))  # cycle 2
     m.d.sync += total.eq(delayed(m, op.negate, 2, "negate") - masked)  # cycle 3
-    return delayed(m, total, SlotAccumulator.offset_at - 3, "offset")
+    return total
 
 
 class SlotAccumulator(wiring.Component):
@@ -89,7 +90,7 @@ class SlotAccumulator(wiring.Component):
     """
 
     strobe_to_op = 1
-    offset_at = 4
+    offset_at = 3
     delay = 6
 
     def __init__(self, config: Config) -> None:
@@ -122,9 +123,9 @@ class SlotAccumulator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = self.config.z_width
-        # a copy of the control bits in every lane, for the fan-out
-        op = Signal(self.op.shape())
-        m.d.sync += op.eq(self.op)
+        # copies in every lane, for the fan-out
+        op = data.View(self.op.shape(), copied(m, self.op, "op"))
+        addend = copied(m, self.offset, "addend")
 
         picked = Signal(self.config.acc_width)
         held = _queue(m, "p", self.strobe, self.tail, op.queued, self.p.as_value())
@@ -138,7 +139,7 @@ class SlotAccumulator(wiring.Component):
         m.d.sync += shifted.eq((finely << (coarse << 2)) ^ negate.replicate(width))  # cycle 4
         enable_early = delayed(m, op.enable, 3, "enable")
         current = Signal(signed(width))
-        m.d.sync += current.eq(Mux(enable_early, shifted + self.offset, 0))  # cycle 5
+        m.d.sync += current.eq(Mux(enable_early, shifted + addend, 0))  # cycle 5
 
         late = Signal(self.op.shape())
         m.d.comb += late.as_value().eq(delayed(m, op, 4, "op"))

@@ -254,7 +254,8 @@ class SlotSequencer(wiring.Component):
             Signal(range(CAPTURED_PASSES + 1)),
             Signal(range(CAPTURED_PASSES)),
         )  # passes captured; the oldest of them
-        gap = Signal(range(NeuronPair.recurrence))
+        any_waiting = Signal()
+        gap, no_gap = Signal(range(NeuronPair.recurrence)), Signal(init=1)
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
         sums, sigmoid, gated = Signal(), Signal(), Signal()
@@ -264,11 +265,11 @@ class SlotSequencer(wiring.Component):
             gated.eq(self.layer.gate != Gate.NONE),
         ]
         # a position of a SUM leg reads what the one before it wrote
-        settling = Signal(range(NeuronPair.skip_recurrence))
+        settling, settled = Signal(range(NeuronPair.skip_recurrence)), Signal(init=1)
         with m.If(go & final):
-            m.d.sync += settling.eq(NeuronPair.skip_recurrence - 1)
-        with m.Elif(settling != 0):
-            m.d.sync += settling.eq(settling - 1)
+            m.d.sync += [settling.eq(NeuronPair.skip_recurrence - 1), settled.eq(0)]
+        with m.Elif(~settled):
+            m.d.sync += [settling.eq(settling - 1), settled.eq(settling == 1)]
         m.d.comb += [
             final.eq(entry.valid & entry.final),
             fresh.eq(entry.valid & tag.fresh),
@@ -276,9 +277,9 @@ class SlotSequencer(wiring.Component):
             ready.eq(
                 valid
                 & ~second
-                & (~(tag.lead & tag.fresh) | (waiting != 0))
-                & (~tag.revisit | (gap == 0))
-                & (~(sums & tag.begins) | (settling == 0))
+                & (~(tag.lead & tag.fresh) | any_waiting)
+                & (~tag.revisit | no_gap)
+                & (~(sums & tag.begins) | settled)
             ),
             go.eq(ready & (self.room | ~emits)),
             self.stall_emit.eq(ready & emits & ~self.room),
@@ -286,17 +287,18 @@ class SlotSequencer(wiring.Component):
         ]
         m.d.sync += second.eq(go & final)
         with m.If(go & tag.lead):
-            m.d.sync += gap.eq(NeuronPair.recurrence - 1)
-        with m.Elif((gap != 0) & ~self.stall_emit):  # a stall between two slots must not eat up the distance
-            m.d.sync += gap.eq(gap - 1)
+            m.d.sync += [gap.eq(NeuronPair.recurrence - 1), no_gap.eq(0)]
+        with m.Elif(~no_gap & ~self.stall_emit):  # a stall between two slots must not eat up the distance
+            m.d.sync += [gap.eq(gap - 1), no_gap.eq(gap == 1)]
 
         used_up = go & tag.tail & tag.fresh
         m.d.sync += self.release.eq(used_up)
         with m.If(self.start):
-            m.d.sync += [waiting.eq(0), queued.eq(0), self.tail.eq(0)]
+            m.d.sync += [waiting.eq(0), any_waiting.eq(0), queued.eq(0), self.tail.eq(0)]
         with m.Else():
             m.d.sync += [
                 waiting.eq(waiting + self.strobe - used_up),
+                any_waiting.eq(Mux(used_up, self.strobe | (waiting != 1), self.strobe | any_waiting)),
                 queued.eq(queued + used_up),
                 self.tail.eq(self.tail + self.strobe),
             ]

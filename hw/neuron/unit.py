@@ -9,6 +9,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from ..config import Config
 from ..contract import TAU_ONE, Gate
+from ..copies import copied
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
 from .emitter import Emitter, entry_layout
@@ -47,7 +48,7 @@ class NeuronUnit(wiring.Component):
     captured : In(Captured(config))
     act_write, count_write : Out
     slot_bus, param_bus, membrane_bus : In(LocalBus())
-        Host-bus leaves; used only while ``done``.
+        Host-bus leaves; used only while ``done``. A write to the parameters takes effect one cycle later.
     stall_emit : Out(1)
         In this cycle a slot waits for the emitter.
     """
@@ -134,7 +135,7 @@ class NeuronUnit(wiring.Component):
             membranes.append(pair.membrane)
 
         host_pair = delayed(m, host.addr[1:lane_bits], 2, "host_pair")
-        m.d.comb += host.r_data.eq(_select(membranes, host_pair))
+        m.d.sync += host.r_data.eq(_select(membranes, host_pair))
         if config.skip_words:
             self._skip(m, op, pairs)
         self._enter(m, op, codes, emitter)
@@ -181,30 +182,40 @@ class NeuronUnit(wiring.Component):
         """Both parameter words of every pair, each in the cycle in which the pair wants it."""
         bus = self.param_bus
         lane_bits = exact_log2(self.config.neuron_lanes)
-        word_bit, group = bus.addr[lane_bits], bus.addr[lane_bits + 1 :]
-        host_row = Cat(bus.addr[0], group)
         ahead = SlotAccumulator.delay - ParamMemory.delay
-        rows = [delayed(m, row, ahead + at, f"row{at}") for at in (NeuronPair.word0_at, NeuronPair.word1_at)]
+        rows = [delayed(m, row, ahead + at - 1, f"row{at}") for at in (NeuronPair.word0_at, NeuronPair.word1_at)]
         words: list[list[Signal]] = []
         answer: Value = Const(0, 32)
         for index in range(self.config.neuron_lanes // WAYS):
+            # the host's request in registers of each pair, loaded only for it: the pairs lie all over the device
+            here = bus.addr[1:lane_bits] == index
+            host_row, host_data = (
+                Signal(range(WAYS * self.config.param_groups), name=f"host_row_{index}"),
+                Signal(32, name=f"host_data_{index}"),
+            )
+            reads = delayed(m, Cat(here & bus.r_en & (bus.addr[lane_bits] == n) for n in range(2)), 1, f"reads_{index}")
+            writes = delayed(
+                m, Cat(here & bus.w_en & (bus.addr[lane_bits] == n) for n in range(2)), 1, f"writes_{index}"
+            )
+            with m.If(here & (bus.r_en | bus.w_en)):
+                m.d.sync += [host_row.eq(Cat(bus.addr[0], bus.addr[lane_bits + 1 :])), host_data.eq(bus.w_data)]
             words.append([])
             early = []
-            here = bus.addr[1:lane_bits] == index
-            for n, pair_row in enumerate(rows):
+            for n, common_row in enumerate(rows):
                 m.submodules[f"params_{index}_{n}"] = params = ParamMemory(self.config)
+                pair_row = copied(m, common_row, f"pair_row_{index}_{n}")
                 m.d.comb += [
-                    params.r_addr.eq(Mux(bus.r_en, host_row, pair_row)),
+                    params.r_addr.eq(Mux(reads[n], host_row, pair_row)),
                     params.w_addr.eq(host_row),
-                    params.w_data.eq(bus.w_data),
-                    params.w_en.eq(bus.w_en & (word_bit == n) & here),
+                    params.w_data.eq(host_data),
+                    params.w_en.eq(writes[n]),
                 ]
                 words[-1].append(params.word)
                 early.append(params.early)
             # picked and masked beside each pair: a multiplexer of all words in one place draws too many wires there
             picked = Signal(32, name=f"picked_{index}")
-            host_here, host_bit = delayed(m, here, 1, f"here_{index}"), delayed(m, word_bit, 1, f"word_bit_{index}")
-            m.d.sync += picked.eq(Mux(host_here, Mux(host_bit, early[1], early[0]), 0))
+            was_read = delayed(m, reads, 1, f"was_read_{index}")
+            m.d.sync += picked.eq(Mux(was_read[0], early[0], 0) | Mux(was_read[1], early[1], 0))
             answer = answer | picked
         m.d.comb += bus.r_data.eq(answer)
         return words

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 import cocotb
 from cocotb.triggers import RisingEdge
 
+from reverb_fpga.hw.contract import Region
+from reverb_fpga.hw.signatures import READ_CYCLES
+
 from .environment import Bench
 from .pauses import Pauses, never
 
@@ -14,16 +17,18 @@ __all__ = ["HostBusMemory", "HostInitiator", "LeafInitiator"]
 
 
 class LeafInitiator:
-    """Drives a ``LocalBus``.
+    """Drives the ``LocalBus`` of a region.
 
     Parameters
     ----------
     bench : Bench
     prefix : str
+    region : Region
     """
 
-    def __init__(self, bench: Bench, prefix: str) -> None:
+    def __init__(self, bench: Bench, prefix: str, region: Region) -> None:
         self._bench = bench
+        self._read_cycles = READ_CYCLES[region]
         names = ("addr", "w_en", "w_data", "r_en", "r_data")
         self._addr, self._w_en, self._w_data, self._r_en, self._r_data = (
             bench.port(f"{prefix}_{name}") for name in names
@@ -47,7 +52,7 @@ class LeafInitiator:
         await self._bench.tick()
         self._r_en.value = 0
         self._addr.value = 0
-        await self._bench.tick(2)
+        await self._bench.tick(self._read_cycles)
         return int(self._r_data.value)
 
 

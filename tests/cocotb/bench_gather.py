@@ -6,7 +6,7 @@ import cocotb
 from cocotb.handle import HierarchyObject
 from test_hw_gather import SPARE, Pass, random_layer, random_memory
 
-from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS
+from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, Region
 from reverb_fpga.hw.gather import GatherMemory, gather_events
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
@@ -82,7 +82,10 @@ class Surroundings:
 async def load(bench: Bench, memory: GatherMemory) -> None:
     config = bench.config
     banks = range(config.banks)
-    act, count, weight = (LeafInitiator(bench, f"{name}_bus") for name in ("act", "count", "weight"))
+    act, count, weight = (
+        LeafInitiator(bench, f"{region.name.lower()}_bus", region)
+        for region in (Region.ACT, Region.COUNT, Region.WEIGHT)
+    )
     await act.write(0, (memory.act[b][k] for k in range(config.act_words) for b in banks))
     await count.write(0, (memory.count[b][k] for k in range(config.count_words) for b in banks))
     words = (

@@ -11,7 +11,7 @@ from test_hw_neuron import Job, random_gated, random_job, random_legs
 from test_hw_neuron import expected as unit_expected
 
 from reverb_fpga.hw import contract
-from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS
+from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS, Region
 from reverb_fpga.hw.neuron import SlotAccumulator
 from reverb_fpga.hw.neuron.accumulator import accumulate_layout
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
@@ -159,7 +159,10 @@ async def emit(bench: Bench, work: list[Entry], latency: int) -> int:
 async def neuron_unit(dut: HierarchyObject) -> None:
     bench = Bench(dut, "unit")
     rng, config = bench.rng, bench.config
-    slots, params, membranes = (LeafInitiator(bench, f"{name}_bus") for name in ("slot", "param", "membrane"))
+    slots, params, membranes = (
+        LeafInitiator(bench, f"{region.name.lower()}_bus", region)
+        for region in (Region.SLOT, Region.PARAM, Region.MEMBRANE)
+    )
     await bench.start(200_000, ["layer", "start", "captured_strobe", "captured_p", "captured_s"])
     monitor = RecordMonitor(bench, config)
     jobs = [random_job(rng, config, style) for style in ("small", "extreme", "zero", "small")]
