@@ -137,6 +137,12 @@ class FolderLock:
         if descriptor is not None:
             os.close(descriptor)
 
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     __del__ = release
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -322,6 +323,52 @@ def test_reports_that_are_none(tmp_path: Path) -> None:
         (tmp_path / "report.json").write_text(text)
         with pytest.raises(InputError, match=r"report\.json"):
             read_report(tmp_path)
+    (tmp_path / "report.json").unlink()
+    os.mkfifo(tmp_path / "report.json")
+    with pytest.raises(InputError, match="no such report"):
+        read_report(tmp_path)
+
+
+def test_no_field_of_a_report_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged report is one line, or is printed."""
+    from reverb_fpga.host.commands.report import print_report
+
+    whole = {
+        **dict.fromkeys(("board", "config", "config_digest", "design_digest"), "x"),
+        **dict.fromkeys(("additions_per_cycle", "lut4", "ff", "bram", "dsp", "baud", "divisor", "seed"), 1),
+        **dict.fromkeys(("clock_mhz", "fmax_mhz", "seconds"), 1.5),
+        "available": dict.fromkeys(("lut4", "ff", "bram", "dsp"), 2),
+        "bram_by_use": {"weights": 1},
+        "critical_path": ["a", "b"],
+        "tools": {"yosys": "0.70"},
+    }
+    refused = 0
+    for name in whole:
+        for junk in (None, True, -1, 1e400, 10**400, "\x1b[31m", "[red]", [], {}, ["\x1b"], {"a": 1.5}, {"\x1b": 1}):
+            (tmp_path / "report.json").write_text(json.dumps(whole | {name: junk}))
+            try:
+                report = read_report(tmp_path)
+            except InputError:
+                refused += 1
+                continue
+            print_report(report)
+            assert "\x1b" not in capsys.readouterr().out
+    assert refused > 8 * len(whole)
+
+
+def test_two_builds_do_not_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reverb_fpga.host import cli
+    from reverb_fpga.host.commands import build
+    from reverb_fpga.models.files import FolderLock
+
+    monkeypatch.setattr(build, "_core", lambda *_: None)
+    with FolderLock(tmp_path), pytest.raises(SystemExit) as caught:
+        cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path)])
+    assert caught.value.code == 2
+    assert "another run is writing there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_log_lines() -> None:

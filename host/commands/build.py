@@ -14,6 +14,7 @@ from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, LinkKind, board, li
 from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError, Interrupted
+from reverb_fpga.models.files import FolderLock
 
 from .. import progress
 from .report import print_report
@@ -61,6 +62,7 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
         raise InputError("--baud is of the UART; leave it out with --link usb")
     config = preset(target.config)
     core = _core(target, config, divisor)
+    click.get_current_context().with_resource(_claimed(output))
     if not target.builds_here:
         _export(target, core, clock_mhz, output)
         return
@@ -122,6 +124,15 @@ def _stopped(clock: StageClock, output: Path) -> str:
         f"stopped in {clock.stage} after {duration(clock.elapsed)}{left}; {output} holds the tools' logs and no "
         "bitstream; the next build begins anew"
     )
+
+
+def _claimed(output: Path) -> FolderLock:
+    """The folder, made where missing, for this build alone: products of two would be mixed."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made a directory ({error.strerror})") from None
+    return FolderLock(output)
 
 
 def _core(target: Board, config: Config, divisor: int) -> Any:

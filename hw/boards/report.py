@@ -12,6 +12,8 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["REPORT_NAME", "BuildReport", "read_report", "write_report"]
 
 REPORT_NAME = "report.json"
+_MAX_BYTES = 1 << 20
+_HUGE = 1e15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,13 +82,36 @@ def read_report(directory: Path) -> BuildReport:
         If it is missing, or not one.
     """
     path = directory / REPORT_NAME
+    missing = f"{path}: no such report; 'reverb-fpga build --board NAME -o {directory}' makes one"
+    if not path.is_file():  # nor a FIFO, which would block
+        raise InputError(missing)
     try:
-        values: Any = json.loads(path.read_text())
+        with path.open("rb") as file:
+            values: Any = json.loads(file.read(_MAX_BYTES))
     except OSError:
-        raise InputError(f"{path}: no such report; 'reverb-fpga build --board NAME -o {directory}' makes one") from None
-    except ValueError as error:
+        raise InputError(missing) from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
-    names = {field.name for field in dataclasses.fields(BuildReport)}
-    if not isinstance(values, dict) or set(values) != names:
+    fields = {field.name: str(field.type) for field in dataclasses.fields(BuildReport)}
+    if not isinstance(values, dict) or set(values) != set(fields):
         raise InputError(f"{path}: not a build report of this version")
+    for name, kind in fields.items():
+        if not _is_a(values[name], kind):
+            raise InputError(f"{path}: damaged: its {name} is not what a build writes; build again")
+    if not values["available"].keys() >= {"lut4", "ff", "bram", "dsp"}:
+        raise InputError(f"{path}: damaged: its available lacks a resource; build again")
     return BuildReport(**values)
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    """Whether a value read from a file is of a field's type; texts are printable, numbers are finite."""
+    if kind == "str":
+        return isinstance(value, str) and value.isprintable()
+    if kind == "int":
+        return type(value) is int and abs(value) < _HUGE
+    if kind == "float":
+        return type(value) in (int, float) and abs(value) < _HUGE
+    if kind == "list[str]":
+        return isinstance(value, list) and all(_is_a(entry, "str") for entry in value)
+    inner = kind.removeprefix("dict[str, ").removesuffix("]")
+    return isinstance(value, dict) and all(_is_a(key, "str") and _is_a(entry, inner) for key, entry in value.items())
