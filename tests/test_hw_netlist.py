@@ -12,7 +12,7 @@ from amaranth.hdl import Elaboratable
 
 from reverb_fpga.hw import copies, memory
 from reverb_fpga.hw.boards import netlist
-from reverb_fpga.hw.boards.tools import run_tool
+from reverb_fpga.hw.boards.tools import find_toolchain, run_tool
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.memory import DualReadMemory
 from reverb_fpga.hw.neuron import NeuronUnit
@@ -25,7 +25,7 @@ def synthesised(design: Elaboratable, script: str, directory: Path) -> dict[str,
     """The netlist that a yosys script makes of a design."""
     (directory / "top.il").write_text(rtlil.convert(design, name="top"))
     (directory / "top.ys").write_text(f"read_rtlil top.il\n{script}\nwrite_json top.json\n")
-    run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", directory, lambda _: None)
+    run_tool(find_toolchain(), "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", directory, lambda _: None)
     found: dict[str, Any] = json.loads((directory / "top.json").read_text())
     return found
 

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from reverb_fpga.hw.boards.logs import FROM_CACHE, BuildPhase
 from reverb_fpga.hw.boards.stages import StageClock, duration, expected_times, keep_times
 from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, LinkKind, board, link_of, uart_divisor
+from reverb_fpga.hw.boards.tools import SOURCES
 from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError, Interrupted
@@ -24,7 +25,8 @@ __all__ = ["command"]
 _EXAMPLES = """\b
 Examples:
   reverb-fpga build --board ulx3s-85f -o out/85f
-  reverb-fpga build --board ulx3s-25f -o out/25f --clock 60 --seed 3 --tries 4
+  reverb-fpga build --board ulx3s-25f -o out/25f --clock 60 --tries 8 --jobs 4
+  reverb-fpga build --board ulx3s-85f -o out/85f --tools native
   reverb-fpga build --board arty-a7-35t -o out/arty     exports a Vivado project, builds nothing
 """
 _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log shows life
@@ -44,12 +46,22 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="First seed of the placer.")
 @click.option(
-    "--tries", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried until timing is met."
+    "--tries", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried; the fastest is kept."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried side by side, 1.5 GB each."
+)
+@click.option(
+    "--tools",
+    type=click.Choice(SOURCES),
+    default="pip",
+    show_default=True,
+    help="Tools from pip, or yosys, nextpnr-ecp5 and ecppack on the PATH.",
 )
 @click.option("--no-cache", is_flag=True, help="Build even if this very design was built before.")
 @click.option("--no-progress", is_flag=True, help="No progress on standard error.")
 def command(board_name: str, output: Path, no_progress: bool, **options: Any) -> None:
-    """Make a bitstream for a board with yosys, nextpnr and ecppack from pip.
+    """Make a bitstream for a board with yosys, nextpnr and ecppack.
 
     DIR gets top.bit, top.config, report.json and the tools' logs. A bitstream is written only if its timing is met. For
     boards whose vendor tools do not run here, the project is exported: Verilog, constraints and script.
@@ -68,7 +80,8 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
         return
     from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 
-    chosen = BuildOptions(clock_mhz=clock_mhz, divisor=divisor, baud=baud, seed=options["seed"], tries=options["tries"])
+    tried = {name: options[name] for name in ("seed", "tries", "jobs", "tools")}
+    chosen = BuildOptions(clock_mhz=clock_mhz, divisor=divisor, baud=baud, **tried)
     cache = None if options["no_cache"] else cache_directory() / "bitstreams"
     times = cache_directory() / "build-times"
     clock = StageClock(expected_times(times, target.name))

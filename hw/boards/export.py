@@ -14,7 +14,7 @@ from reverb_fpga.hw import interrupts, processes
 from reverb_fpga.hw.errors import BuildError, InputError
 
 from .table import Board
-from .tools import require_tools, run_tool
+from .tools import find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for
 
 __all__ = ["export_project"]
@@ -33,7 +33,7 @@ def export_project(board: Board, core: Any, clock_mhz: float, output: Path) -> l
     BuildError
         If yosys fails.
     """
-    require_tools()
+    find_toolchain()
     if clock_mhz != board.input_mhz:
         raise InputError(f"{board.name} is exported at its crystal's {board.input_mhz:g} MHz; leave --clock out")
     with _yosys_for_amaranth():
@@ -81,5 +81,7 @@ class _Yosys:
         """The Verilog that a script ends with. By a file: the standard output of WebAssembly tools can stop early."""
         with processes.scratch("reverb-fpga-") as folder:
             (folder / "top.ys").write_text(script.rstrip() + " top.v\n", encoding="utf-8")
-            run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", folder, lambda line: None)
+            run_tool(
+                find_toolchain(), "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", folder, lambda line: None
+            )
             return (folder / "top.v").read_text(encoding="utf-8")

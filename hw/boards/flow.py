@@ -1,4 +1,4 @@
-"""From a board and a core to a bitstream, with pip's tools."""
+"""From a board and a core to a bitstream."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from typing import Any
 
 from reverb_fpga.hw import copies, interrupts, memory, processes
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import BuildError, InputError
+from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.lanes import LaneArray
 from reverb_fpga.hw.neuron import NeuronUnit
 
-from . import logs, netlist, tools
+from . import logs, netlist
 from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
+from .seeds import Attempt, SeedTrials
 from .table import Board, LinkKind
+from .tools import Follow, Toolchain, find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for
 
 __all__ = ["BuildOptions", "Design", "build_bitstream"]
@@ -46,7 +48,11 @@ class BuildOptions:
     seed : int
         First seed of the placer.
     tries : int
-        Seeds that are tried, one after the other, until timing is met.
+        Seeds that are tried; the fastest is kept.
+    jobs : int
+        Seeds that are tried side by side. What comes out does not depend on it.
+    tools : "pip" or "native"
+        Tools from pip's packages, or from the PATH.
     synth : tuple of str
         Extra options of ``synth_ecp5``.
     """
@@ -56,6 +62,8 @@ class BuildOptions:
     baud: int
     seed: int = 1
     tries: int = 1
+    jobs: int = 1
+    tools: str = "pip"
     synth: tuple[str, ...] = ()
 
 
@@ -84,7 +92,7 @@ class _Plan:
     options: BuildOptions
     platform: Any
     files: dict[str, str | bytes]
-    versions: dict[str, str]
+    toolchain: Toolchain
 
     @property
     def digest(self) -> str:
@@ -93,7 +101,9 @@ class _Plan:
         for name in ("top.il", "top.ys", "top.lpf"):
             content = self.files[name]
             hasher.update(content.encode() if isinstance(content, str) else content)
-        facts = [self.board.name, self.config.digest, dataclasses.asdict(self.options), self.versions, netlist.VERSION]
+        options = dataclasses.asdict(self.options) | {"jobs": None}
+        versions = dict(self.toolchain.versions)
+        facts = [self.board.name, self.config.digest, options, versions, netlist.VERSION]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
         return hasher.hexdigest()
 
@@ -117,9 +127,9 @@ def build_bitstream(
     EnvironmentMissing
         If the tools are not installed.
     """
-    versions = tools.require_tools()
+    toolchain = find_toolchain(options.tools)
     progress(BuildPhase("elaborating the gateware"))
-    plan = _plan(design, options, versions)
+    plan = _plan(design, options, toolchain)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -138,7 +148,7 @@ def build_bitstream(
     return report
 
 
-def _plan(design: Design, options: BuildOptions, versions: dict[str, str]) -> _Plan:
+def _plan(design: Design, options: BuildOptions, toolchain: Toolchain) -> _Plan:
     platform = platform_for(design.board)
     plan = platform.build(
         BoardTop(design.board, design.core, options.clock_mhz, design.link),
@@ -147,7 +157,7 @@ def _plan(design: Design, options: BuildOptions, versions: dict[str, str]) -> _P
         synth_opts=list(options.synth),
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
-    return _Plan(design.board, design.config, options, platform, dict(plan.files), versions)
+    return _Plan(design.board, design.config, options, platform, dict(plan.files), toolchain)
 
 
 def _kept_modules(config: Config) -> str:
@@ -177,51 +187,33 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
         content = plan.files[name]
         (work / name).write_bytes(content.encode() if isinstance(content, str) else content)
     progress(BuildPhase("synthesis"))
-    follow = _follower(logs.yosys_phase, progress)
-    tools.run_tool("yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, follow)
+    yosys = ["-q", "-l", "yosys.log", "top.ys"]
+    run_tool(plan.toolchain, "yosys", yosys, "yosys.log", work, _follower(logs.yosys_phase, progress))
     progress(BuildPhase("synthesis", "output registers of block RAMs"))
     netlist.improve(work / "top.json")
-    seed = _place_and_route(plan, work, progress)
+    best = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))
-    tools.run_tool(
-        "ecppack", ["--compress", "--input", "top.config", "--bit", "top.bit"], "ecppack.log", work, lambda _: None
-    )
-    return _report(plan, work, seed, time.monotonic() - started)
+    ecppack = ["--compress", "--input", "top.config", "--bit", "top.bit"]
+    run_tool(plan.toolchain, "ecppack", ecppack, "ecppack.log", work, lambda _: None)
+    return _report(plan, work, best, time.monotonic() - started)
 
 
-def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> int:
-    """Try seeds until one meets timing; the seed."""
+def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> Attempt:
+    """The best seed, its files in ``work``; and the logs of all others where none is good."""
     options = plan.options
-    reached: dict[int, float] = {}
-    for seed in range(options.seed, options.seed + options.tries):
-        for stale in ("top.config", "timing.json", "nextpnr.log"):
-            (work / stale).unlink(missing_ok=True)
-        progress(BuildPhase("packing"))
-        try:
-            tools.run_tool(
-                "nextpnr-ecp5", _nextpnr_arguments(plan, seed), "nextpnr.log", work,
-                _follower(logs.nextpnr_phase, progress),
-            )  # fmt: skip
-        except BuildError:
-            fmax = _fmax(work, options.clock_mhz)
-            if fmax is None or fmax >= options.clock_mhz:
-                raise  # not a matter of timing
-            reached[seed] = fmax
-            progress(BuildPhase("timing not met", f"seed {seed}: {fmax:.1f} of {options.clock_mhz:g} MHz"))
-            continue
-        if (fmax := _fmax(work, options.clock_mhz)) is None or fmax < options.clock_mhz:
-            raise BuildError(
-                f"nextpnr reported no clock of {options.clock_mhz:g} MHz; is the core driven by domain sync?"
-            )
-        return seed
-    best = max(reached, key=reached.__getitem__)
-    raise BuildError(
-        f"timing not met: {reached[best]:.1f} MHz (seed {best}) of {options.clock_mhz:g} MHz; "
-        f"try --clock {int(reached[best])}, or another --seed or more --tries"
-    )
+    trials = SeedTrials(plan.toolchain, _nextpnr_arguments(plan), options.clock_mhz, work, progress)
+    try:
+        best = trials.run(range(options.seed, options.seed + options.tries), options.jobs)
+    except BaseException:
+        for log in sorted(work.glob("seed-*/nextpnr.log"))[:1]:
+            shutil.copyfile(log, work / "nextpnr.log")
+        raise
+    for name in ("top.config", "timing.json", "nextpnr.log"):
+        shutil.move(best.directory / name, work / name)
+    return best
 
 
-def _nextpnr_arguments(plan: _Plan, seed: int) -> list[str]:
+def _nextpnr_arguments(plan: _Plan) -> list[str]:
     platform = plan.platform
     return [
         "--quiet", "--log", "nextpnr.log", "--report", "timing.json",
@@ -229,21 +221,11 @@ def _nextpnr_arguments(plan: _Plan, seed: int) -> list[str]:
         "--package", platform._nextpnr_package_options[platform.package].upper(),
         "--speed", platform.speed,
         "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
-        "--placer", "static", "--router", "router2", "--seed", str(seed), "--freq", f"{plan.options.clock_mhz:g}",
+        "--placer", "static", "--router", "router2", "--freq", f"{plan.options.clock_mhz:g}",
     ]  # fmt: skip
 
 
-def _fmax(work: Path, clock_mhz: float) -> float | None:
-    """Slowest clock constrained to the overlay's frequency, after routing; None if timing was not reached."""
-    try:
-        clocks = json.loads((work / "timing.json").read_text())["fmax"].values()
-    except (OSError, ValueError, KeyError):
-        return None
-    found = [float(c["achieved"]) for c in clocks if abs(float(c["constraint"]) / clock_mhz - 1) < 1e-3]
-    return min(found, default=None)
-
-
-def _report(plan: _Plan, work: Path, seed: int, seconds: float) -> BuildReport:
+def _report(plan: _Plan, work: Path, best: Attempt, seconds: float) -> BuildReport:
     timing = json.loads((work / "timing.json").read_text())
     used = {name: timing["utilization"].get(cell, {"used": 0, "available": 0}) for name, cell in _UTILISATION.items()}
     log = (work / "nextpnr.log").read_text(errors="replace").splitlines()
@@ -254,14 +236,14 @@ def _report(plan: _Plan, work: Path, seed: int, seconds: float) -> BuildReport:
         additions_per_cycle=plan.config.additions_per_cycle,
         available={name: int(entry["available"]) for name, entry in used.items()},
         clock_mhz=plan.options.clock_mhz,
-        fmax_mhz=round(_fmax(work, plan.options.clock_mhz) or 0.0, 2),
+        fmax_mhz=round(best.fmax_mhz or 0.0, 2),
         baud=plan.options.baud,
         divisor=plan.options.divisor,
         seconds=round(seconds, 1),
-        seed=seed,
+        seed=best.seed,
         bram_by_use=logs.bram_by_use((work / "bram.txt").read_text().splitlines()),
         critical_path=logs.critical_path(log),
-        tools=plan.versions,
+        tools=dict(plan.toolchain.versions),
         design_digest=plan.digest,
         lut4=int(used["lut4"]["used"]),
         ff=int(used["ff"]["used"]),
@@ -270,7 +252,7 @@ def _report(plan: _Plan, work: Path, seed: int, seconds: float) -> BuildReport:
     )
 
 
-def _follower(phase: Callable[[str], BuildPhase | None], progress: Progress) -> tools.Follow:
+def _follower(phase: Callable[[str], BuildPhase | None], progress: Progress) -> Follow:
     def follow(line: str) -> None:
         if (found := phase(line)) is not None:
             progress(found)

@@ -1,0 +1,168 @@
+"""Place and route with several seeds, some side by side; the fastest is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from reverb_fpga.hw import interrupts
+from reverb_fpga.hw.errors import BuildError
+
+from . import logs
+from .logs import BuildPhase
+from .tools import POLL_SECONDS, Toolchain, ToolRun
+
+__all__ = ["Attempt", "SeedTrials", "fmax_of"]
+
+_INPUTS = ("top.json", "top.lpf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """What came of a seed.
+
+    Parameters
+    ----------
+    seed : int
+    directory : Path
+        With nextpnr's files.
+    fmax_mhz : float or None
+        None if it did not come to timing.
+    error : BuildError or None
+        Why there is no configuration.
+    """
+
+    seed: int
+    directory: Path
+    fmax_mhz: float | None
+    error: BuildError | None
+
+
+class SeedTrials:
+    """Runs nextpnr with seeds, a number of them at a time.
+
+    Parameters
+    ----------
+    toolchain : Toolchain
+    arguments : list of str
+        Of nextpnr, without the seed.
+    clock_mhz : float
+    work : Path
+        Holds the netlist and its constraints.
+    progress : called with phases of one seed at a time, and with what came of each
+    """
+
+    def __init__(
+        self,
+        toolchain: Toolchain,
+        arguments: list[str],
+        clock_mhz: float,
+        work: Path,
+        progress: Callable[[BuildPhase], None],
+    ) -> None:
+        self._toolchain = toolchain
+        self._arguments = arguments
+        self._clock_mhz = clock_mhz
+        self._work = work
+        self._progress = progress
+        self._running: dict[int, ToolRun] = {}
+        self._attempts: list[Attempt] = []
+
+    def run(self, seeds: Sequence[int], jobs: int) -> Attempt:
+        """Try all seeds; the one with the fastest clock, the first of equal ones.
+
+        Raises
+        ------
+        BuildError
+            If none meets timing.
+        """
+        waiting = list(seeds)
+        with ExitStack() as stack:
+            while waiting or self._running:
+                while waiting and len(self._running) < jobs:
+                    seed = waiting.pop(0)
+                    self._running[seed] = stack.enter_context(self._start(seed, len(seeds)))
+                for seed, run in list(self._running.items()):
+                    if run.poll():
+                        del self._running[seed]
+                        self._finish(seed, run, len(seeds))
+                interrupts.check()
+                time.sleep(POLL_SECONDS)
+        return self._best()
+
+    def _start(self, seed: int, number: int) -> ToolRun:
+        directory = self._work / f"seed-{seed}"
+        directory.mkdir()
+        for name in _INPUTS:
+            _link(self._work / name, directory / name)
+        arguments = [*self._arguments, "--seed", str(seed)]
+
+        def follow(line: str) -> None:
+            shown = next(iter(self._running), seed)  # one at a time, or the stages would go to and fro
+            if seed == shown and (phase := logs.nextpnr_phase(line)) is not None:
+                detail = phase.detail if number == 1 else f"seed {seed}, {phase.detail}".rstrip(", ")
+                self._progress(BuildPhase(phase.step, detail))
+
+        self._progress(BuildPhase("packing", "" if number == 1 else f"seed {seed}"))
+        return ToolRun(self._toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", directory, follow)
+
+    def _finish(self, seed: int, run: ToolRun, number: int) -> None:
+        error = None
+        fmax = fmax_of(run.directory, self._clock_mhz)
+        try:
+            run.check()
+            if fmax is None or fmax < self._clock_mhz:
+                error = BuildError(
+                    f"nextpnr reported no clock of {self._clock_mhz:g} MHz; is the core driven by domain sync?"
+                )
+        except BuildError as failure:
+            error = failure
+        self._attempts.append(Attempt(seed, run.directory, fmax, error))
+        if _missed(self._attempts[-1], self._clock_mhz):
+            self._progress(BuildPhase("timing not met", f"seed {seed}: {fmax:.1f} of {self._clock_mhz:g} MHz"))
+        elif error is not None:
+            self._progress(BuildPhase("timing", f"seed {seed}: {error}"))
+        elif number > 1:
+            done = f"{len(self._attempts)} of {number} seeds done"
+            self._progress(BuildPhase("timing", f"seed {seed}: {fmax:.1f} MHz, {done}"))
+
+    def _best(self) -> Attempt:
+        if good := [attempt for attempt in self._attempts if attempt.error is None]:
+            return min(good, key=lambda attempt: (-(attempt.fmax_mhz or 0.0), attempt.seed))
+        missed = [attempt for attempt in self._attempts if _missed(attempt, self._clock_mhz)]
+        if not missed:
+            raise self._attempts[0].error or BuildError("no seed was tried")
+        best = max(missed, key=lambda attempt: attempt.fmax_mhz or 0.0)
+        raise BuildError(
+            f"timing not met: {best.fmax_mhz:.1f} MHz (seed {best.seed}) of {self._clock_mhz:g} MHz; "
+            f"try --clock {int(best.fmax_mhz or 0.0)}, or another --seed or more --tries"
+        )
+
+
+def fmax_of(directory: Path, clock_mhz: float) -> float | None:
+    """Slowest clock constrained to the overlay's frequency, after routing; None if timing was not reached."""
+    try:
+        clocks = json.loads((directory / "timing.json").read_text())["fmax"].values()
+    except (OSError, ValueError, KeyError):
+        return None
+    found = [float(c["achieved"]) for c in clocks if abs(float(c["constraint"]) / clock_mhz - 1) < 1e-3]
+    return min(found, default=None)
+
+
+def _missed(attempt: Attempt, clock_mhz: float) -> bool:
+    """It failed for its timing alone."""
+    return attempt.error is not None and attempt.fmax_mhz is not None and attempt.fmax_mhz < clock_mhz
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file in another folder: WebAssembly tools see only the folder that they run in."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

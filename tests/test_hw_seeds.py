@@ -1,0 +1,111 @@
+"""Seeds side by side, and tools from the PATH, with tools that only act as if."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from reverb_fpga.hw.boards import tools
+from reverb_fpga.hw.boards.logs import BuildPhase
+from reverb_fpga.hw.boards.seeds import Attempt, SeedTrials
+from reverb_fpga.hw.boards.tools import Toolchain, find_toolchain
+from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the tools that act as if are scripts")
+
+# Seed k reaches 40 + k MHz; it waits until as many as should run together have begun, and 13 breaks down.
+_NEXTPNR = """
+import json, pathlib, sys, time
+assert {path.name for path in pathlib.Path(".").iterdir()} >= {"top.json", "top.lpf"}
+seed = int(sys.argv[sys.argv.index("--seed") + 1])
+pathlib.Path(f"../began-{seed}").touch()
+deadline = time.monotonic() + 60
+while len(list(pathlib.Path("..").glob("began-*"))) < int(sys.argv[1]) and time.monotonic() < deadline:
+    time.sleep(0.01)
+pathlib.Path("nextpnr.log").write_text("Info: Running router2...\\n" + ("ERROR: no way\\n" if seed == 13 else ""))
+if seed == 13:
+    sys.exit(1)
+pathlib.Path("timing.json").write_text(json.dumps({"fmax": {"clk": {"achieved": 40 + seed, "constraint": 50}}}))
+if 40 + seed < 50:
+    sys.exit(1)
+pathlib.Path("top.config").write_text(str(seed))
+"""
+
+
+def _trials(work: Path, together: int = 1) -> tuple[SeedTrials, list[BuildPhase]]:
+    for name in ("top.json", "top.lpf"):
+        (work / name).write_text("")
+    toolchain = Toolchain({}, {"nextpnr-ecp5": (sys.executable, "-c", _NEXTPNR, str(together))})
+    phases: list[BuildPhase] = []
+    return SeedTrials(toolchain, [], 50.0, work, phases.append), phases
+
+
+def _run(work: Path, seeds: list[int], jobs: int) -> Attempt:
+    return _trials(work, jobs)[0].run(seeds, jobs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_the_fastest_seed_is_kept_however_many_run_side_by_side(jobs: int, tmp_path: Path) -> None:
+    best = _run(tmp_path, [11, 16, 7, 12], jobs)
+    assert (best.seed, best.fmax_mhz, best.error) == (16, 56.0, None)
+    assert (best.directory / "top.config").read_text() == "16"
+
+
+def test_progress_names_the_seeds(tmp_path: Path) -> None:
+    trials, phases = _trials(tmp_path, 2)
+    trials.run([8, 12, 13], 2)
+    said = [f"{phase.step}: {phase.detail}" for phase in phases]
+    assert "timing not met: seed 8: 48.0 of 50 MHz" in said
+    assert any(line.startswith("timing: seed 12: 52.0 MHz, ") for line in said)
+    assert "timing: seed 13: nextpnr-ecp5 failed: no way" in said
+    assert any(line.startswith("routing: seed ") for line in said)
+
+
+def test_no_seed_is_good(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"timing not met: 48\.0 MHz \(seed 8\) of 50 MHz; try --clock 48"):
+        _run(tmp_path, [3, 8, 13], 2)
+
+
+def test_one_that_breaks_down_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="no way"):
+        _run(tmp_path, [13], 1)
+
+
+def test_an_exception_ends_all_of_them(tmp_path: Path) -> None:
+    def interrupt(phase: BuildPhase) -> None:
+        if phase.step == "timing not met":
+            raise KeyboardInterrupt
+
+    trials, _ = _trials(tmp_path, 1)
+    trials._progress = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        trials.run([1, 2, 3, 4], 2)
+    assert len(list(tmp_path.glob("began-*"))) <= 3
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_native_tools_are_named_by_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentMissing, match=r"yosys is not on the PATH.*--tools pip"):
+        find_toolchain("native")
+    _script(tmp_path / "yosys", "echo 'Yosys 0.66 (git sha1 86f2dde)'")
+    _script(tmp_path / "nextpnr-ecp5", "echo 'nextpnr (Version 0.11.1)' >&2")
+    _script(tmp_path / "ecppack", "exit 1")
+    with pytest.raises(EnvironmentMissing, match=r"ecppack --version' fails"):
+        find_toolchain("native")
+    _script(tmp_path / "ecppack", "echo; echo Copyright; echo 'ecppack Version 1.4'")
+    found = find_toolchain("native")
+    assert dict(found.versions) | {"amaranth": "", "amaranth-boards": ""} == {
+        "amaranth": "", "amaranth-boards": "", "yosys": "Yosys 0.66 (git sha1 86f2dde)",
+        "nextpnr-ecp5": "nextpnr (Version 0.11.1)", "ecppack": "ecppack Version 1.4",
+    }  # fmt: skip
+    assert found.commands["yosys"] == (str(tmp_path / "yosys"),)
+    assert set(found.versions) != set(tools.PACKAGES)
