@@ -1,0 +1,86 @@
+"""Images a second of the golden model and of the same network in PyTorch, measured alternately in one run.
+
+    python benchmarks/golden_speed.py --arch cnv --threads 1
+
+The network has random weights: both compute densely, so that neither depends on them. Times are medians, of the
+processor where there is one thread (others may use the machine) and of the clock on the wall otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from reverb_fpga.host import cli
+
+
+def seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
+    """How long an action takes."""
+    started = clock()
+    action()
+    return clock() - started
+
+
+def measure(arch: str, timesteps: int, batch: int, rounds: int, threads: int) -> dict[str, float | int | str]:
+    """Medians of both, and how many times as fast the golden model is."""
+    import numpy as np
+    import torch
+    from trainer_speed import DATA
+
+    from reverb_fpga.compiler.pipeline import compile_checkpoint
+    from reverb_fpga.hw.config import preset
+    from reverb_fpga.models.checkpoint import save_checkpoint
+    from reverb_fpga.models.testing import randomise
+    from reverb_fpga.models.zoo import Options, build
+    from reverb_fpga.sim.golden import GoldenModel
+
+    torch.set_num_threads(threads)
+    options = Options(timesteps=timesteps, v_th=0.25 if timesteps > 1 else 0.0, act_bits=8)
+    network = randomise(build(arch, DATA[arch], options), 1).eval()
+    config = preset("ulx3s-85f")
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_checkpoint(network, Path(folder) / "network.safetensors")
+        golden = GoldenModel(compile_checkpoint(path, config).program, config)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, *DATA[arch].input.shape), dtype=np.uint8)
+    codes = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    images = torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    times: tuple[list[float], list[float]] = ([], [])
+    with torch.no_grad():
+        for _ in range(rounds + 1):
+            times[0].append(seconds(lambda: network(images), clock))
+            times[1].append(seconds(lambda: golden.run(codes), clock))
+    slow, fast = (statistics.median(values[1:]) for values in times)
+    return {
+        "arch": arch, "timesteps": timesteps, "batch": batch, "threads": threads,
+        "pytorch_images_per_second": round(batch / slow, 1), "golden_images_per_second": round(batch / fast, 1),
+        "golden_over_pytorch": round(slow / fast, 2),
+    }  # fmt: skip
+
+
+@click.command(help=__doc__)
+@click.option("--arch", type=click.Choice(["cnv", "fmnist"]), default="cnv", show_default=True)
+@click.option("--timesteps", type=click.IntRange(1, 8), default=1, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+def main(arch: str, timesteps: int, batch_size: int, rounds: int, threads: int) -> None:
+    """Entry point."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    if any(os.environ.get(name) != str(threads) for name in names):  # read once, when numpy is imported
+        os.environ.update(dict.fromkeys(names, str(threads)))
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    click.echo(json.dumps(measure(arch, timesteps, batch_size, rounds, threads)))
+
+
+if __name__ == "__main__":
+    cli.run(main, "golden_speed.py")
