@@ -166,7 +166,7 @@ def _map(network: IntNetwork, leg: IntMap, walk: Walk, config: Config) -> MapRep
 
 def _weights(leg: IntMap) -> str:
     if leg.kind is WeightKind.UNIT:
-        return "identity"
+        return "unit"
     return f"{leg.kind.value} {leg.bits}" if leg.bits > 1 else leg.kind.value
 
 

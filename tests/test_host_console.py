@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.report import CompileReport, LayerReport, Use
+from reverb_fpga.compiler.report import CompileReport, LayerReport, MapReport, Use
 from reverb_fpga.host import console, progress
 from reverb_fpga.host.backends import Outcome
 from reverb_fpga.host.commands import compile as compile_command
@@ -34,10 +34,11 @@ def classify(program: Program, *, top: int, names: tuple[str, ...] = ("a.png", L
 
 
 def compiled() -> None:
+    own = MapReport("features.11", "binary", fan_in=18_432, z_bits=22, passes=8, rows=7_168, gain=1, shift=1)
+    shortcut = MapReport("stem.conv", "unit", fan_in=512, z_bits=9, passes=8, rows=128, gain=1, shift=1)
     layer = LayerReport(
-        name="features.12", shape=(512, 30, 30), weights="binary", fan_in=18_432, z_bits=22, passes=8, rows=7_168,
-        weight_blocks=112.0, additions=28_901_376, strips=15, gain=1, shift=1, code_step=0.006754,
-        code_origin="training",
+        name="features.12", shape=(512, 30, 30), maps=(shortcut, own), weight_blocks=112.0, additions=28_901_376,
+        strips=15, code_step=0.006754, code_origin="training",
     )  # fmt: skip
     value = CompileReport(
         name="net", target="ulx3s-85f", timesteps_trained=1, timesteps=1, invariance=(), layers=(layer,),
@@ -84,7 +85,7 @@ def simulated() -> None:
 TABLES: dict[str, tuple[Callable[[Program], None], list[str]]] = {
     "classify": (lambda program: classify(program, top=1), ["label", "confidence", "truth", "image", LONG]),
     "classify --top 10": (lambda program: classify(program, top=10), ["rank", "10", "image", LONG]),
-    "compile": (lambda _: compiled(), ["strips", "0.006754", "28,901,376", "512x30x30", "features.12"]),
+    "compile": (lambda _: compiled(), ["strips", "0.006754", "28,901,376", "512x30x30", "features.12", "+ stem.conv"]),
     "report MODEL": (lambda _: model(), ["density %", "busy %", "28,901,376", "118,710"]),
     "report BUILD": (lambda _: built(), ["83,640", "share", "gather.path.weights", "112"]),
     "simulate": (lambda _: simulated(), ["steal", "123,456"]),

@@ -186,7 +186,7 @@ def _layers(report: CompileReport) -> Table:
         )  # fmt: skip
         for leg in layer.maps[:-1]:
             table.add_row(
-                f"  + {leg.source}",
+                f"+ {leg.source}",
                 "",
                 leg.weights,
                 f"{leg.fan_in:,}",
