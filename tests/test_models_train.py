@@ -284,5 +284,5 @@ def test_pictures_are_brought_to_the_size_asked_for(settings: TrainSettings, tmp
     trainer = Trainer(replace(folder, image_size=36), tmp_path / "run")
     assert trainer.network.spec.input.shape == (1, 36, 36)
     assert trainer.test.images.shape == (3, 36, 36, 1)
-    with pytest.raises(InputError, match="image size"):
+    with pytest.raises(InputError, match="has images of one size"):
         Trainer(replace(settings, image_size=36), tmp_path / "no")
