@@ -12,10 +12,8 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -37,6 +35,7 @@ def measure(arch: str, timesteps: int, batch: int, rounds: int, threads: int) ->
 
     from reverb_fpga.compiler.pipeline import compile_checkpoint
     from reverb_fpga.hw.config import preset
+    from reverb_fpga.hw.processes import scratch
     from reverb_fpga.models.checkpoint import save_checkpoint
     from reverb_fpga.models.testing import randomise
     from reverb_fpga.models.zoo import Options, build
@@ -46,8 +45,8 @@ def measure(arch: str, timesteps: int, batch: int, rounds: int, threads: int) ->
     options = Options(timesteps=timesteps, v_th=0.25 if timesteps > 1 else 0.0, act_bits=8)
     network = randomise(build(arch, DATA[arch], options), 1).eval()
     config = preset("ulx3s-85f")
-    with tempfile.TemporaryDirectory() as folder:
-        path = save_checkpoint(network, Path(folder) / "network.safetensors")
+    with scratch(".golden-speed-") as folder:
+        path = save_checkpoint(network, folder / "network.safetensors")
         golden = GoldenModel(compile_checkpoint(path, config).program, config)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, *DATA[arch].input.shape), dtype=np.uint8)
     codes = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
