@@ -18,6 +18,7 @@ from collections.abc import Callable
 import click
 
 from reverb_fpga.host import cli
+from reverb_fpga.hw import processes
 
 
 def seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -35,7 +36,6 @@ def measure(arch: str, timesteps: int, batch: int, rounds: int, threads: int) ->
 
     from reverb_fpga.compiler.pipeline import compile_checkpoint
     from reverb_fpga.hw.config import preset
-    from reverb_fpga.hw.processes import scratch
     from reverb_fpga.models.checkpoint import save_checkpoint
     from reverb_fpga.models.testing import randomise
     from reverb_fpga.models.zoo import Options, build
@@ -45,7 +45,7 @@ def measure(arch: str, timesteps: int, batch: int, rounds: int, threads: int) ->
     options = Options(timesteps=timesteps, v_th=0.25 if timesteps > 1 else 0.0, act_bits=8)
     network = randomise(build(arch, DATA[arch], options), 1).eval()
     config = preset("ulx3s-85f")
-    with scratch(".golden-speed-") as folder:
+    with processes.scratch(".golden-speed-") as folder:
         path = save_checkpoint(network, folder / "network.safetensors")
         golden = GoldenModel(compile_checkpoint(path, config).program, config)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, *DATA[arch].input.shape), dtype=np.uint8)
@@ -76,8 +76,8 @@ def main(arch: str, timesteps: int, batch_size: int, rounds: int, threads: int) 
     """Entry point."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
     if any(os.environ.get(name) != str(threads) for name in names):  # read once, when numpy is imported
-        os.environ.update(dict.fromkeys(names, str(threads)))
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        environment = os.environ | dict.fromkeys(names, str(threads))
+        sys.exit(processes.run([sys.executable, *sys.argv], env=environment).returncode)
     click.echo(json.dumps(measure(arch, timesteps, batch_size, rounds, threads)))
 
 
