@@ -154,7 +154,8 @@ def _plan(design: Design, options: BuildOptions, toolchain: Toolchain) -> _Plan:
         BoardTop(design.board, design.core, options.clock_mhz, design.link),
         do_build=False,
         script_after_read=_kept_modules(design.config) + copies.SYNTHESIS_SCRIPT + memory.SYNTHESIS_SCRIPT,
-        synth_opts=list(options.synth),
+        # abc9 breaks the ULX3S-85F's netlist: yosys 0.66 leaves a net with two drivers, 0.70 fails an assertion.
+        synth_opts=["-noabc9", *options.synth],
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
     return _Plan(design.board, design.config, options, platform, dict(plan.files), toolchain)
