@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import enum
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
@@ -24,24 +25,12 @@ QUIET_CYCLES = 31
 """Cycles for which the data path is held in reset: longer than the lane array's pipeline, which is not reset."""
 
 
+_Phase = Callable[[str], AbstractContextManager[None]]
+
+
 def control_layout() -> data.FlexibleLayout:
     """Register CONTROL."""
     return field_layout(CONTROL_FIELDS, 1)
-
-
-class _Phase(enum.IntEnum):
-    """What the sequencer waits for, finer than :class:`State`."""
-
-    REST = 0
-    FETCH = 1
-    DISPATCH = 2
-    HASH = 3
-    COMPARE = 4
-    START = 5
-    STARTED = 6
-    BUSY = 7
-    STORE = 8
-    STORING = 9
 
 
 class Sequencer(wiring.Component):
@@ -158,22 +147,16 @@ class Sequencer(wiring.Component):
                 m.d.sync += self._watchdog.eq(self.csr.w_data)
 
     def _run(self, m: Module) -> None:
-        phase, opcode, error = Signal(_Phase), Signal(8), self._error
-        fetch, hash_, counters = self._fetch, self._hash, self._counters
-        kept = Signal(32 * DESCRIPTOR_WORDS)
-        program = data.View(field_layout(contract.PROGRAM_FIELDS, DESCRIPTOR_WORDS), self.descriptor)
-        failing = Signal(8)
-        is_input, finished, barked = Signal(), Signal(), Signal()
-        locked = Cat(self.state == one for one in (State.CHECK, State.INPUT, State.RUN)).any()
+        opcode, kept, failing = Signal(8), Signal(32 * DESCRIPTOR_WORDS), Signal(8)
+        is_input, barked, abort = Signal(), Signal(), Signal()
         m.d.comb += [
             self.descriptor.eq(kept),
-            hash_.program.eq(self.descriptor),
-            counters.activity.eq(self.activity),
-            counters.descriptor.eq(self._pc),
-            counters.run.eq(phase == _Phase.BUSY),
-            self.locked.eq(locked),
+            self._hash.program.eq(self.descriptor),
+            self._counters.activity.eq(self.activity),
+            self._counters.descriptor.eq(self._pc),
+            self.locked.eq(Cat(self.state == one for one in (State.CHECK, State.INPUT, State.RUN)).any()),
             is_input.eq(opcode == Opcode.PROGRAM),
-            finished.eq(Mux(is_input, self.input_done, self.done)),
+            abort.eq((failing != Fault.NONE) | self._control.reset),
         ]
         m.d.sync += [self.start.eq(0), self.input_start.eq(0)]
         with m.If(self.touched):
@@ -181,77 +164,116 @@ class Sequencer(wiring.Component):
         with m.If(self.state == State.RUN):
             m.d.sync += self._cycles.eq(self._cycles + 1)
 
-        def fetch_at(pc: Value | int) -> None:
-            m.d.comb += [fetch.start.eq(1), fetch.pc.eq(pc)]
+        # Phases: what the sequencer waits for, finer than State.
+        with m.FSM(name="phase") as phases:
 
-        with m.Switch(phase):
-            with m.Case(_Phase.REST):
-                with m.If(self._control.start):
-                    fetch_at(0)
-                    m.d.sync += [phase.eq(_Phase.FETCH), self.state.eq(State.CHECK)]
-                    m.d.sync += [self._pc.eq(0), error.eq(Fault.NONE)]
-                with m.Elif(self._control.resume & (self.state == State.HALTED)):
-                    m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
-                    with m.If(~self._armed):
-                        m.d.comb += failing.eq(Fault.HASH_MISMATCH)
-            with m.Case(_Phase.FETCH), m.If(fetch.done):
-                m.d.sync += [kept.eq(fetch.descriptor), opcode.eq(fetch.opcode), phase.eq(_Phase.DISPATCH)]
-                m.d.comb += failing.eq(fetch.fault)
-            with m.Case(_Phase.DISPATCH):
-                m.d.sync += phase.eq(_Phase.START)
+            @contextmanager
+            def phase(name: str) -> Iterator[None]:
+                """Statements of a phase, which a fault and a reset end like any other."""
+                with m.State(name):
+                    yield
+                    with m.If(abort):
+                        m.next = "REST"
+
+            self._rest(m, phase, failing)
+            with phase("FETCH"), m.If(self._fetch.done):
+                m.d.sync += [kept.eq(self._fetch.descriptor), opcode.eq(self._fetch.opcode)]
+                m.d.comb += failing.eq(self._fetch.fault)
+                m.next = "DISPATCH"
+            with phase("DISPATCH"):
+                m.next = "START"
                 with m.If(is_input & ~self._armed):
-                    m.d.comb += hash_.start.eq(1)
-                    m.d.sync += phase.eq(_Phase.HASH)
+                    m.d.comb += self._hash.start.eq(1)
+                    m.next = "HASH"
                 with m.If(opcode == Opcode.END):
-                    m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.DONE)]
-            with m.Case(_Phase.HASH), m.If(hash_.done):
-                m.d.sync += phase.eq(_Phase.COMPARE)
-            with m.Case(_Phase.COMPARE):
-                m.d.sync += [phase.eq(_Phase.START), self._armed.eq(1)]
-                with m.If(hash_.crc32 != program.crc32):
-                    m.d.sync += self._armed.eq(0)
-                    m.d.comb += failing.eq(Fault.HASH_MISMATCH)
-            with m.Case(_Phase.START):
-                fetch_at(self._pc + 1)  # while this one runs
-                m.d.sync += [self.start.eq(~is_input), self.input_start.eq(is_input), phase.eq(_Phase.STARTED)]
-                with m.If(is_input):
-                    m.d.sync += [self.state.eq(State.INPUT), self._cycles.eq(0)]
-            with m.Case(_Phase.STARTED):
-                m.d.comb += counters.clear.eq(1)
-                m.d.sync += phase.eq(_Phase.BUSY)
-            with m.Case(_Phase.BUSY):
-                with m.If(finished & fetch.done):
-                    m.d.sync += phase.eq(_Phase.STORE)
-                with m.Elif(barked):
-                    m.d.comb += failing.eq(Fault.WATCHDOG)
-            with m.Case(_Phase.STORE):
-                m.d.comb += counters.store.eq(1)
-                m.d.sync += phase.eq(_Phase.STORING)
-            with m.Case(_Phase.STORING), m.If(~counters.busy):
-                with m.If(self._pc == self._halt_after):
-                    m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.HALTED)]
-                with m.Else():
-                    m.d.sync += [self._pc.eq(self._pc + 1), phase.eq(_Phase.FETCH), self.state.eq(State.RUN)]
+                    m.d.sync += self.state.eq(State.DONE)
+                    m.next = "REST"
+            self._check(m, phase, failing)
+            self._execute(m, phase, is_input, barked, failing)
+        busy = Signal()
+        m.d.comb += [busy.eq(phases.ongoing("BUSY")), self._counters.run.eq(busy)]
 
-        self._guard(m, phase, is_input, barked)
+        self._guard(m, busy & ~is_input, barked)
+        self._stop(m, failing)
+
+    def _fetch_at(self, m: Module, pc: Value | int) -> None:
+        m.d.comb += [self._fetch.start.eq(1), self._fetch.pc.eq(pc)]
+
+    def _advance(self, m: Module) -> None:
+        """Go on with the next descriptor, which has been fetched."""
+        m.d.sync += [self._pc.eq(self._pc + 1), self.state.eq(State.RUN)]
+        m.next = "FETCH"
+
+    def _rest(self, m: Module, phase: _Phase, failing: Signal) -> None:
+        """Until the host wants something."""
+        with phase("REST"):
+            with m.If(self._control.start):
+                self._fetch_at(m, 0)
+                m.d.sync += [self.state.eq(State.CHECK), self._pc.eq(0), self._error.eq(Fault.NONE)]
+                m.next = "FETCH"
+            with m.Elif(self._control.resume & (self.state == State.HALTED)):
+                self._advance(m)
+                with m.If(~self._armed):
+                    m.d.comb += failing.eq(Fault.HASH_MISMATCH)
+
+    def _check(self, m: Module, phase: _Phase, failing: Signal) -> None:
+        """The hash of a program that is not armed."""
+        program = data.View(field_layout(contract.PROGRAM_FIELDS, DESCRIPTOR_WORDS), self.descriptor)
+        with phase("HASH"), m.If(self._hash.done):
+            m.next = "COMPARE"
+        with phase("COMPARE"):
+            m.d.sync += self._armed.eq(1)
+            m.next = "START"
+            with m.If(self._hash.crc32 != program.crc32):
+                m.d.sync += self._armed.eq(0)
+                m.d.comb += failing.eq(Fault.HASH_MISMATCH)
+
+    def _execute(self, m: Module, phase: _Phase, is_input: Value, barked: Value, failing: Signal) -> None:
+        """A descriptor: the input of an image, or a layer."""
+        counters = self._counters
+        with phase("START"):
+            self._fetch_at(m, self._pc + 1)  # while this one runs
+            m.d.sync += [self.start.eq(~is_input), self.input_start.eq(is_input)]
+            with m.If(is_input):
+                m.d.sync += [self.state.eq(State.INPUT), self._cycles.eq(0)]
+            m.next = "STARTED"
+        with phase("STARTED"):
+            m.d.comb += counters.clear.eq(1)
+            m.next = "BUSY"
+        with phase("BUSY"):
+            with m.If(Mux(is_input, self.input_done, self.done) & self._fetch.done):
+                m.next = "STORE"
+            with m.Elif(barked):
+                m.d.comb += failing.eq(Fault.WATCHDOG)
+        with phase("STORE"):
+            m.d.comb += counters.store.eq(1)
+            m.next = "STORING"
+        with phase("STORING"), m.If(~counters.busy):
+            with m.If(self._pc == self._halt_after):
+                m.d.sync += self.state.eq(State.HALTED)
+                m.next = "REST"
+            with m.Else():
+                self._advance(m)
+
+    def _guard(self, m: Module, running: Value, barked: Signal) -> None:
+        """The watchdog: a layer has run for as many cycles as it may."""
+        age = Signal(32)
+        m.d.sync += barked.eq((age == self._watchdog) & (self._watchdog != 0))
+        with m.If(running):
+            m.d.sync += age.eq(age + 1)
+        with m.Else():
+            m.d.sync += [age.eq(0), barked.eq(0)]
+
+    def _stop(self, m: Module, failing: Signal) -> None:
+        """A fault, and the host's reset, which overrides everything; both put the data path into reset."""
         quiet = Signal(range(QUIET_CYCLES + 1), init=QUIET_CYCLES)
         m.d.sync += self.datapath_reset.eq(quiet != 0)
         m.d.comb += self.hold.eq((quiet != 0) | self.datapath_reset | self._control.reset)
         with m.If(quiet != 0):
             m.d.sync += quiet.eq(quiet - 1)
         with m.If(failing != Fault.NONE):
-            m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.ERROR), error.eq(failing)]
-            m.d.sync += quiet.eq(QUIET_CYCLES)
+            m.d.sync += [self.state.eq(State.ERROR), self._error.eq(failing), quiet.eq(QUIET_CYCLES)]
         with m.If(self._control.reset):
-            m.d.sync += [phase.eq(_Phase.REST), self.state.eq(State.IDLE), error.eq(Fault.NONE), self._pc.eq(0)]
+            m.d.sync += [self.state.eq(State.IDLE), self._error.eq(Fault.NONE), self._pc.eq(0)]
             m.d.sync += [self._halt_after.eq(NO_HALT), self._watchdog.eq(WATCHDOG_DEFAULT)]
             m.d.sync += quiet.eq(QUIET_CYCLES)
-
-    def _guard(self, m: Module, phase: Value, is_input: Value, barked: Signal) -> None:
-        """The watchdog: a layer has run for as many cycles as it may."""
-        age = Signal(32)
-        m.d.sync += barked.eq((age == self._watchdog) & (self._watchdog != 0))
-        with m.If((phase == _Phase.BUSY) & ~is_input):
-            m.d.sync += age.eq(age + 1)
-        with m.Else():
-            m.d.sync += [age.eq(0), barked.eq(0)]
