@@ -19,7 +19,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS
 
-__all__ = ["CompileReport", "LayerReport", "MapReport", "Use", "make_report"]
+__all__ = ["CompileReport", "LayerReport", "MapReport", "Use", "make_report", "memory_uses"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def make_report(
         timesteps=proof.emitted,
         invariance=proof.tensors,
         layers=tuple(_layer(program, network, index, steps, config) for index in range(len(network.layers))),
-        uses=_uses(program, config),
+        uses=memory_uses(program, config),
         block_rams=block_rams(config),
         block_rams_available=DEVICE_BLOCKS.get(config.name),
         notes=notes,
@@ -170,7 +170,8 @@ def _weights(leg: IntMap) -> str:
     return f"{leg.kind.value} {leg.bits}" if leg.bits > 1 else leg.kind.value
 
 
-def _uses(program: Program, config: Config) -> tuple[Use, ...]:
+def memory_uses(program: Program, config: Config) -> tuple[Use, ...]:
+    """How much of each memory of its configuration a program takes, at any time of its schedule."""
     words, records = _touched(program, config)
     return (
         Use("weight rows per bank", len(program.weight) // (config.banks * config.weight_words), config.weight_rows),

@@ -15,7 +15,7 @@ from reverb_fpga.hw.errors import EnvironmentMissing
 from .bundled import bundled_images
 from .images import over_time, read_image, to_codes
 
-__all__ = ["Agreement", "agreement", "bundled_samples"]
+__all__ = ["Agreement", "agreement", "bundled_samples", "trained_logits"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def agreement(checkpoint: Path, program: Program, config: Config, images: NDArra
     """
     from reverb_fpga.sim.golden import GoldenModel
 
-    wanted = _trained(checkpoint, images)
+    wanted = trained_logits(checkpoint, images)
     codes = to_codes(list(np.moveaxis(images, -3, -1)), program.input)
     found = GoldenModel(program, config).run(over_time(codes, program)) * program.logit_scale
     return Agreement(
@@ -70,12 +70,20 @@ def agreement(checkpoint: Path, program: Program, config: Config, images: NDArra
     )
 
 
-def _trained(checkpoint: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Logits (N, classes) of the network as it was trained."""
+def trained_logits(checkpoint: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Logits (N, classes) of the network as it was trained, on images (N, C, H, W) or (N, T, C, H, W).
+
+    Raises
+    ------
+    EnvironmentMissing
+        Without torch.
+    """
     try:
         import torch
     except ImportError:
-        raise EnvironmentMissing("torch is not installed, --check needs it: pip install 'reverb-fpga[train]'") from None
+        raise EnvironmentMissing(
+            "torch is not installed, comparing with the float network needs it: pip install 'reverb-fpga[train]'"
+        ) from None
     from reverb_fpga.models.checkpoint import load_checkpoint
 
     network = load_checkpoint(checkpoint)

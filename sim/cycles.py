@@ -25,7 +25,10 @@ from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from .golden import DescriptorStats, GoldenModel
 from .golden.schedule import Strip
 
-__all__ = ["CycleModel", "StripCycles", "image_cycles"]
+__all__ = ["UNITS", "CycleModel", "StripCycles", "StripSpans", "image_cycles"]
+
+UNITS = ("walker", "array", "neurons", "emitter")
+"""What works side by side in the core, in the order in which data pass through it."""
 
 _WALK_TO_READY = 4 + DualReadMemory.delay  # from a table's last source to its ready flag
 _OP_TO_ACTIVE = SlotAccumulator.delay + NeuronPair.delay + 5  # from a slot's issue to its entry in the emitter
@@ -63,6 +66,26 @@ class StripCycles:
     stolen: int
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StripSpans:
+    """When the units of the core work in one descriptor.
+
+    Parameters
+    ----------
+    index : int
+        Of the descriptor.
+    start, cycles : int
+        Its first cycle in the image, and how many it takes.
+    spans : dict of str to int array (spans, 2)
+        By unit of :data:`UNITS`: first cycle, and the one after the last, from the image's first on.
+    """
+
+    index: int
+    start: int
+    cycles: int
+    spans: dict[str, NDArray[np.int64]]
+
+
 class CycleModel:
     """Predicts cycles per image.
 
@@ -91,6 +114,17 @@ class CycleModel:
             ]
         return found
 
+    def spans(self, codes: NDArray[np.uint8]) -> list[StripSpans]:
+        """When which unit works, of one image: codes (1, T_in, H, W, C)."""
+        found, start = [], _AROUND // 2
+        for strip, stats in zip(self.golden.schedule.strips, self.golden.statistics(codes), strict=True):
+            notes: _Notes = {unit: [] for unit in UNITS}
+            cycles = _StripModel(strip, stats, 0, self._config, notes).run().cycles
+            spans = {unit: np.array(pairs, dtype=np.int64).reshape(-1, 2) + start for unit, pairs in notes.items()}
+            found.append(StripSpans(strip.index, start, cycles, spans))
+            start += cycles + _BETWEEN
+        return found
+
     def cycles(self, codes: NDArray[np.uint8]) -> list[int]:
         """Cycles per image, as register CYCLES counts them."""
         return [image_cycles(strips) for strips in self.strips(codes)]
@@ -101,10 +135,15 @@ def image_cycles(strips: list[StripCycles]) -> int:
     return _AROUND + sum(strip.cycles + _BETWEEN for strip in strips)
 
 
+_Notes = dict[str, list[tuple[int, int]]]
+"""Spans by unit, in cycles of the descriptor."""
+
+
 class _Emitter:
     """Entries one after the other, each as many cycles as its fullest bank has events."""
 
-    def __init__(self, banks: int) -> None:
+    def __init__(self, banks: int, spans: list[tuple[int, int]] | None = None) -> None:
+        self._spans = spans
         self.begin: list[int] = []  # first cycle of each entry
         self.issued: list[int] = []  # when its slot was issued
         self.end = 0
@@ -127,6 +166,8 @@ class _Emitter:
         self.issued.append(cycle)
         self.begin.append(begin)
         self.end = begin + max(1, *events)
+        if self._spans is not None:
+            self._spans.append((begin, self.end))
         for flags, number in zip(self._steals, events, strict=True):
             if number:
                 first = begin + _ACTIVE_TO_STEAL
@@ -142,9 +183,12 @@ class _Emitter:
 class _StripModel:
     """One descriptor and one image. Time 0 is the cycle of ``start``."""
 
-    def __init__(self, strip: Strip, stats: DescriptorStats, image: int, config: Config) -> None:
+    def __init__(
+        self, strip: Strip, stats: DescriptorStats, image: int, config: Config, notes: _Notes | None = None
+    ) -> None:
         fields = strip.fields
         self._strip = strip
+        self._notes = notes
         self._slots = config.slots
         self._gather_delay = Gather.delay + lane_delay(config.ports)
         # tables in order: position, then step
@@ -159,7 +203,7 @@ class _StripModel:
         self._sums = strip.gate is Gate.SUM
         self._settled = 0  # when what the last final slot stores can be read
         self._program = _slot_program(strip, config)
-        self._emitter = _Emitter(config.banks)
+        self._emitter = _Emitter(config.banks, notes["emitter"] if notes else None)
         self._next_slot = 3  # when the next slot could be issued
         self._lead = -NeuronPair.recurrence
         self._stalls = {"table": 0, "drain": 0, "emit": 0}
@@ -172,6 +216,7 @@ class _StripModel:
         freed: list[int] = []
         for number, events in enumerate(self._tables):
             begun.append(self._begin(number, begun, freed))
+            self._note("walker", begun[-1], begun[-1] + self._sources)
             ready = begun[-1] + self._sources - 1 + _WALK_TO_READY
             for index in range(self._passes):
                 first = ended + 1
@@ -184,6 +229,7 @@ class _StripModel:
                 length, ended = self._split(events, first, length, ended)
                 self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
+                self._note("array", first + self._gather_delay, first + self._gather_delay + length)
                 drained.append(self._drain(number, index, ended + self._gather_delay))
             freed.append(ended)
         done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
@@ -198,6 +244,10 @@ class _StripModel:
             stall_emit=self._stalls["emit"],
             stolen=beats - ideal,
         )
+
+    def _note(self, unit: str, first: int, end: int) -> None:
+        if self._notes is not None:
+            self._notes[unit].append((first, end))
 
     def _begin(self, number: int, begun: list[int], freed: list[int]) -> int:
         """When the walker begins a table: after the one before, and once one of the two is free."""
@@ -263,6 +313,7 @@ class _StripModel:
                     self._settled = cycle + NeuronPair.skip_recurrence
                 issued = cycle
                 cycle += 2 if final else 1
+            self._note("neurons", self._lead, cycle)
             self._next_slot = cycle
             if repeat == 0:
                 drained = issued

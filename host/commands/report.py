@@ -11,7 +11,9 @@ import click
 from rich.table import Table
 
 from reverb_fpga.hw.boards.report import BuildReport, read_report
-from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.boards.table import uart_divisor
+from reverb_fpga.hw.errors import InputError, printable
+from reverb_fpga.models.files import check_output, write_whole
 
 from .. import bundled
 from ..backends import config_of
@@ -19,6 +21,8 @@ from ..console import make_table, output
 from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
 from ..model_report import LayerCost, ModelReport, build_for, measure
+from ..page.facts import Sources, gather_facts
+from ..page.write import check_library, page
 
 __all__ = ["command", "print_report"]
 
@@ -26,7 +30,10 @@ _USED = (("LUT4", "lut4"), ("flip-flops", "ff"), ("block RAM", "bram"), ("multip
 _EXAMPLES = """\b
 Examples:
   reverb-fpga report cifar10-cnv                       per layer: density, additions, cycles
+  reverb-fpga report cifar10-cnv -o report.html        a page with charts, for a browser
   reverb-fpga report model.rvb photos/ --images 50 --build out/85f
+  reverb-fpga report model.rvb --checkpoint runs/net/best.safetensors --run runs/net -o report.html
+  reverb-fpga report cifar10-cnv --clock 66
   reverb-fpga report out/85f                   device use and clock of a build
   reverb-fpga report cifar10-cnv --json
 """
@@ -35,43 +42,90 @@ Examples:
 @click.command(name="report", epilog=_EXAMPLES)
 @click.argument("subject", required=False, metavar="[BUILD-DIR|FILE.rvb|NAME]")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), metavar="PAGE.html", help="Write a page.")
 @click.option("--images", "count", type=click.IntRange(1), help="At most so many.  [default: 10]")
 @click.option("--dataset", help="Images of a data set's test split.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.  [default: data]")
 @click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
+@click.option("--clock", type=click.FloatRange(1, 1000), metavar="MHZ", help="Images/s at this clock.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="That the model was compiled from: golden against float (-o)."
+)
+@click.option("--run", type=click.Path(path_type=Path), help="Folder of its training: accuracy against density (-o).")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(
-    subject: str | None, paths: tuple[Path, ...], count: int | None, build: Path | None, strict: bool, as_json: bool,
-    **source: Any,
-) -> int:  # fmt: skip
-    """Print the figures of a build, or of a compiled model.
+def command(subject: str | None, paths: tuple[Path, ...], as_json: bool, **options: Any) -> int:
+    """Print the figures of a build, or of a compiled model; or write a page of them.
 
     A build: device use, clock, block RAM by use, longest path. A model (the bundled one unless told): density,
     synaptic operations and cycles of every layer, by the golden model and the cycle model, over the bundled images or
     those given. Nothing is simulated: `reverb-fpga verify` compares both models with the gateware.
+
+    The page is one file that fetches nothing: the network, costs, a timeline of the first image, memory, precision,
+    and what --checkpoint, --run and --build add.
     """
     if subject is not None and subject not in bundled.bundled_models() and Path(subject).is_dir():
-        if paths or build or count or any(source.values()):
-            raise InputError(f"{subject} is the folder of a build; images and --build go with a model")
+        if paths or any(options.values()):
+            raise InputError(f"{subject} is the folder of a build; images, --build and other options go with a model")
         figures = read_report(Path(subject))
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(figures)))
         else:
             print_report(figures)
         return 0
+    return _report_model(subject, paths, as_json, options)
+
+
+def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, options: dict[str, Any]) -> int:
+    target = options["target"]
+    if target is None and (options["checkpoint"] or options["run"]):
+        raise InputError("--checkpoint and --run go into a page: give -o PAGE.html")
+    if target is not None:
+        check_output(target)  # before the work, as the library
+        check_library()
     program = bundled.load_model(subject)
-    clock = build_for(program, build).clock_mhz if build else None
-    items = gather_items(Selection(paths=paths, limit=count or 10, **source), program)
-    reader = ItemReader(program, strict=strict)
-    _, pixels = reader.read_all(items)
-    report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
+    build = build_for(program, options["build"]) if options["build"] else None
+    clock = options["clock"] or (build.clock_mhz if build else None)
+    selection = Selection(
+        paths=paths, limit=options["count"] or 10, dataset=options["dataset"], data_dir=options["data_dir"]
+    )
+    items = gather_items(selection, program)
+    reader = ItemReader(program, strict=options["strict"])
+    read, pixels = reader.read_all(items)
+    if target is not None:
+        sources = Sources(
+            build=build, checkpoint=options["checkpoint"], run=options["run"] or _known_run(subject),
+            clock_mhz=clock, baud=_baud(build, clock),
+        )  # fmt: skip
+        facts = gather_facts(program, config_of(program), pixels, [item.name for item in read], sources)
+        report = facts.report
+        write_whole(target, page(facts).encode())
+    else:
+        report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
     if as_json:
         rate = report.images_per_second(clock) if clock else None
         click.echo(json.dumps(dataclasses.asdict(report) | {"clock_mhz": clock, "images_per_second": rate}))
     else:
         _print_model(report, clock)
+        if target is not None:
+            output().say(printable(f"written: {target}"))
     return reader.complain(len(items))
+
+
+def _known_run(subject: str | None) -> Path | None:
+    """The log of training that lies beside a model."""
+    log = bundled.find_model(subject).with_suffix(".metrics.jsonl")
+    return log if log.is_file() else None
+
+
+def _baud(build: BuildReport | None, clock: float | None) -> int | None:
+    """Of a build's UART, or the one that a build at this clock would have."""
+    if build is not None:
+        return build.baud or None
+    try:
+        return uart_divisor(clock, None)[1] if clock else None
+    except InputError:
+        return None
 
 
 def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
