@@ -38,6 +38,9 @@ def check_float(network: FloatNetwork) -> None:
         if tensor is not None:
             _require(tensor.alpha is None or tensor.alpha.shape == (out,), where, "one alpha per channel")
             _require(tensor.code_step is None or tensor.code_step > 0, where, "the scale of its codes must be positive")
+        if layer.reset is not None:
+            _require(bool(np.isfinite(layer.reset)) and layer.reset >= 0, where, "a soft reset must not raise")
+            _require(tensor is None or tensor.alpha is None, where, "a soft reset goes with no alpha")
         channels[layer.name] = out
 
 
@@ -138,6 +141,7 @@ def _check_layer(network: IntNetwork, position: int, config: Config) -> None:
         _require(
             bool(np.all((factor >= -reach) & (factor < reach))), where, f"a factor has more than {FACTOR_BITS} bits"
         )
+    _require(layer.reset is None or 0 <= layer.reset < limit, where, f"reset {layer.reset} is not in 0..{limit - 1}")
     _require(0 <= layer.tau_q <= TAU_ONE, where, f"tau_q {layer.tau_q} is not in 0..{TAU_ONE}")
     _require(1 <= layer.code_max <= 255, where, f"code_max {layer.code_max} is not in 1..255")
 

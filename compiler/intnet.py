@@ -128,6 +128,8 @@ class IntLayer:
         Steps that its records hold: the network's, or 1 if every step is the same.
     gate : IntGate or None
         Multiplies the current of the last map before the others are added.
+    reset : uint23-valued int or None
+        What the membrane of a neuron that fires is lowered by, before it leaks; None: it is set to 0.
     """
 
     name: str
@@ -138,6 +140,7 @@ class IntLayer:
     spiking: bool
     timesteps: int
     gate: IntGate | None = None
+    reset: int | None = None
 
     @property
     def channels(self) -> int:

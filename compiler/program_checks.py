@@ -275,6 +275,7 @@ def _check_fields(program: Program, config: Config, f: Mapping[str, int], info: 
     firing = f["spiking"] == (info.spiking and not f["store_skip"]) and info.spiking == (not last)
     _require(firing, where, "only the last layer may be without firing")
     _require(f["tau_q"] <= TAU_ONE, where, f"tau_q is {f['tau_q']}")
+    _require(f["reset"] < 1 << (config.membrane_width - 1), where, f"reset is {f['reset']}")
     whole = f["rows"] == info.shape[1] and f["cols"] == info.shape[2]
     _require(f["gate"] != Gate.SUM or whole, where, "sums over a part of its map")
     window = f["n_pool_y"] * f["n_pool_x"] * f["n_tap_y"] * f["n_tap_x"]

@@ -181,5 +181,6 @@ def _neurons(layer: IntLayer, z: list[Tensor], widths: _Widths) -> tuple[Tensor,
         fired = (u >= layer.threshold) & layer.spiking
         rounded = (u + (1 << (widths.fraction - 1))) >> widths.fraction
         codes[:, t] = np.where(fired, np.clip(rounded, 0, layer.code_max), 0)
-        v = (np.where(fired, 0, u) * layer.tau_q) >> 8
+        lowered = np.where(u >= 0, u - layer.reset, 0) if layer.reset is not None else 0
+        v = (np.where(fired, lowered, u) * layer.tau_q) >> 8
     return codes, v

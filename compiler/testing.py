@@ -63,7 +63,7 @@ def random_network(rng: np.random.Generator, options: RandomOptions | None = Non
         if height * width == 1:
             break
     last = _draft(rng, options, channels, int(rng.integers(2, options.max_channels + 1)), (height, width))
-    return _with_layer(network, dataclasses.replace(last, name="fc", tau_q=256, spiking=False), rng, options)
+    return _with_layer(network, dataclasses.replace(last, name="fc", tau_q=256, spiking=False, reset=None), rng, options)
 
 
 def _draft(
@@ -87,6 +87,7 @@ def _draft(
     return IntLayer(
         name="", maps=(leg,), threshold=none, tau_q=int(rng.choice([0, 64, 128, 200, 256])),
         code_max=int(rng.choice([1, 15, 200, 255])), spiking=True, timesteps=1,
+        reset=None if rng.random() < 0.7 else int(rng.choice([0, 256, 5000, (1 << 23) - 1])),
     )  # fmt: skip
 
 

@@ -93,13 +93,14 @@ LAYER_FIELDS = _words(
     (("n_passes", 10), ("slot_base", 14)),
     (("param_base", 14), ("tau_q", 9), ("skip_groups", 9)),
     (("gate_base", 16),),
+    (("reset", 23), ("soft_reset", 1)),
 )  # fmt: skip
 """A strip of output rows of one layer, or of one leg of it. ``gap`` and every bit not named are reserved: zero.
 
 ``store_skip``: the current goes to the skip memory instead of the neurons (``spiking`` is 0). ``add_skip``: what lies
 there is added to the current. ``skip_groups``: groups of a record in the skip memory, at most 256; 0 without a flag.
 ``gate``: of :class:`Gate`, a kind of leg, with ``store_skip`` and without ``add_skip``; its gates lie from the word
-``gate_base`` on.
+``gate_base`` on. ``soft_reset``: a neuron that fires keeps its membrane less ``reset`` (0 without the flag).
 """
 
 

@@ -95,6 +95,7 @@ class LayerSpec:
     source_back: int = 0
     once: bool = False
     gate: bool = False
+    reset: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +128,7 @@ class Case:
 
 _MAX_SIDE = 8  # the output layer gathers all positions at once: at most table_entries
 _LEAKS = st.sampled_from([0, 1, 64, 128, 200, 255, 256])
+_RESETS = st.sampled_from([None, None, None, 0, 300, 4096, (1 << 23) - 1])
 _CODE_MAX = st.sampled_from([1, 3, 15, 127, 255])
 
 
@@ -166,6 +168,7 @@ def _layers(profile: Profile) -> st.SearchStrategy[LayerSpec]:
             source_back=st.sampled_from([0, 0, 0, 1]),
             once=st.booleans(),
             gate=st.sampled_from([False, False, False, True]),
+            reset=_RESETS,
         )
     return st.builds(
         LayerSpec,
@@ -182,6 +185,7 @@ def _layers(profile: Profile) -> st.SearchStrategy[LayerSpec]:
         threshold_positive=st.just(True) if dynamic else st.booleans(),
         tau_q=_LEAKS,
         code_max=_CODE_MAX,
+        reset=_RESETS,
     )
 
 
@@ -375,6 +379,8 @@ class _Draft:
         none = np.zeros(spec.channels, dtype=np.int64)
         blank = IntLayer(name, legs, none, spec.tau_q, spec.code_max, spiking, steps)
         layer = _neurons(self._rng, spec, blank, currents)
+        if spiking:
+            layer = dataclasses.replace(layer, reset=spec.reset)
         if spec.gate and spiking:
             layer = dataclasses.replace(layer, gate=_gate(self._rng, layer, currents[-1]))
         self.network = dataclasses.replace(self.network, layers=(*self.network.layers, layer))

@@ -144,7 +144,8 @@ def random_leg(rng: random.Random, config: Config, style: str, groups: int, shap
         "dst_row0": rng.randrange(ring_rows) * per_row, "dst_row_stride": per_row, "dst_slots": dst_slots,
         "dst_act_base": rng.randint(0, 500), "dst_cnt_base": rng.randint(0, 500), "n_passes": n_passes,
         "slot_base": slot_base, "param_base": rng.randint(0, config.param_groups - groups),
-        "tau_q": rng.choice([0, 64, 128, 200, 256]),
+        "tau_q": rng.choice([0, 64, 128, 200, 256]), "soft_reset": rng.randint(0, 1),
+        "reset": rng.choice([0, 64, rng.randint(0, 1 << 14), rng.randint(0, (1 << config.membrane_width - 1) - 1)]),
     }  # fmt: skip
     peak = 1 << (config.z_width - 2 - (1 if planes == 1 else planes))
     peak = min(peak, (1 << config.acc_width) - 1)
@@ -207,6 +208,7 @@ def expected(job: Job, skip: dict[tuple[int, int], int] | None = None) -> Outcom
                         contract.TAU_ONE if layer.get("store_skip", 0) else layer["tau_q"],
                         layer["code_max"],
                         bool(layer["spiking"]),
+                        layer["reset"] if layer.get("soft_reset", 0) else None,
                     )
                     stores = layer.get("store_skip", 0)
                     v = out.membranes[group, lane] if t and not stores else 0
@@ -495,6 +497,8 @@ def test_pair_against_model(config: Config, r_shift: int) -> None:
     big = (1 << config.z_width - 1) - 1
     edge = (1 << config.membrane_width - 1) - 1
     groups, rounds = 8, 6
+    resets = (None, 0, 64, edge, rng.randint(0, edge), rng.randint(0, 5000))
+    reset = resets[rng.randrange(len(resets))] if r_shift else edge
     updates = []  # (z, params, first) in order of issue: group by group, way by way
     for index in range(rounds * groups * 2):
         params = NeuronParams(
@@ -502,6 +506,7 @@ def test_pair_against_model(config: Config, r_shift: int) -> None:
             bias=rng.choice([0, edge, -edge - 1, rng.randint(-5000, 5000)]),
             threshold=rng.choice([0, 64, edge, -edge - 1]),
             r_shift=r_shift, tau_q=64 + 192 * (r_shift % 2), code_max=255 - r_shift, spiking=r_shift != 8,
+            reset=reset,
         )  # fmt: skip
         near = (rng.randint(-300, 300) << r_shift) // max(1, params.gain)
         z = rng.choice([0, big, -big - 1, rng.randint(-big, big), max(-big, min(big, near))])
@@ -512,6 +517,8 @@ def test_pair_against_model(config: Config, r_shift: int) -> None:
         ctx.set(dut.tau_q, updates[0][1].tau_q)
         ctx.set(dut.code_max, updates[0][1].code_max)
         ctx.set(dut.spiking, updates[0][1].spiking)
+        ctx.set(dut.soft_reset, reset is not None)
+        ctx.set(dut.reset, reset or 0)
         await ctx.tick().repeat(3)
         v = [0] * (2 * groups)
         results = []

@@ -103,6 +103,7 @@ def schedule_features(program: Program) -> set[str]:
         require("static input in several passes", bool(fields["static_input"] and fields["n_passes"] > 1), found)
         require("rounding shift 0", fields["r_shift"] == 0, found)
         require("no leak", bool(fields["spiking"] and fields["tau_q"] == 256), found)
+        require("soft reset", bool(fields["soft_reset"]), found)
         require("leaks everything", fields["tau_q"] == 0, found)
         require("leaks in part", 0 < fields["tau_q"] < 256, found)
     for word in program.slot:

@@ -301,7 +301,8 @@ def _integers(strip: Any, z: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDAr
             u = sat24(v + sat24(sat24((current * gain + (1 << r >> 1)) >> r) + bias))
             fired = bool(fields["spiking"]) and u >= threshold
             codes[n, t, position, channel] = max(0, min(fields["code_max"], (u + 128) >> 8)) if fired else 0
-            v = ((0 if fired else u) * fields["tau_q"]) >> 8
+            after = u - fields["reset"] if fields["soft_reset"] and u >= 0 else 0
+            v = ((after if fired else u) * fields["tau_q"]) >> 8
         membranes[n, channel] = v
     return codes, membranes
 
@@ -323,7 +324,8 @@ def test_neurons_equal_the_integers_at_every_shift_and_extreme(r_shift: int, ste
         strip: Any = types.SimpleNamespace(
             fields={
                 "timesteps": steps, "spiking": 1, "r_shift": r_shift, "code_max": int(rng.choice([1, 255])),
-                "tau_q": int(rng.choice([0, 64, 77, 256])),
+                "tau_q": int(rng.choice([0, 64, 77, 256])), "soft_reset": int(rng.integers(2)),
+                "reset": int(rng.choice([0, 200, 40000, (1 << 23) - 1])),
             },
             gain=rng.choice([0, 1, 3, 4096, 65535], channels), bias=bias, threshold=threshold,
         )  # fmt: skip

@@ -159,6 +159,8 @@ def layer_descriptor(network: IntNetwork, job: Job, config: Config, gate_base: i
         "slot_base": job.place.slot_base,
         "param_base": job.place.param_base,
         "tau_q": layer.tau_q,
+        "soft_reset": fires and layer.spiking and layer.reset is not None,
+        "reset": layer.reset or 0 if fires and layer.spiking else 0,
         **_source_fields(job),
         **_target_fields(job),
     }

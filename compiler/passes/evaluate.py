@@ -121,7 +121,8 @@ def _fire(layer: FoldedLayer, currents: list[Tensor]) -> list[Tensor]:
     spikes = []
     for current in currents:
         u = membrane + current
-        fired = u >= threshold
+        fired = u > threshold if layer.strict else u >= threshold
         spikes.append(fired.to(u.dtype) if layer.binary else u * fired)
-        membrane = torch.where(fired, 0.0, u) * layer.tau
+        after = torch.zeros_like(u) if layer.reset is None else u - layer.reset
+        membrane = torch.where(fired, after, u) * layer.tau
     return spikes

@@ -64,6 +64,8 @@ def _fold_layer(network: FloatNetwork, layer: FloatLayer, source: FoldedInput, s
         code_step=fired.code_step,
         code_bits=fired.code_bits,
         gate=_fold_gate(layer, scale),
+        reset=layer.reset,
+        strict=layer.strict,
     )
 
 

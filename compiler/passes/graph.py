@@ -119,6 +119,10 @@ class FloatLayer:
         Steps that are computed: 1 where every step is proven to be the same.
     gate : FloatGate or None
         Of the last map, before the others are added.
+    reset : float or None
+        Soft reset: what the membrane of a neuron that fires is lowered by, before it leaks; None: it is set to 0.
+    strict : bool
+        Fires where the membrane is above ``v_th``, not where it equals it.
     """
 
     name: str
@@ -129,6 +133,8 @@ class FloatLayer:
     binary: bool
     timesteps: int
     gate: FloatGate | None = None
+    reset: float | None = None
+    strict: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -221,6 +227,8 @@ class FoldedLayer:
     code_step: float | None
     code_bits: int | None
     gate: FoldedGate | None = None
+    reset: float | None = None
+    strict: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

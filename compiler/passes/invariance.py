@@ -34,6 +34,7 @@ def prove_invariance(network: FloatNetwork) -> Invariance:
     ``V_th = 0`` it then either fires and is reset in each step, or the membrane only sinks (``tau >= 0`` times
     something negative plus the same negative current) and it never fires: its spikes are ``max(y, 0)`` at every step.
     A gate whose factor is the same at every step multiplies equal currents alike.
+    A soft reset keeps what is above it, so this holds of a hard one alone.
     With ``tau = 0`` nothing is kept from one step to the next, whatever the threshold. By induction over the graph
     from a static input. With one step there is nothing to prove.
     """
@@ -56,10 +57,12 @@ def _judge(layer: FloatLayer, changing: list[str], timesteps: int) -> tuple[bool
         return False, "the factors of its gate change"
     if not layer.spiking:
         return True, "current of an unchanging source"
-    if layer.v_th == 0 or timesteps == 1:
+    if timesteps == 1 or (layer.v_th == 0 and layer.reset is None):
         return True, "V_th = 0: each step fires and resets, or the membrane only sinks"
     if layer.tau == 0:
         return True, "tau = 0: nothing is kept from step to step"
+    if layer.v_th == 0:
+        return False, "its reset is soft: the membrane gathers charge over steps"
     return False, f"V_th = {layer.v_th:g}: the membrane gathers charge over steps"
 
 

@@ -111,7 +111,7 @@ def _trimmed(
         for leg, (low, high) in zip(layer.maps, bounds, strict=True)
     )
     layer = dataclasses.replace(layer, maps=maps)
-    if len(maps) > 1 or layer.gate is not None or not layer.spiking or layer.binary:
+    if len(maps) > 1 or layer.gate is not None or not layer.spiking or layer.binary or layer.reset is not None:
         return layer, 1
     (leg,), ((low, high),) = maps, bounds
     ratio = tensors[leg.source].step / unit
@@ -175,13 +175,20 @@ def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: float, code_
     return IntLayer(
         name=layer.name,
         maps=tuple(_map(layer.name, leg, tensors[leg.source].step, unit, config) for leg in layer.maps),
-        threshold=_rounded(layer.name, "threshold", layer.threshold / unit, config),
+        threshold=_threshold(layer, unit, config),
         tau_q=round(layer.tau * TAU_ONE) if layer.spiking else TAU_ONE,
         code_max=code_max,
         spiking=layer.spiking,
         timesteps=layer.timesteps,
         gate=None if layer.gate is None else _gate(layer, layer.gate, tensors[layer.maps[-1].source].step, config),
+        reset=None if layer.reset is None else int(_rounded(layer.name, "reset", layer.reset / unit, config)),
     )
+
+
+def _threshold(layer: FoldedLayer, unit: float, config: Config) -> Ints:
+    """Of a strict comparison the first integer above the threshold."""
+    values = layer.threshold / unit
+    return _rounded(layer.name, "threshold", np.floor(values) + 1 if layer.strict else values, config)
 
 
 def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Config) -> IntGate:
@@ -231,11 +238,12 @@ def _shift(name: str, largest: float, config: Config) -> int:
     return r_shift
 
 
-def _rounded(name: str, what: str, values: Reals, config: Config) -> Ints:
+def _rounded(name: str, what: str, values: Reals | float, config: Config) -> Ints:
     limit = 1 << (config.membrane_width - 1)
+    values = np.asarray(values, dtype=np.float64)
     rounded = np.rint(values)
     if rounded.max() >= limit or rounded.min() < -limit:
-        worst = float(values[np.argmax(np.abs(values))])
+        worst = float(values.flat[np.argmax(np.abs(values))])
         raise InputError(
             f"layer {name}: a {what} of {worst:.4g} membrane units does not fit {config.membrane_width} bits; "
             "its activation scale is too small"

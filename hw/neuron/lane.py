@@ -17,6 +17,7 @@ from .skip import SkipMemory
 
 __all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
 
+RESET_BITS = contract.field_of(contract.LAYER_FIELDS, "reset").width
 WAYS = contract.NEURON_WAYS
 """Neuron lanes that take turns on one datapath: a final slot costs two cycles anyway."""
 
@@ -32,6 +33,7 @@ class NeuronParams:
     tau_q: int
     code_max: int
     spiking: bool
+    reset: int | None = None  # what a neuron that fires is lowered by; None: it is set to 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class NeuronPair(wiring.Component):
         Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0.
     word0, word1 : In(32)
         Parameter words, in cycles ``word0_at`` and ``word1_at``.
-    r_shift, tau_q, code_max, spiking : In
+    r_shift, tau_q, code_max, spiking, reset, soft_reset : In
         Fields of the layer; stable while updates are under way. ``tau_q`` is TAU_ONE for a leg.
     apply, sigmoid : In(1)
         The layer is such a leg (:class:`contract.Gate`): the membrane is multiplied by what lies in the skip memory, or
@@ -109,6 +111,8 @@ class NeuronPair(wiring.Component):
                 "tau_q": In(9),
                 "code_max": In(8),
                 "spiking": In(1),
+                "reset": In(RESET_BITS),
+                "soft_reset": In(1),
                 "r_addr": In(address),
                 "r_clear": In(1),
                 "w_addr": In(address),
@@ -137,7 +141,8 @@ class NeuronPair(wiring.Component):
         if gate is Gate.SIGMOID:
             factor = truncated(params.threshold, contract.FACTOR_BITS)
             return LaneResult(code, 0, fired, sigmoid(saturated((u * factor) >> contract.GATE_SHIFT, INDEX_BITS)))
-        after = ((0 if fired else u) * (skip if gate is Gate.APPLY else params.tau_q)) >> 8
+        lowered = u - params.reset if params.reset is not None and u >= 0 else 0
+        after = ((lowered if fired else u) * (skip if gate is Gate.APPLY else params.tau_q)) >> 8
         return LaneResult(code, after, fired, saturated(after, config.skip_width))
 
     def elaborate(self, platform: object) -> Module:
@@ -146,7 +151,10 @@ class NeuronPair(wiring.Component):
         # copies of the layer's constants in every pair, for the fan-out
         r_shift, tau_q = Signal(6), Signal(9)
         code_max, spiking = Signal(8), Signal()
+        reset, soft_reset = Signal(RESET_BITS), Signal()
         m.d.sync += [
+            reset.eq(self.reset),
+            soft_reset.eq(self.soft_reset),
             r_shift.eq(self.r_shift),
             tau_q.eq(self.tau_q),
             code_max.eq(self.code_max),
@@ -171,8 +179,10 @@ class NeuronPair(wiring.Component):
         m.d.sync += fired.eq(spiking & (u >= threshold))  # cycle 13
         u_late = delayed(m, u, 1, "u").as_signed()
         self._encode(m, u, fired, code_max)  # cycle 14
-        kept = Signal(signed(width))
-        m.d.sync += kept.eq(Mux(fired, 0, u_late))  # cycle 14
+        kept, lowered = Signal(signed(width)), Signal(signed(width))
+        m.d.sync += lowered.eq(u - reset)  # cycle 13; never used where u < 0, so nothing overflows
+        after = Mux(soft_reset & ~u_late[-1], lowered, 0)
+        m.d.sync += kept.eq(Mux(fired, after, u_late))  # cycle 14
         leaked = split_multiply(m, kept, factor, "leaked")  # cycle 16
         self._membranes(m, leaked >> 8)
         if not self.config.skip_words:

@@ -20,6 +20,7 @@ from .sequence import SlotSequencer
 
 __all__ = ["NeuronUnit"]
 
+_LAYER_FIELDS = ("r_shift", "code_max", "spiking", "reset", "soft_reset")  # of the layer, as every pair sees them
 _DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4
 """Cycles from the last operation until every membrane and every emitter entry has been written, with some to spare."""
 
@@ -127,7 +128,7 @@ class NeuronUnit(wiring.Component):
                 pair.w_addr.eq(write[2:]),
                 pair.w_en.eq(write[0]),
             ]
-            m.d.comb += [getattr(pair, name).eq(self.layer[name]) for name in ("r_shift", "code_max", "spiking")]
+            m.d.comb += [getattr(pair, name).eq(self.layer[name]) for name in _LAYER_FIELDS]
             m.d.comb += pair.tau_q.eq(Mux(stores, TAU_ONE, self.layer.tau_q))
             m.d.comb += [pair.z[n].eq(zs[WAYS * index + n]) for n in range(WAYS)]
             pairs.append(pair)

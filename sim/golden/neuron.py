@@ -83,9 +83,16 @@ def _step_by_step(strip: Strip, config: Config, y: NDArray[Any]) -> tuple[NDArra
         codes[:, t] = rounded  # cuts off: the floor
         last = t == steps - 1
         kept = u[:, -1:] if last else u  # after the last step only the last position's membrane can still be seen
-        v = _leak(kept * (silent[:, -1:] if last else silent), fields["tau_q"])
+        v = _leak(_after(kept, silent[:, -1:] if last else silent, fields), fields["tau_q"])
     assert v is not None  # steps >= 1 is checked when the strip is decoded
     return codes, v[:, -1].astype(np.int64)
+
+
+def _after(u: NDArray[Any], silent: NDArray[np.bool_], fields: dict[str, int]) -> NDArray[Any]:
+    """Membranes after the reset of those that fired."""
+    if not fields["soft_reset"]:
+        return u * silent
+    return np.where(silent, u, np.where(u >= 0, u - u.dtype.type(fields["reset"]), 0))
 
 
 def _leak(u: NDArray[Any], tau_q: int) -> NDArray[Any]:

@@ -297,6 +297,8 @@ def _check_loops(fields: dict[str, int], config: Config, where: str) -> None:
         raise InputError(f"{where}: gathers {entries} records per position, the table holds {config.table_entries}")
     if fields["tau_q"] > contract.TAU_ONE:
         raise InputError(f"{where}: tau_q = {fields['tau_q']} is more than {contract.TAU_ONE}")
+    if fields["reset"] >> (config.membrane_width - 1):
+        raise InputError(f"{where}: reset = {fields['reset']} is more than a membrane holds")
 
 
 def _axis(fields: dict[str, int], names: tuple[str, str, str, str], counts: tuple[str, str, str]) -> NDArray[np.int64]:
