@@ -63,7 +63,9 @@ def random_network(rng: np.random.Generator, options: RandomOptions | None = Non
         if height * width == 1:
             break
     last = _draft(rng, options, channels, int(rng.integers(2, options.max_channels + 1)), (height, width))
-    return _with_layer(network, dataclasses.replace(last, name="fc", tau_q=256, spiking=False, reset=None), rng, options)
+    return _with_layer(
+        network, dataclasses.replace(last, name="fc", tau_q=256, spiking=False, reset=None), rng, options
+    )
 
 
 def _draft(
