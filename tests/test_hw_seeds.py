@@ -11,7 +11,7 @@ import pytest
 
 from reverb_fpga.hw.boards import tools
 from reverb_fpga.hw.boards.logs import BuildPhase
-from reverb_fpga.hw.boards.seeds import Attempt, SeedTrials
+from reverb_fpga.hw.boards.seeds import Attempt, SeedTrials, here
 from reverb_fpga.hw.boards.tools import Toolchain, find_toolchain
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
 
@@ -41,7 +41,7 @@ def _trials(work: Path, together: int = 1) -> tuple[SeedTrials, list[BuildPhase]
         (work / name).write_text("")
     toolchain = Toolchain({}, {"nextpnr-ecp5": (sys.executable, "-c", _NEXTPNR, str(together))})
     phases: list[BuildPhase] = []
-    return SeedTrials(toolchain, [], 50.0, work, phases.append), phases
+    return SeedTrials(here(toolchain), [], 50.0, work, phases.append), phases
 
 
 def _run(work: Path, seeds: list[int], jobs: int) -> Attempt:

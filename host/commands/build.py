@@ -27,6 +27,7 @@ Examples:
   reverb-fpga build --board ulx3s-85f -o out/85f
   reverb-fpga build --board ulx3s-25f -o out/25f --clock 60 --tries 8 --jobs 4
   reverb-fpga build --board ulx3s-85f -o out/85f --tools native
+  reverb-fpga build --board ulx3s-85f -o out/85f --tries 16 --jobs 16 --cluster tcp://10.0.0.5:8786
   reverb-fpga build --board arty-a7-35t -o out/arty     exports a Vivado project, builds nothing
 """
 _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log shows life
@@ -50,6 +51,11 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
 )
 @click.option(
     "--jobs", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried side by side, 1.5 GB each."
+)
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Try the seeds on the machines of a dask scheduler, tcp://HOST:PORT; local: on --jobs processes here.",
 )
 @click.option(
     "--tools",
@@ -80,7 +86,7 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
         return
     from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 
-    tried = {name: options[name] for name in ("seed", "tries", "jobs", "tools")}
+    tried = {name: options[name] for name in ("seed", "tries", "jobs", "cluster", "tools")}
     chosen = BuildOptions(clock_mhz=clock_mhz, divisor=divisor, baud=baud, **tried)
     cache = None if options["no_cache"] else cache_directory() / "bitstreams"
     times = cache_directory() / "build-times"

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from reverb_fpga.hw.lanes import LaneArray
 from reverb_fpga.hw.neuron import NeuronUnit
 
 from . import logs, netlist
+from .cluster import on_cluster
 from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
-from .seeds import Attempt, SeedTrials
+from .seeds import Attempt, Launch, SeedTrials, here
 from .table import Board, LinkKind
 from .tools import Follow, Toolchain, find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for
@@ -51,6 +52,8 @@ class BuildOptions:
         Seeds that are tried; the fastest is kept.
     jobs : int
         Seeds that are tried side by side. What comes out does not depend on it.
+    cluster : str or None
+        Where they are tried: address of a dask scheduler, "local" for one on this machine, None without dask.
     tools : "pip" or "native"
         Tools from pip's packages, or from the PATH.
     synth : tuple of str
@@ -63,6 +66,7 @@ class BuildOptions:
     seed: int = 1
     tries: int = 1
     jobs: int = 1
+    cluster: str | None = None
     tools: str = "pip"
     synth: tuple[str, ...] = ()
 
@@ -101,7 +105,7 @@ class _Plan:
         for name in ("top.il", "top.ys", "top.lpf"):
             content = self.files[name]
             hasher.update(content.encode() if isinstance(content, str) else content)
-        options = dataclasses.asdict(self.options) | {"jobs": None}
+        options = dataclasses.asdict(self.options) | {"jobs": None, "cluster": None}
         versions = dict(self.toolchain.versions)
         facts = [self.board.name, self.config.digest, options, versions, netlist.VERSION]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
@@ -202,9 +206,10 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
 def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> Attempt:
     """The best seed, its files in ``work``; and the logs of all others where none is good."""
     options = plan.options
-    trials = SeedTrials(plan.toolchain, _nextpnr_arguments(plan), options.clock_mhz, work, progress)
     try:
-        best = trials.run(range(options.seed, options.seed + options.tries), options.jobs)
+        with _launch(plan, work) as launch:
+            trials = SeedTrials(launch, _nextpnr_arguments(plan), options.clock_mhz, work, progress)
+            best = trials.run(range(options.seed, options.seed + options.tries), options.jobs)
     except BaseException:
         for log in sorted(work.glob("seed-*/nextpnr.log"))[:1]:
             shutil.copyfile(log, work / "nextpnr.log")
@@ -212,6 +217,13 @@ def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> Attempt:
     for name in ("top.config", "timing.json", "nextpnr.log"):
         shutil.move(best.directory / name, work / name)
     return best
+
+
+def _launch(plan: _Plan, work: Path) -> AbstractContextManager[Launch]:
+    options = plan.options
+    if options.cluster is None:
+        return nullcontext(here(plan.toolchain))
+    return on_cluster(options.cluster, options.jobs, options.tools, plan.toolchain, work)
 
 
 def _nextpnr_arguments(plan: _Plan) -> list[str]:

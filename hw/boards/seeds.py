@@ -10,17 +10,53 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 from reverb_fpga.hw import interrupts
 from reverb_fpga.hw.errors import BuildError
 
 from . import logs
 from .logs import BuildPhase
-from .tools import POLL_SECONDS, Toolchain, ToolRun
+from .tools import POLL_SECONDS, Follow, Toolchain, ToolRun
 
-__all__ = ["Attempt", "SeedTrials", "fmax_of"]
+__all__ = ["INPUTS", "Attempt", "Launch", "SeedRun", "SeedTrials", "fmax_of", "here"]
 
-_INPUTS = ("top.json", "top.lpf")
+INPUTS = ("top.json", "top.lpf")
+"""What nextpnr reads: the netlist and its constraints."""
+
+
+class SeedRun(Protocol):
+    """nextpnr at work on a seed, here or elsewhere, as a context: it ends with the block."""
+
+    directory: Path
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def poll(self) -> bool:
+        """Follow the lines of its log that were added; whether it has ended. Then its files are in the directory."""
+        ...
+
+    def check(self) -> None:
+        """Raise BuildError with its first error line if it has failed."""
+        ...
+
+
+class Launch(Protocol):
+    """Starts nextpnr with arguments in a directory that holds its inputs, with a follower of its log."""
+
+    def __call__(self, arguments: list[str], directory: Path, follow: Follow) -> SeedRun: ...
+
+
+def here(toolchain: Toolchain) -> Launch:
+    """Runs on this machine."""
+    return lambda arguments, directory, follow: ToolRun(
+        toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", directory, follow
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +85,7 @@ class SeedTrials:
 
     Parameters
     ----------
-    toolchain : Toolchain
+    launch : Launch
     arguments : list of str
         Of nextpnr, without the seed.
     clock_mhz : float
@@ -60,18 +96,18 @@ class SeedTrials:
 
     def __init__(
         self,
-        toolchain: Toolchain,
+        launch: Launch,
         arguments: list[str],
         clock_mhz: float,
         work: Path,
         progress: Callable[[BuildPhase], None],
     ) -> None:
-        self._toolchain = toolchain
+        self._launch = launch
         self._arguments = arguments
         self._clock_mhz = clock_mhz
         self._work = work
         self._progress = progress
-        self._running: dict[int, ToolRun] = {}
+        self._running: dict[int, SeedRun] = {}
         self._attempts: list[Attempt] = []
 
     def run(self, seeds: Sequence[int], jobs: int) -> Attempt:
@@ -96,10 +132,10 @@ class SeedTrials:
                 time.sleep(POLL_SECONDS)
         return self._best()
 
-    def _start(self, seed: int, number: int) -> ToolRun:
+    def _start(self, seed: int, number: int) -> SeedRun:
         directory = self._work / f"seed-{seed}"
         directory.mkdir()
-        for name in _INPUTS:
+        for name in INPUTS:
             _link(self._work / name, directory / name)
         arguments = [*self._arguments, "--seed", str(seed)]
 
@@ -110,9 +146,9 @@ class SeedTrials:
                 self._progress(BuildPhase(phase.step, detail))
 
         self._progress(BuildPhase("packing", "" if number == 1 else f"seed {seed}"))
-        return ToolRun(self._toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", directory, follow)
+        return self._launch(arguments, directory, follow)
 
-    def _finish(self, seed: int, run: ToolRun, number: int) -> None:
+    def _finish(self, seed: int, run: SeedRun, number: int) -> None:
         error = None
         fmax = fmax_of(run.directory, self._clock_mhz)
         try:
