@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .contract import ADDRESS_BITS
+from .contract import ADDRESS_BITS, WORD_BITS
 
 __all__ = ["HostBus"]
 
@@ -32,8 +32,8 @@ class HostBus(wiring.Signature):
                 "ready": In(1),
                 "write": Out(1),
                 "addr": Out(ADDRESS_BITS),
-                "w_data": Out(32),
+                "w_data": Out(WORD_BITS),
                 "r_valid": In(1),
-                "r_data": In(32),
+                "r_data": In(WORD_BITS),
             }
         )

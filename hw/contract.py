@@ -18,6 +18,7 @@ MAGIC = 0x31425652  # "RVB1", little-endian: the constant health register
 
 # -- descriptors --------------------------------------------------------------------------------------------
 
+WORD_BITS = 32  # of everything that is made of words: the host bus, descriptors, weights, registers
 DESCRIPTOR_WORDS = 32
 
 
@@ -220,6 +221,7 @@ def unpack(fields: tuple[Field, ...], words: list[int]) -> dict[str, int]:
 
 ADDRESS_BITS = 24
 OFFSET_BITS = 20
+REGION_BITS = ADDRESS_BITS - OFFSET_BITS
 
 
 class Region(enum.IntEnum):
@@ -277,6 +279,10 @@ CONTROL_FIELDS = _words(
     (("start", 1), ("resume", 1), ("reset", 1)),
 )
 NO_HALT = 0xFFFF
+OPCODE_BITS = field_of(END_FIELDS, "opcode").width
+STATE_BITS = field_of(STATUS_FIELDS, "state").width
+FAULT_BITS = field_of(STATUS_FIELDS, "error").width
+PC_BITS = field_of(STATUS_FIELDS, "pc").width
 
 
 class State(enum.IntEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -23,20 +25,27 @@ __all__ = [
     "field_layout",
     "layer_layout",
     "slot_layout",
+    "word_layout",
 ]
 
 
 def field_layout(fields: tuple[contract.Field, ...], words: int) -> data.FlexibleLayout:
     """Layout of ``words`` consecutive 32-bit words (word 0 in the low bits) with the contract's fields."""
     return data.FlexibleLayout(
-        32 * words,
+        contract.WORD_BITS * words,
         {
             field.name: data.Field(
-                signed(field.width) if field.signed else unsigned(field.width), 32 * field.word + field.lsb
+                signed(field.width) if field.signed else unsigned(field.width),
+                contract.WORD_BITS * field.word + field.lsb,
             )
             for field in fields
         },
     )
+
+
+def word_layout(fields: tuple[contract.Field, ...], word: int) -> data.FlexibleLayout:
+    """Layout of one of these words alone."""
+    return field_layout(tuple(dataclasses.replace(field, word=0) for field in fields if field.word == word), 1)
 
 
 def layer_layout() -> data.FlexibleLayout:
@@ -88,9 +97,9 @@ class LocalBus(wiring.Signature):
             {
                 "addr": Out(addr_width),
                 "w_en": Out(1),
-                "w_data": Out(32),
+                "w_data": Out(contract.WORD_BITS),
                 "r_en": Out(1),
-                "r_data": In(32),
+                "r_data": In(contract.WORD_BITS),
             }
         )
 

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from . import contract
 from .config import Config
 from .core import Core
 from .lanes.masked import Platform
@@ -44,7 +45,12 @@ class Overlay(wiring.Component):
         self._link = Link(config, ring)
         self._core = Core(config, platform)
         super().__init__(
-            {"reset": In(1), "received": In(received_bytes()), "bytes": Out(byte_stream()), "state": Out(4)}
+            {
+                "reset": In(1),
+                "received": In(received_bytes()),
+                "bytes": Out(byte_stream()),
+                "state": Out(contract.STATE_BITS),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -105,7 +111,7 @@ class Top(wiring.Component):
         self.platform: Platform = platform
         self._overlay = Overlay(config, platform, ring)
         self._phy = UartPhy(divisor, fill)
-        super().__init__({"reset": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "state": Out(4)})
+        super().__init__({"reset": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "state": Out(contract.STATE_BITS)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -530,10 +530,13 @@ def test_pair_against_model(config: Config, r_shift: int) -> None:
             for offset, apply in (
                 (-1, lambda n, z, p, f: ctx.set(dut.way, n & 1)),
                 (0, lambda n, z, p, f: ctx.set(dut.z[n & 1], z)),
-                (NeuronPair.word0_at, lambda n, z, p, f: ctx.set(dut.word0, p.gain | (p.bias & 0xFFFF) << 16)),
+                (
+                    NeuronPair.word0_at,
+                    lambda n, z, p, f: ctx.set(dut.word0, {"gain": p.gain, "bias_low": p.bias & 0xFFFF}),
+                ),
                 (
                     NeuronPair.word1_at,
-                    lambda n, z, p, f: ctx.set(dut.word1, p.bias >> 16 & 0xFF | (p.threshold & 0xFFFFFF) << 8),
+                    lambda n, z, p, f: ctx.set(dut.word1, {"bias_high": p.bias >> 16, "threshold": p.threshold}),
                 ),
                 (
                     NeuronPair.read_at,

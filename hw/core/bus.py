@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus import HostBus
-from ..contract import OFFSET_BITS, Region
+from ..contract import OFFSET_BITS, REGION_BITS, WORD_BITS, Region
 from ..signatures import READ_CYCLES, LocalBus
 
 __all__ = ["BusDecoder", "leaf_name"]
@@ -60,12 +60,12 @@ class BusDecoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         address = Signal(OFFSET_BITS)
-        region = Signal(4)
-        w_data = Signal(32)
+        region = Signal(REGION_BITS)
+        w_data = Signal(WORD_BITS)
         for_check, prefer_check = Signal(), Signal()
         read, write, answers = Signal(), Signal(), Signal()
         allowed = Signal()
-        answer, left = Signal(32), Signal(range(max(READ_CYCLES.values()) + 1))
+        answer, left = Signal(WORD_BITS), Signal(range(max(READ_CYCLES.values()) + 1))
 
         read_cycles = Array(READ_CYCLES[Region(k)] if k in set(Region) else 0 for k in range(1 << len(region)))
         take_host, take_check, idle = Signal(), Signal(), Signal()

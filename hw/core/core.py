@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from .. import contract
 from ..bus import HostBus
 from ..config import Config
 from ..copies import copied
@@ -53,7 +54,7 @@ class Core(wiring.Component):
                 "reset": In(1),
                 "bus": In(HostBus()),
                 "input": In(byte_stream()),
-                "state": Out(4),
+                "state": Out(contract.STATE_BITS),
                 "input_bytes": Out(32),
             }
         )

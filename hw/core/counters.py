@@ -8,12 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from ..config import Config
-from ..contract import COUNTERS, Counter
+from ..contract import COUNTERS, PC_BITS, WORD_BITS, Counter
 from ..signatures import LocalBus
 
 __all__ = ["Activity", "Counters"]
-
-BITS = 32
 
 
 class Activity(data.StructLayout):
@@ -61,7 +59,7 @@ class Counters(wiring.Component):
                 "clear": In(1),
                 "run": In(1),
                 "store": In(1),
-                "descriptor": In(16),
+                "descriptor": In(PC_BITS),
                 "busy": Out(1),
                 "bus": In(LocalBus()),
             }
@@ -69,7 +67,7 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        values = [Signal(BITS, name=f"count_{counter.name.lower()}") for counter in Counter]
+        values = [Signal(WORD_BITS, name=f"count_{counter.name.lower()}") for counter in Counter]
         held = Signal(Activity(self.config))
         run = Signal()
         m.d.sync += [held.eq(self.activity), run.eq(self.run)]
@@ -84,7 +82,7 @@ class Counters(wiring.Component):
             m.d.sync += [at.eq(at + 1), self.busy.eq(at != COUNTERS - 1)]
 
         depth = self.config.descriptors * COUNTERS
-        m.submodules.store_memory = store = memory.Memory(shape=BITS, depth=depth, init=[])
+        m.submodules.store_memory = store = memory.Memory(shape=WORD_BITS, depth=depth, init=[])
         read, write = store.read_port(), store.write_port()
         m.d.comb += [
             read.addr.eq(self.bus.addr),

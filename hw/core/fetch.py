@@ -56,28 +56,28 @@ class DescriptorFetch(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "pc": In(16),
+                "pc": In(contract.PC_BITS),
                 "done": Out(1),
-                "fault": Out(8),
-                "opcode": Out(8),
-                "descriptor": Out(32 * DESCRIPTOR_WORDS),
+                "fault": Out(contract.FAULT_BITS),
+                "opcode": Out(contract.OPCODE_BITS),
+                "descriptor": Out(contract.WORD_BITS * DESCRIPTOR_WORDS),
                 "bus": In(LocalBus()),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pc, at, reading = Signal(16), Signal(range(DESCRIPTOR_WORDS)), Signal()
+        pc, at, reading = Signal(contract.PC_BITS), Signal(range(DESCRIPTOR_WORDS)), Signal()
         word = self._memory(m, Cat(at, pc))
         # the word of index `at` arrives two cycles after its address
         arrival = data.StructLayout({"valid": 1, "at": at.shape()})
         first, arrived = Signal(arrival), Signal(arrival)
         m.d.sync += [first.valid.eq(reading), first.at.eq(at), arrived.eq(first)]
-        kept = Signal(32 * WORDS_KEPT)
+        kept = Signal(contract.WORD_BITS * WORDS_KEPT)
         with m.If(arrived.valid & (arrived.at < WORDS_KEPT)):
-            m.d.sync += kept.eq(Cat(kept[32:], word))
+            m.d.sync += kept.eq(Cat(kept[contract.WORD_BITS :], word))
         with m.If(arrived.valid & (arrived.at == 0)):
-            m.d.sync += self.opcode.eq(word[:8])
+            m.d.sync += self.opcode.eq(word[: contract.OPCODE_BITS])
         m.d.comb += self.descriptor.eq(kept)
 
         reserved = self._reserved(m, word, arrived)
@@ -99,9 +99,9 @@ class DescriptorFetch(wiring.Component):
     def _memory(self, m: Module, address: Value) -> Signal:
         """The word at ``address``, two cycles later; also the host's port."""
         depth = self.config.descriptors * DESCRIPTOR_WORDS
-        m.submodules.store = store = memory.Memory(shape=32, depth=depth, init=[])
+        m.submodules.store = store = memory.Memory(shape=contract.WORD_BITS, depth=depth, init=[])
         read, write = store.read_port(), store.write_port()
-        word = Signal(32)
+        word = Signal(contract.WORD_BITS)
         m.d.comb += [
             write.addr.eq(self.bus.addr),
             write.data.eq(self.bus.w_data),
@@ -114,9 +114,9 @@ class DescriptorFetch(wiring.Component):
 
     def _reserved(self, m: Module, word: Signal, arrived: data.View) -> Signal:
         """A reserved bit was set; settles three cycles after the last word."""
-        held, stray, sticky = Signal(32), Signal(32), Signal()
+        held, stray, sticky = Signal(contract.WORD_BITS), Signal(contract.WORD_BITS), Signal()
         where = Signal.like(arrived)
-        masks = {opcode: Array(Const(mask, 32) for mask in reserved_masks(opcode)) for opcode in Opcode}
+        masks = {opcode: Array(Const(mask, contract.WORD_BITS) for mask in reserved_masks(opcode)) for opcode in Opcode}
         m.d.sync += [held.eq(word), where.eq(arrived), stray.eq(0)]
         with m.If(where.valid), m.Switch(self.opcode):
             for opcode, mask in masks.items():
@@ -136,12 +136,12 @@ class DescriptorFetch(wiring.Component):
         bad_layer = self._layer_fault(m, layer)
 
         # of the program that descriptor 0 belongs to; `empty` covers it while pc is 0
-        limit, beyond, at_zero = Signal(16), Signal(), Signal()
+        limit, beyond, at_zero = Signal(program.n_descriptors.shape()), Signal(), Signal()
         m.d.sync += [at_zero.eq(pc == 0), beyond.eq((pc >= limit) & ~at_zero)]
         with m.If(at_zero & self.done & (self.fault == Fault.NONE)):
             m.d.sync += limit.eq(program.n_descriptors)
 
-        fault = Signal(8)
+        fault = Signal(contract.FAULT_BITS)
         with m.If(beyond):
             m.d.sync += fault.eq(Fault.BAD_PROGRAM)
         with m.Else(), m.Switch(self.opcode):
@@ -189,7 +189,9 @@ class DescriptorFetch(wiring.Component):
         """A loop count of zero, more sources or steps than there is room for, a leak above one, a leg that fires."""
         config = self.config
         zero = Signal(len(_LOOP_COUNTS))
-        pool, taps, entries = Signal(8), Signal(12), Signal(20)
+        pool = Signal((layer.n_pool_y * layer.n_pool_x).shape())
+        taps = Signal((layer.n_tap_y * layer.n_tap_x).shape())
+        entries = Signal((pool * taps).shape())
         crowded, long, growing, leg, fault = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             *(zero[n].eq(layer[name] == 0) for n, name in enumerate(_LOOP_COUNTS)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .. import contract
 from ..bus import HostBus
@@ -54,14 +55,15 @@ class SectionHash(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = unit = crc32(32)
+        m.submodules.crc = unit = crc32(contract.WORD_BITS)
         m.d.comb += self.crc32.eq(unit.crc)
 
         section = Signal(range(len(SECTIONS) + 1))
         offset, end = Signal(contract.OFFSET_BITS + 1), Signal(contract.OFFSET_BITS + 1)
-        word, valid = Signal(32), Signal()
+        word, valid = Signal(contract.WORD_BITS), Signal()
+        of_word = Signal(exact_log2(DESCRIPTOR_WORDS), name="zero")
         ends = [
-            Cat(Signal(5, name="zero"), self.program.n_descriptors) if field is None else self.program[field]
+            Cat(of_word, self.program.n_descriptors) if field is None else self.program[field]
             for field in SECTIONS.values()
         ]
         regions = Array(int(region) for region in SECTIONS)

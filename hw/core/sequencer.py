@@ -75,14 +75,14 @@ class Sequencer(wiring.Component):
                 "counter": In(LocalBus()),
                 "check": Out(HostBus()),
                 "touched": In(1),
-                "state": Out(4),
+                "state": Out(contract.STATE_BITS),
                 "locked": Out(1),
                 "hold": Out(1),
                 "datapath_reset": Out(1, init=1),
-                "descriptor": Out(32 * DESCRIPTOR_WORDS),
+                "descriptor": Out(contract.WORD_BITS * DESCRIPTOR_WORDS),
                 "input_start": Out(1),
                 "input_done": In(1),
-                "input_bytes": In(32),
+                "input_bytes": In(contract.WORD_BITS),
                 "start": Out(1),
                 "done": In(1),
                 "activity": In(Activity(config)),
@@ -99,12 +99,12 @@ class Sequencer(wiring.Component):
         wiring.connect(m, wiring.flipped(self.counter), self._counters.bus)
         wiring.connect(m, hash_.bus, wiring.flipped(self.check))
 
-        self._pc = Signal(16)
-        self._error = Signal(8)
+        self._pc = Signal(contract.PC_BITS)
+        self._error = Signal(contract.FAULT_BITS)
         self._armed = Signal()
-        self._cycles = Signal(32)
-        self._halt_after = Signal(16, init=NO_HALT)
-        self._watchdog = Signal(32, init=WATCHDOG_DEFAULT)
+        self._cycles = Signal(contract.WORD_BITS)
+        self._halt_after = Signal(contract.PC_BITS, init=NO_HALT)
+        self._watchdog = Signal(contract.WORD_BITS, init=WATCHDOG_DEFAULT)
         self._control = Signal(control_layout())
 
         self._registers(m)
@@ -132,7 +132,7 @@ class Sequencer(wiring.Component):
             Csr.INPUT_BYTES: self.input_bytes,
             Csr.HASH: self._hash.crc32,
         }
-        picked = Signal(32)
+        picked = Signal(contract.WORD_BITS)
         m.d.sync += [picked.eq(0), self.csr.r_data.eq(picked), self._control.as_value().eq(0)]
         with m.Switch(self.csr.addr):
             for register, value in values.items():
@@ -147,7 +147,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += self._watchdog.eq(self.csr.w_data)
 
     def _run(self, m: Module) -> None:
-        opcode, kept, failing = Signal(8), Signal(32 * DESCRIPTOR_WORDS), Signal(8)
+        opcode, kept, failing = (Signal.like(one) for one in (self._fetch.opcode, self.descriptor, self._fetch.fault))
         is_input, barked, abort = Signal(), Signal(), Signal()
         m.d.comb += [
             self.descriptor.eq(kept),
@@ -257,7 +257,7 @@ class Sequencer(wiring.Component):
 
     def _guard(self, m: Module, running: Value, barked: Signal) -> None:
         """The watchdog: a layer has run for as many cycles as it may."""
-        age = Signal(32)
+        age = Signal.like(self._watchdog)
         m.d.sync += barked.eq((age == self._watchdog) & (self._watchdog != 0))
         with m.If(running):
             m.d.sync += age.eq(age + 1)

@@ -65,7 +65,7 @@ class StreamEngine(wiring.Component):
                 "results": Out(stream.Signature(32)),
                 "bus": Out(HostBus()),
                 "input": Out(byte_stream()),
-                "state": In(4),
+                "state": In(contract.STATE_BITS),
             }
         )
 

@@ -8,6 +8,7 @@ from amaranth.hdl import Module, ResetInserter, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from .. import contract
 from ..bus import HostBus
 from ..config import Config
 from ..signatures import byte_stream
@@ -63,7 +64,7 @@ class Link(wiring.Component):
                 "bytes": Out(byte_stream()),
                 "bus": Out(HostBus()),
                 "input": Out(byte_stream()),
-                "state": In(4),
+                "state": In(contract.STATE_BITS),
                 "input_bytes": In(32),
             }
         )

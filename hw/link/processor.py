@@ -99,7 +99,7 @@ class CommandProcessor(wiring.Component):
                 "epoch": Out(32),
                 "bus": Out(HostBus()),
                 "input": Out(byte_stream()),
-                "state": In(4),
+                "state": In(contract.STATE_BITS),
                 "input_bytes": In(32),
             }
         )

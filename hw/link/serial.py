@@ -9,6 +9,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from .. import contract
 from ..bus import HostBus
 from ..config import Config
 from ..signatures import byte_stream
@@ -50,7 +51,7 @@ class SerialLink(wiring.Component):
                 "tx": Out(1, init=1),
                 "bus": Out(HostBus()),
                 "input": Out(byte_stream()),
-                "state": In(4),
+                "state": In(contract.STATE_BITS),
                 "input_bytes": In(32),
             }
         )
@@ -142,7 +143,7 @@ class UsbLink(wiring.Component):
                 "usb": Out(UsbPins()),
                 "bus": Out(HostBus()),
                 "input": Out(byte_stream()),
-                "state": In(4),
+                "state": In(contract.STATE_BITS),
                 "input_bytes": In(32),
             }
         )

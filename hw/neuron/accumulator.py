@@ -8,15 +8,12 @@ from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .. import contract
 from ..config import Config
 from ..copies import copied
-from ..signatures import CAPTURED_PASSES
+from ..signatures import CAPTURED_PASSES, slot_layout
 from .fixed import DISTRIBUTED, delayed, limits
 
 __all__ = ["SlotAccumulator", "accumulate_layout", "offset"]
-
-_SHIFT_BITS = next(field.width for field in contract.SLOT_FIELDS if field.name == "shift")
 
 
 def accumulate_layout(config: Config) -> data.StructLayout:
@@ -29,7 +26,7 @@ def accumulate_layout(config: Config) -> data.StructLayout:
             "queued": range(CAPTURED_PASSES),
             "slot": range(config.slots) if config.slots > 1 else 1,
             "group": range(config.z_depth),
-            "shift": _SHIFT_BITS,
+            "shift": slot_layout()["shift"].shape,
             "negate": 1,
             "subtract_s": 1,
             "first": 1,

@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from ..signatures import ActWrite, CountWrite, layer_layout, slot_layout
-from .fixed import DISTRIBUTED, delayed
+from ..signatures import ActWrite, CountWrite, event_layout, layer_layout, slot_layout
+from .fixed import DISTRIBUTED, delayed, delayed_view
 
 __all__ = ["FIFO_DEPTH", "Emitter", "entry_layout"]
 
@@ -72,10 +72,15 @@ class Emitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layout = entry_layout(self.config)
-        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size + self.config.neuron_lanes, depth=FIFO_DEPTH)
-        head, present = data.View(layout, queue.r_data[: layout.size]), queue.r_data[layout.size :]
-        stored = Cat(self.entry.codes[lane].any() for lane in range(self.config.neuron_lanes))
-        m.d.comb += [queue.w_en.eq(self.entry_valid), queue.w_data.eq(Cat(self.entry, stored))]
+        queued = data.StructLayout({"entry": layout, "present": self.config.neuron_lanes})
+        m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=FIFO_DEPTH)
+        arriving, waiting = data.View(queued, queue.w_data), data.View(queued, queue.r_data)
+        head, present = waiting.entry, waiting.present
+        m.d.comb += [
+            queue.w_en.eq(self.entry_valid),
+            arriving.entry.eq(self.entry),
+            arriving.present.eq(Cat(code.any() for code in self.entry.codes)),
+        ]
 
         outstanding = self.outstanding
         m.d.comb += self.level.eq(queue.level)
@@ -100,13 +105,13 @@ class Emitter(wiring.Component):
 
     def _bank(
         self, m: Module, bank: int, present: Value, current: data.View, active: Signal, load: Signal
-    ) -> tuple[Signal, Signal, Signal]:
+    ) -> tuple[Signal, data.View, Signal]:
         """(an event goes out, its word, no more remain after it) of one bank."""
         config = self.config
         lanes = [bank + config.banks * n for n in range(config.channels_per_bank_group)]
         pending = Signal(len(lanes), name=f"pending_{bank}")
         fire, last = Signal(name=f"fire_{bank}"), Signal(name=f"last_{bank}")
-        word = Signal(contract.EVENT_VALUE_BITS + contract.EVENT_INDEX_BITS, name=f"word_{bank}")
+        word = Signal(event_layout(), name=f"word_{bank}")
         lower = (pending - 1)[: len(lanes)]
         arriving, left = Signal(len(lanes), name=f"arriving_{bank}"), Signal(len(lanes), name=f"left_{bank}")
         m.d.comb += [
@@ -120,9 +125,8 @@ class Emitter(wiring.Component):
             last.eq(Mux(load, _one_at_most(arriving), _one_at_most(left))),
         ]
         for n in reversed(range(len(lanes))):
-            index = (current.group * len(lanes) + n)[: contract.EVENT_INDEX_BITS]
             with m.If(pending[n]):
-                m.d.comb += word.eq(Cat(current.codes[lanes[n]], index))
+                m.d.comb += [word.value.eq(current.codes[lanes[n]]), word.index.eq(current.group * len(lanes) + n)]
         return fire, word, last
 
     def _counts(
@@ -187,7 +191,7 @@ class Emitter(wiring.Component):
     def _write(
         self,
         m: Module,
-        banks: list[tuple[Signal, Signal, Signal]],
+        banks: list[tuple[Signal, data.View, Signal]],
         counts: list[Signal],
         record: Signal,
         current: data.View,
@@ -205,11 +209,10 @@ class Emitter(wiring.Component):
         ]
         act, count = self.act_write, self.count_write
         for bank, (fire, word, _) in enumerate(banks):
-            event = delayed(m, Cat(fire, word, counts[bank]), 3, f"event_{bank}")
             m.d.sync += [
-                act.en[bank].eq(event[0]),
-                act.data[bank].eq(event[1 : 1 + len(word)]),
-                act.addr[bank].eq(base + event[1 + len(word) :]),
+                act.en[bank].eq(delayed(m, fire, 3, f"fire_{bank}")),
+                act.data[bank].eq(delayed_view(m, word, 3, f"word_{bank}")),
+                act.addr[bank].eq(base + delayed(m, counts[bank], 3, f"count_{bank}")),
             ]
             m.d.sync += count.count[bank].eq(delayed(m, counts[bank] + fire, 3, f"total_{bank}"))
         m.d.sync += [count.en.eq(delayed(m, done & current.end, 3, "end")), count.addr.eq(count_addr)]

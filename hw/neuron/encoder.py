@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from ..signatures import ActWrite, CountWrite, field_layout
+from ..signatures import ActWrite, CountWrite, byte_stream, field_layout
 
 __all__ = ["InputEncoder"]
 
@@ -40,7 +40,7 @@ class InputEncoder(wiring.Component):
             {
                 "program": In(field_layout(contract.PROGRAM_FIELDS, contract.DESCRIPTOR_WORDS)),
                 "start": In(1),
-                "bytes": In(stream.Signature(8)),
+                "bytes": In(byte_stream()),
                 "act_write": Out(ActWrite(config)),
                 "count_write": Out(CountWrite(config)),
                 "n_bytes": Out(32),
@@ -68,7 +68,7 @@ class InputEncoder(wiring.Component):
         ]
 
         # a byte is registered with its place, written one cycle later
-        value, at_bank, at_index = Signal(8), Signal.like(bank), Signal.like(index)
+        value, at_bank, at_index = Signal(contract.EVENT_VALUE_BITS), Signal.like(bank), Signal.like(index)
         staged, ends = Signal(), Signal()
         m.d.sync += [
             staged.eq(taken),
@@ -123,7 +123,8 @@ class InputEncoder(wiring.Component):
             m.d.sync += [
                 act.en[bank].eq(here),
                 act.addr[bank].eq(act_base + stored),
-                act.data[bank].eq(Cat(value, at_index)),
+                act.data[bank].value.eq(value),
+                act.data[bank].index.eq(at_index),
                 count.count[bank].eq(total),
                 stored.eq(Mux(ends | self.start, 0, total)),
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, ValueLike, signed
+from amaranth.lib import data
 
 from .. import contract
 
@@ -11,6 +12,7 @@ __all__ = [
     "DISTRIBUTED",
     "MUL_SPLIT",
     "delayed",
+    "delayed_view",
     "limits",
     "saturate",
     "saturated",
@@ -63,6 +65,11 @@ def delayed(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
         m.d.sync += register.eq(current)
         current = register
     return current
+
+
+def delayed_view(m: Module, view: data.View, cycles: int, name: str) -> data.View:
+    """:func:`delayed` for a struct."""
+    return data.View(view.shape(), delayed(m, view, cycles, name))
 
 
 def split_multiply(m: Module, a: Value, b: Value, name: str) -> Signal:

@@ -11,15 +11,19 @@ from amaranth.lib.wiring import In, Out
 from .. import contract
 from ..config import Config
 from ..contract import Gate
+from ..signatures import layer_layout, word_layout
 from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, split_multiply, truncated
 from .gate import INDEX_BITS, sigmoid, sigmoid_value
 from .skip import SkipMemory
 
-__all__ = ["WAYS", "LaneResult", "NeuronPair", "NeuronParams"]
+__all__ = ["LAYER_CONSTANTS", "WAYS", "LaneResult", "NeuronPair", "NeuronParams", "row_layout"]
 
-RESET_BITS = contract.field_of(contract.LAYER_FIELDS, "reset").width
 WAYS = contract.NEURON_WAYS
 """Neuron lanes that take turns on one datapath: a final slot costs two cycles anyway."""
+
+
+LAYER_CONSTANTS = ("r_shift", "tau_q", "code_max", "spiking", "reset", "soft_reset")
+"""Fields of the layer that every pair holds a copy of, for the fan-out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,11 @@ class LaneResult:
     skip: int
 
 
+def row_layout(groups: int) -> data.StructLayout:
+    """Row of a memory of a pair of lanes: ``group * WAYS + way``."""
+    return data.StructLayout({"way": range(WAYS), "group": range(groups)})
+
+
 class NeuronPair(wiring.Component):
     """Neuron updates of lanes 2i and 2i+1, one per cycle in turn, their membrane memory and their skip memory.
 
@@ -58,8 +67,8 @@ class NeuronPair(wiring.Component):
         Synaptic currents: ``z[0]`` in cycle 0, ``z[1]`` in cycle 1.
     way : In(1)
         Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0.
-    word0, word1 : In(32)
-        Parameter words, in cycles ``word0_at`` and ``word1_at``.
+    word0, word1 : In(layout of a word of PARAM_FIELDS)
+        In cycles ``word0_at`` and ``word1_at``.
     r_shift, tau_q, code_max, spiking, reset, soft_reset : In
         Fields of the layer; stable while updates are under way. ``tau_q`` is TAU_ONE for a leg.
     apply, sigmoid : In(1)
@@ -105,14 +114,8 @@ class NeuronPair(wiring.Component):
                 **(skip if config.skip_words else {}),
                 "z": In(data.ArrayLayout(signed(config.z_width), WAYS)),
                 "way": In(1),
-                "word0": In(32),
-                "word1": In(32),
-                "r_shift": In(6),
-                "tau_q": In(9),
-                "code_max": In(8),
-                "spiking": In(1),
-                "reset": In(RESET_BITS),
-                "soft_reset": In(1),
+                **{f"word{n}": In(word_layout(contract.PARAM_FIELDS, n)) for n in range(contract.PARAM_WORDS)},
+                **{name: In(layer_layout()[name].shape) for name in LAYER_CONSTANTS},
                 "r_addr": In(address),
                 "r_clear": In(1),
                 "w_addr": In(address),
@@ -148,25 +151,15 @@ class NeuronPair(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = self.config.membrane_width
-        # copies of the layer's constants in every pair, for the fan-out
-        r_shift, tau_q = Signal(6), Signal(9)
-        code_max, spiking = Signal(8), Signal()
-        reset, soft_reset = Signal(RESET_BITS), Signal()
-        m.d.sync += [
-            reset.eq(self.reset),
-            soft_reset.eq(self.soft_reset),
-            r_shift.eq(self.r_shift),
-            tau_q.eq(self.tau_q),
-            code_max.eq(self.code_max),
-            spiking.eq(self.spiking),
-        ]
+        constants = [delayed(m, getattr(self, name), 1, name) for name in LAYER_CONSTANTS]
+        r_shift, tau_q, code_max, spiking, reset, soft_reset = constants
         way, z = Signal(), Signal(signed(self.config.z_width))
         m.d.sync += way.eq(self.way)
         m.d.sync += z.eq(Mux(way, self.z[1], self.z[0]))  # cycle 1
-        gain = Cat(self.word0[:16], 0).as_signed()
-        bias_low = delayed(m, self.word0[16:], self.word1_at - self.word0_at, "bias_low")
-        bias = Cat(bias_low, self.word1[:8]).as_signed()  # cycle 7
-        threshold = delayed(m, self.word1[8:], 5, "threshold").as_signed()  # cycle 12
+        gain = Cat(self.word0.gain, 0).as_signed()
+        bias_low = delayed(m, self.word0.bias_low, self.word1_at - self.word0_at, "bias_low")
+        bias = Cat(bias_low, self.word1.bias_high).as_signed()  # cycle 7
+        threshold = delayed(m, self.word1.threshold, 5, "threshold")  # cycle 12
         added = Signal(signed(width + 1))  # cycle 8
         factor = Signal(signed(contract.FACTOR_BITS))  # cycle 14
 

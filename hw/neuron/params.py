@@ -6,6 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .. import contract
 from ..config import Config
 from .lane import WAYS
 
@@ -32,17 +33,17 @@ class ParamMemory(wiring.Component):
         super().__init__(
             {
                 "r_addr": In(range(self.depth)),
-                "word": Out(32),
-                "early": Out(32),
+                "word": Out(contract.WORD_BITS),
+                "early": Out(contract.WORD_BITS),
                 "w_addr": In(range(self.depth)),
                 "w_en": In(1),
-                "w_data": In(32),
+                "w_data": In(contract.WORD_BITS),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.store = store = memory.Memory(shape=32, depth=self.depth, init=[])
+        m.submodules.store = store = memory.Memory(shape=contract.WORD_BITS, depth=self.depth, init=[])
         read, write = store.read_port(), store.write_port()
         m.d.comb += [
             read.addr.eq(self.r_addr),

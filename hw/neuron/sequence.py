@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -11,7 +11,7 @@ from ..config import Config
 from ..contract import Gate
 from ..signatures import CAPTURED_PASSES, LocalBus, layer_layout, slot_layout
 from .accumulator import accumulate_layout
-from .lane import WAYS, NeuronPair
+from .lane import NeuronPair, row_layout
 
 __all__ = ["SlotSequencer", "operation_layout"]
 
@@ -19,14 +19,14 @@ __all__ = ["SlotSequencer", "operation_layout"]
 def operation_layout(config: Config) -> data.StructLayout:
     """One cycle of work for all neuron lanes.
 
-    ``way``: 0 and 1 in the two cycles of a neuron update, ``update``: in both. ``param``: row of the parameter memory.
+    ``way``: 0 and 1 in the two cycles of a neuron update, ``update``: in both. ``param``: row of parameters.
     ``emit``: an entry for the emitter will follow. ``has_codes``: with activation codes. ``end``: it ends record ``t``.
     ``skip_read``, ``skip_write``: words of the skip memory. ``add``: what is read is added to the current.
     """
     return data.StructLayout(
         {
             "accumulate": accumulate_layout(config),
-            "param": range(WAYS * config.param_groups),
+            "param": row_layout(config.param_groups),
             "group": slot_layout()["group"].shape,
             "t": layer_layout()["timesteps"].shape,
             "update": 1,
@@ -248,7 +248,6 @@ class SlotSequencer(wiring.Component):
         return entry
 
     def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> None:
-        config = self.config
         second, emits = Signal(), Signal()
         waiting, queued = (
             Signal(range(CAPTURED_PASSES + 1)),
@@ -304,7 +303,6 @@ class SlotSequencer(wiring.Component):
             ]
 
         op = self.op
-        param = (self.layer.param_base + Mux(sigmoid, tag.t, entry.group))[: bits_for(config.param_groups - 1)]
         skip_at, gate_at = tag.skip + entry.group, tag.gate + entry.group
         m.d.sync += [
             self.op_valid.eq(go),
@@ -316,7 +314,8 @@ class SlotSequencer(wiring.Component):
             op.accumulate.subtract_s.eq(entry.subtract_s),
             op.accumulate.first.eq(entry.first),
             op.accumulate.enable.eq(go & fresh),
-            op.param.eq(Cat(second, param)),
+            op.param.way.eq(second),
+            op.param.group.eq(self.layer.param_base + Mux(sigmoid, tag.t, entry.group)),
             op.group.eq(entry.group),
             op.t.eq(tag.t),
             op.update.eq((go & final) | second),

@@ -5,22 +5,21 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import bits_for, exact_log2
+from amaranth.utils import exact_log2
 
 from ..config import Config
-from ..contract import TAU_ONE, Gate
+from ..contract import OFFSET_BITS, PARAM_WORDS, TAU_ONE, WORD_BITS, Gate
 from ..copies import copied
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
 from .emitter import Emitter, entry_layout
-from .fixed import delayed
-from .lane import WAYS, NeuronPair
+from .fixed import delayed, delayed_view
+from .lane import LAYER_CONSTANTS, WAYS, NeuronPair, row_layout
 from .params import ParamMemory
 from .sequence import SlotSequencer
 
 __all__ = ["NeuronUnit"]
 
-_LAYER_FIELDS = ("r_shift", "code_max", "spiking", "reset", "soft_reset")  # of the layer, as every pair sees them
 _DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4
 """Cycles from the last operation until every membrane and every emitter entry has been written, with some to spare."""
 
@@ -104,15 +103,21 @@ class NeuronUnit(wiring.Component):
     def _lanes(self, m: Module, op: data.View, tail: Value, emitter: Emitter) -> None:
         config = self.config
         z_at, read_at, write_at = SlotAccumulator.delay, NeuronPair.read_at, NeuronPair.write_at
-        group = op.group[: bits_for(config.layer_groups - 1)]
         stores = self.layer.store_skip  # a leg: its current, neither integrated nor leaked, is what comes out
-        read = delayed(m, Cat(op.update & ~stores, (op.t == 0) | stores, op.way, group), z_at + read_at, "read")
-        write = delayed(m, read, write_at - read_at, "write")
+        access = Signal(data.StructLayout({"en": 1, "clear": 1, "row": row_layout(config.layer_groups)}))
+        m.d.comb += [
+            access.en.eq(op.update & ~stores),
+            access.clear.eq((op.t == 0) | stores),
+            access.row.way.eq(op.way),
+            access.row.group.eq(op.group),
+        ]
+        read = delayed_view(m, access, z_at + read_at, "read")
+        write = delayed_view(m, read, write_at - read_at, "write")
         way = delayed(m, op.way, z_at - 1, "way")
 
         host = self.membrane_bus
-        lane_bits = exact_log2(config.neuron_lanes)
-        r_addr = Mux(host.r_en, Cat(host.addr[0], host.addr[lane_bits:]), read[2:])
+        asked = data.View(_membrane_address(config), host.addr)
+        r_addr = Mux(host.r_en, Cat(asked.way, asked.group), read.row)
 
         zs = self._accumulators(m, op.accumulate, tail)
         words = self._params(m, op.param)
@@ -124,18 +129,19 @@ class NeuronUnit(wiring.Component):
                 pair.word0.eq(words[index][0]),
                 pair.word1.eq(words[index][1]),
                 pair.r_addr.eq(r_addr),
-                pair.r_clear.eq(read[1] & ~host.r_en),
-                pair.w_addr.eq(write[2:]),
-                pair.w_en.eq(write[0]),
+                pair.r_clear.eq(read.clear & ~host.r_en),
+                pair.w_addr.eq(write.row),
+                pair.w_en.eq(write.en),
             ]
-            m.d.comb += [getattr(pair, name).eq(self.layer[name]) for name in _LAYER_FIELDS]
-            m.d.comb += pair.tau_q.eq(Mux(stores, TAU_ONE, self.layer.tau_q))
+            constants = {name: self.layer[name] for name in LAYER_CONSTANTS}
+            constants["tau_q"] = Mux(stores, TAU_ONE, self.layer.tau_q)
+            m.d.comb += [getattr(pair, name).eq(value) for name, value in constants.items()]
             m.d.comb += [pair.z[n].eq(zs[WAYS * index + n]) for n in range(WAYS)]
             pairs.append(pair)
             codes += [delayed(m, pair.code, 1, f"code_{index}"), pair.code]
             membranes.append(pair.membrane)
 
-        host_pair = delayed(m, host.addr[1:lane_bits], 2, "host_pair")
+        host_pair = delayed(m, asked.pair, 2, "host_pair")
         m.d.sync += host.r_data.eq(_select(membranes, host_pair))
         if config.skip_words:
             self._skip(m, op, pairs)
@@ -144,19 +150,28 @@ class NeuronUnit(wiring.Component):
     def _skip(self, m: Module, op: data.View, pairs: list[NeuronPair]) -> None:
         """Addresses of the skip memory. Gates to be applied are read later than what is added."""
         begin, read_at = SlotAccumulator.delay, NeuronPair.skip_read_at
-        read = delayed(m, Cat(op.add, op.way, op.skip_read), begin + read_at, "skip_read")
-        late = delayed(m, read, NeuronPair.gate_read_at - read_at, "gate_read")
-        write = Cat(op.update & self.layer.store_skip, op.way, op.skip_write)
-        write = delayed(m, write, begin + NeuronPair.skip_write_at, "skip_write")
+        access = data.StructLayout({"en": 1, "row": row_layout(self.config.skip_words)})
+        adds, stores = Signal(access), Signal(access)
+        m.d.comb += [
+            adds.en.eq(op.add),
+            adds.row.way.eq(op.way),
+            adds.row.group.eq(op.skip_read),
+            stores.en.eq(op.update & self.layer.store_skip),
+            stores.row.way.eq(op.way),
+            stores.row.group.eq(op.skip_write),
+        ]
+        read = delayed_view(m, adds, begin + read_at, "skip_read")
+        late = delayed_view(m, read, NeuronPair.gate_read_at - read_at, "gate_read")
+        write = delayed_view(m, stores, begin + NeuronPair.skip_write_at, "skip_write")
         apply = self.layer.gate == Gate.APPLY
         for pair in pairs:
             m.d.comb += [
                 pair.apply.eq(apply),
                 pair.sigmoid.eq(self.layer.gate == Gate.SIGMOID),
-                pair.skip_add.eq(read[0]),
-                pair.skip_r_addr.eq(Mux(apply, late[1:], read[1:])),
-                pair.skip_w_addr.eq(write[1:]),
-                pair.skip_w_en.eq(write[0]),
+                pair.skip_add.eq(read.en),
+                pair.skip_r_addr.eq(Mux(apply, late.row, read.row)),
+                pair.skip_w_addr.eq(write.row),
+                pair.skip_w_en.eq(write.en),
             ]
 
     def _accumulators(self, m: Module, op: data.View, tail: Value) -> list[Value]:
@@ -179,27 +194,23 @@ class NeuronUnit(wiring.Component):
             zs.append(accumulator.z)
         return zs
 
-    def _params(self, m: Module, row: Value) -> list[list[Signal]]:
+    def _params(self, m: Module, row: data.View) -> list[list[Signal]]:
         """Both parameter words of every pair, each in the cycle in which the pair wants it."""
         bus = self.param_bus
-        lane_bits = exact_log2(self.config.neuron_lanes)
+        asked = data.View(_param_address(self.config), bus.addr)
         ahead = SlotAccumulator.delay - ParamMemory.delay
         rows = [delayed(m, row, ahead + at - 1, f"row{at}") for at in (NeuronPair.word0_at, NeuronPair.word1_at)]
         words: list[list[Signal]] = []
-        answer: Value = Const(0, 32)
+        answer: Value = Const(0, WORD_BITS)
         for index in range(self.config.neuron_lanes // WAYS):
             # the host's request in registers of each pair, loaded only for it: the pairs lie all over the device
-            here = bus.addr[1:lane_bits] == index
-            host_row, host_data = (
-                Signal(range(WAYS * self.config.param_groups), name=f"host_row_{index}"),
-                Signal(32, name=f"host_data_{index}"),
-            )
-            reads = delayed(m, Cat(here & bus.r_en & (bus.addr[lane_bits] == n) for n in range(2)), 1, f"reads_{index}")
-            writes = delayed(
-                m, Cat(here & bus.w_en & (bus.addr[lane_bits] == n) for n in range(2)), 1, f"writes_{index}"
-            )
-            with m.If(here & (bus.r_en | bus.w_en)):
-                m.d.sync += [host_row.eq(Cat(bus.addr[0], bus.addr[lane_bits + 1 :])), host_data.eq(bus.w_data)]
+            here = Cat((asked.pair == index) & (asked.word == n) for n in range(PARAM_WORDS))
+            host_row = Signal(row_layout(self.config.param_groups), name=f"host_row_{index}")
+            host_data = Signal(WORD_BITS, name=f"host_data_{index}")
+            reads = delayed(m, Mux(bus.r_en, here, 0), 1, f"reads_{index}")
+            writes = delayed(m, Mux(bus.w_en, here, 0), 1, f"writes_{index}")
+            with m.If((asked.pair == index) & (bus.r_en | bus.w_en)):
+                m.d.sync += [host_row.way.eq(asked.way), host_row.group.eq(asked.group), host_data.eq(bus.w_data)]
             words.append([])
             early = []
             for n, common_row in enumerate(rows):
@@ -214,7 +225,7 @@ class NeuronUnit(wiring.Component):
                 words[-1].append(params.word)
                 early.append(params.early)
             # picked and masked beside each pair: a multiplexer of all words in one place draws too many wires there
-            picked = Signal(32, name=f"picked_{index}")
+            picked = Signal(WORD_BITS, name=f"picked_{index}")
             was_read = delayed(m, reads, 1, f"was_read_{index}")
             m.d.sync += picked.eq(Mux(was_read[0], early[0], 0) | Mux(was_read[1], early[1], 0))
             answer = answer | picked
@@ -223,13 +234,13 @@ class NeuronUnit(wiring.Component):
 
     def _enter(self, m: Module, op: data.View, codes: list[Value], emitter: Emitter) -> None:
         """One register between the lanes and the emitter; codes of a bare end-of-record marker are cleared."""
-        layout = entry_layout(self.config)
-        tag = Cat(op.emit, op.has_codes, op.end, op.t, op.group)
-        tag = delayed(m, tag, SlotAccumulator.delay + NeuronPair.delay + 1, "tag")
-        entry, valid = Signal(layout), Signal()
-        m.d.sync += [valid.eq(tag[0]), entry.end.eq(tag[2]), entry.t.eq(tag[3:8]), entry.group.eq(tag[8:])]
+        ahead = SlotAccumulator.delay + NeuronPair.delay + 1
+        entry = Signal(entry_layout(self.config))
+        for name in ("end", "t", "group"):
+            m.d.sync += entry[name].eq(delayed(m, op[name], ahead, name))
+        has_codes, valid = delayed(m, op.has_codes, ahead, "has_codes"), delayed(m, op.emit, ahead + 1, "emit")
         for index, code in enumerate(codes):
-            m.d.sync += entry.codes[index].eq(Mux(tag[1], code, 0))
+            m.d.sync += entry.codes[index].eq(Mux(has_codes, code, 0))
         m.d.comb += [emitter.entry_valid.eq(valid), emitter.entry.eq(entry)]
 
     def _done(self, m: Module, issuing: Value, emitting: Value) -> None:
@@ -244,6 +255,20 @@ class NeuronUnit(wiring.Component):
             m.d.sync += drain.eq(drain - 1)
         with m.Elif(~emitting):
             m.d.sync += running.eq(0)
+
+
+def _membrane_address(config: Config) -> data.StructLayout:
+    """Offset in region MEMBRANE."""
+    pairs = exact_log2(config.neuron_lanes // WAYS)
+    return data.StructLayout({"way": range(WAYS), "pair": pairs, "group": OFFSET_BITS - pairs - 1})
+
+
+def _param_address(config: Config) -> data.StructLayout:
+    """Offset in region PARAM."""
+    pairs = exact_log2(config.neuron_lanes // WAYS)
+    return data.StructLayout(
+        {"way": range(WAYS), "pair": pairs, "word": range(PARAM_WORDS), "group": OFFSET_BITS - pairs - 2}
+    )
 
 
 def _select(values: list[Signal], index: Value) -> Value:
