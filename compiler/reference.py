@@ -11,10 +11,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.geometry import Pair, Pool
+from reverb_fpga.compiler.intnet import INPUT, IntGate, IntLayer, IntMap, IntNetwork
 from reverb_fpga.hw.errors import InputError
-
-from .geometry import Pair, Pool
-from .intnet import INPUT, IntGate, IntLayer, IntMap, IntNetwork
 
 __all__ = ["Reference", "evaluate"]
 

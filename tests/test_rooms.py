@@ -45,3 +45,19 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
             if ".".join(parts[:3]) not in SHARED:
                 wrong.add(f"{path.relative_to(ROOT)}: {name}")
     assert not wrong
+
+
+RELATIVE = {"hw": True, "sim": True, "host": True, "compiler": False, "models": False}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_its_own_modules_in_one_way(room: str) -> None:
+    wrong = []
+    for path in sorted((ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            own = node.level > 0 or f"{node.module}.".startswith(f"reverb_fpga.{room}.")
+            if own and (node.level > 0) != RELATIVE[room]:
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not wrong

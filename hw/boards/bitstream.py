@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reverb_fpga.hw.errors import InputError
-
+from ..errors import InputError
 from .table import BOARDS, Board
 
 __all__ = ["boards_of", "check_bitstream", "device_named"]

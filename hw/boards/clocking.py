@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Signal, Value
 from amaranth.lib import io
 from amaranth.lib.cdc import AsyncFFSynchronizer, ResetSynchronizer
 
-from reverb_fpga.hw.core.resets import distribute
-from reverb_fpga.hw.errors import InputError
+from ..core.resets import distribute
+from ..errors import InputError
 
 __all__ = ["Ecp5Clock", "Ecp5UsbClock", "PllSettings", "solve_pll"]
 
 _VCO_MHZ = (400.0, 800.0)
 _PFD_MHZ = 3.125
 _TOLERANCE = 1e-6
+_USB_VCO_MHZ = 480.0
+_USB_FEEDBACK_MHZ = 60.0  # what is fed back: a multiple of what the crystal divides into
+_USB_MHZ = {"usb_io": 48.0, "usb": 12.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +68,63 @@ def solve_pll(input_mhz: float, clock_mhz: float) -> PllSettings:
     return min(found, key=lambda s: (s.input_div, abs(s.vco_mhz - 600.0)))
 
 
+def _pll(
+    settings: PllSettings, crystal: Value, clock: Value, locked: Signal, others: Mapping[str, str] | None = None
+) -> Instance:
+    """An EHXPLLL that makes ``clock``, which it feeds back.
+
+    ``others``: further outputs by the name of the pin, each of which drives the domain of that name; all rise together.
+    """
+    phase = (settings.output_div - 1) // 2
+    arguments: dict[str, Any] = {}
+    if others:
+        phase = settings.output_div - 1
+        arguments |= {f"p_OUTDIVIDER_MUX{letter}": f"DIV{letter}" for letter, _ in zip("BCD", others, strict=False)}
+    for pin, domain in (others or {}).items():
+        divider = round(settings.vco_mhz / _USB_MHZ[domain])
+        arguments |= {
+            f"a_FREQUENCY_PIN_{pin}": f"{_USB_MHZ[domain]:g}",
+            f"p_{pin}_ENABLE": "ENABLED",
+            f"p_{pin}_DIV": divider,
+            f"p_{pin}_CPHASE": divider - 1,
+            f"p_{pin}_FPHASE": 0,
+            f"o_{pin}": ClockSignal(domain),
+        }
+    return Instance(
+        "EHXPLLL",
+        a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",
+        a_FREQUENCY_PIN_CLKOP=f"{settings.clock_mhz:g}",
+        a_ICP_CURRENT="12",
+        a_LPF_RESISTOR="8",
+        p_PLLRST_ENA="DISABLED",
+        p_INTFB_WAKE="DISABLED",
+        p_STDBY_ENABLE="DISABLED",
+        p_DPHASE_SOURCE="DISABLED",
+        p_OUTDIVIDER_MUXA="DIVA",
+        p_CLKOP_ENABLE="ENABLED",
+        p_CLKI_DIV=settings.input_div,
+        p_CLKFB_DIV=settings.feedback_div,
+        p_CLKOP_DIV=settings.output_div,
+        p_CLKOP_CPHASE=phase,
+        p_CLKOP_FPHASE=0,
+        p_FEEDBK_PATH="CLKOP",
+        i_CLKI=crystal,
+        i_CLKFB=clock,
+        i_RST=0,
+        i_STDBY=0,
+        i_PHASESEL0=0,
+        i_PHASESEL1=0,
+        i_PHASEDIR=1,
+        i_PHASESTEP=1,
+        i_PHASELOADREG=1,
+        i_PLLWAKESYNC=0,
+        i_ENCLKOP=0,
+        o_CLKOP=clock,
+        o_LOCK=locked,
+        **arguments,
+    )
+
+
 class Ecp5Clock(Elaboratable):
     """Drives domain ``sync``, which its parent defines without a reset, from the board's crystal.
 
@@ -92,47 +153,11 @@ class Ecp5Clock(Elaboratable):
         settings = self.settings
         m.submodules.pin = pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))  # type: ignore[attr-defined]
         m.d.comb += self.crystal.eq(pin.i)
-        m.submodules.pll = Instance(
-            "EHXPLLL",
-            a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",
-            a_FREQUENCY_PIN_CLKOP=f"{settings.clock_mhz:g}",
-            a_ICP_CURRENT="12",
-            a_LPF_RESISTOR="8",
-            p_PLLRST_ENA="DISABLED",
-            p_INTFB_WAKE="DISABLED",
-            p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA",
-            p_CLKOP_ENABLE="ENABLED",
-            p_CLKI_DIV=settings.input_div,
-            p_CLKFB_DIV=settings.feedback_div,
-            p_CLKOP_DIV=settings.output_div,
-            p_CLKOP_CPHASE=(settings.output_div - 1) // 2,
-            p_CLKOP_FPHASE=0,
-            p_FEEDBK_PATH="CLKOP",
-            i_CLKI=pin.i,
-            i_CLKFB=ClockSignal("sync"),
-            i_RST=0,
-            i_STDBY=0,
-            i_PHASESEL0=0,
-            i_PHASESEL1=0,
-            i_PHASEDIR=1,
-            i_PHASESTEP=1,
-            i_PHASELOADREG=1,
-            i_PLLWAKESYNC=0,
-            i_ENCLKOP=0,
-            o_CLKOP=ClockSignal("sync"),
-            o_LOCK=self.locked,
-        )
+        m.submodules.pll = _pll(settings, pin.i, ClockSignal("sync"), self.locked)
         released = Signal(init=1)
         m.submodules.release = AsyncFFSynchronizer(~self.locked, released)
         m.d.comb += self.reset.eq(distribute(m, "reset", released, "ecp5"))
         return m
-
-
-_USB_VCO_MHZ = 480.0
-_USB_FEEDBACK_MHZ = 60.0  # what is fed back: a multiple of what the crystal divides into
-_USB_MHZ = {"usb_io": 48.0, "usb": 12.0}
 
 
 class Ecp5UsbClock(Elaboratable):
@@ -152,59 +177,15 @@ class Ecp5UsbClock(Elaboratable):
     """
 
     def __init__(self, crystal: Signal, input_mhz: float) -> None:
-        self.settings = solve_pll(input_mhz, _USB_FEEDBACK_MHZ)
+        settings = solve_pll(input_mhz, _USB_FEEDBACK_MHZ)
+        self.settings = dataclasses.replace(settings, output_div=round(_USB_VCO_MHZ / _USB_FEEDBACK_MHZ))
         self.locked = Signal()
         self._crystal = crystal
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        settings, feedback = self.settings, Signal()
-        dividers = {name: round(_USB_VCO_MHZ / mhz) for name, mhz in _USB_MHZ.items()}
         outputs = {"CLKOS": "usb_io", "CLKOS2": "usb"}
-        arguments: dict[str, Any] = {}
-        for pin, domain in outputs.items():
-            arguments[f"a_FREQUENCY_PIN_{pin}"] = f"{_USB_MHZ[domain]:g}"
-            arguments[f"p_{pin}_ENABLE"] = "ENABLED"
-            arguments[f"p_{pin}_DIV"] = dividers[domain]
-            arguments[f"p_{pin}_CPHASE"] = dividers[domain] - 1  # all outputs rise together
-            arguments[f"p_{pin}_FPHASE"] = 0
-            arguments[f"o_{pin}"] = ClockSignal(domain)
-        output_div = round(_USB_VCO_MHZ / _USB_FEEDBACK_MHZ)
-        m.submodules.pll = Instance(
-            "EHXPLLL",
-            a_FREQUENCY_PIN_CLKI=f"{settings.input_mhz:g}",
-            a_FREQUENCY_PIN_CLKOP=f"{_USB_FEEDBACK_MHZ:g}",
-            a_ICP_CURRENT="12",
-            a_LPF_RESISTOR="8",
-            p_PLLRST_ENA="DISABLED",
-            p_INTFB_WAKE="DISABLED",
-            p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA",
-            p_OUTDIVIDER_MUXB="DIVB",
-            p_OUTDIVIDER_MUXC="DIVC",
-            p_CLKOP_ENABLE="ENABLED",
-            p_CLKI_DIV=settings.input_div,
-            p_CLKFB_DIV=settings.feedback_div,
-            p_CLKOP_DIV=output_div,
-            p_CLKOP_CPHASE=output_div - 1,
-            p_CLKOP_FPHASE=0,
-            p_FEEDBK_PATH="CLKOP",
-            i_CLKI=self._crystal,
-            i_CLKFB=feedback,
-            i_RST=0,
-            i_STDBY=0,
-            i_PHASESEL0=0,
-            i_PHASESEL1=0,
-            i_PHASEDIR=1,
-            i_PHASESTEP=1,
-            i_PHASELOADREG=1,
-            i_PLLWAKESYNC=0,
-            i_ENCLKOP=0,
-            o_CLKOP=feedback,
-            o_LOCK=self.locked,
-            **arguments,
-        )
+        m.submodules.pll = _pll(self.settings, self._crystal, Signal(), self.locked, outputs)
         for domain in outputs.values():
             m.submodules[f"reset_{domain}"] = ResetSynchronizer(~self.locked, domain=domain)
         return m

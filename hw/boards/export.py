@@ -10,9 +10,8 @@ from typing import Any
 
 from amaranth.back import verilog
 
-from reverb_fpga.hw import interrupts, processes
-from reverb_fpga.hw.errors import BuildError, InputError
-
+from .. import interrupts, processes
+from ..errors import BuildError, InputError
 from .table import Board
 from .tools import find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for

@@ -13,12 +13,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from reverb_fpga.hw import copies, interrupts, memory, processes
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import InputError
-from reverb_fpga.hw.lanes import LaneArray
-from reverb_fpga.hw.neuron import NeuronUnit
-
+from .. import copies, interrupts, memory, processes
+from ..config import Config
+from ..errors import InputError
+from ..lanes import LaneArray
+from ..neuron import NeuronUnit
 from . import logs, netlist
 from .cluster import on_cluster
 from .logs import BuildPhase

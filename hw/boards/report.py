@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reverb_fpga.hw.errors import InputError
+from ..errors import InputError
 
 __all__ = ["REPORT_NAME", "BuildReport", "read_report", "write_report"]
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from reverb_fpga.hw import interrupts
-from reverb_fpga.hw.errors import BuildError
-
+from .. import interrupts
+from ..errors import BuildError
 from . import logs
 from .logs import BuildPhase
 from .tools import POLL_SECONDS, Follow, Toolchain, ToolRun

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from reverb_fpga.hw.errors import InputError
-from reverb_fpga.hw.usb_identity import USB_MANUFACTURER, USB_PRODUCT_ID, USB_VENDOR_ID
+from ..errors import InputError
+from ..usb_identity import USB_MANUFACTURER, USB_PRODUCT_ID, USB_VENDOR_ID
 
 __all__ = ["BAUD_RATES", "BOARDS", "Board", "Flow", "LinkKind", "UsbIdentity", "board", "link_of", "uart_divisor"]
 

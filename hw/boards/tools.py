@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reverb_fpga.hw import interrupts, processes
-from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
+from .. import interrupts, processes
+from ..errors import BuildError, EnvironmentMissing
 
 __all__ = ["PACKAGES", "POLL_SECONDS", "SOURCES", "Follow", "ToolRun", "Toolchain", "find_toolchain", "run_tool"]
 

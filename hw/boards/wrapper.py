@@ -8,8 +8,7 @@ from typing import Any
 from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Signal, Value
 from amaranth.lib import io, wiring
 
-from reverb_fpga.hw.link import UsbPhy
-
+from ..link import UsbPhy
 from .clocking import Ecp5Clock, Ecp5UsbClock, solve_pll
 from .table import Board, Flow, LinkKind
 
