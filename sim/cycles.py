@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import Gate
+from reverb_fpga.hw.core import Sequencer
 from reverb_fpga.hw.gather import Gather
+from reverb_fpga.hw.gather.dispatcher import Dispatcher
+from reverb_fpga.hw.gather.walker import Walker
 from reverb_fpga.hw.lanes.cluster import lane_delay
-from reverb_fpga.hw.memory import DualReadMemory
-from reverb_fpga.hw.neuron.accumulator import SlotAccumulator
+from reverb_fpga.hw.neuron import Emitter, NeuronPair, NeuronUnit
 from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
-from reverb_fpga.hw.neuron.lane import NeuronPair
+from reverb_fpga.hw.neuron.sequence import SlotSequencer
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
 
 from .golden import DescriptorStats, GoldenModel
@@ -30,16 +32,13 @@ __all__ = ["UNITS", "CycleModel", "StripCycles", "StripSpans", "image_cycles"]
 UNITS = ("walker", "array", "neurons", "emitter")
 """What works side by side in the core, in the order in which data pass through it."""
 
-_WALK_TO_READY = 4 + DualReadMemory.delay  # from a table's last source to its ready flag
-_OP_TO_ACTIVE = SlotAccumulator.delay + NeuronPair.delay + 5  # from a slot's issue to its entry in the emitter
-_ACTIVE_TO_STEAL = 5  # from an event in the emitter to the second port that it takes
-_RELEASE = 2  # from the issue of a pass's last slot to the credit for another one
-_ROOM = FIFO_DEPTH - 3
-_SETTLE = 6  # from the last event in the emitter to `done`
-_DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4 + 2  # from the last slot to `done`
-_FETCH = 42  # the next descriptor is fetched while one runs, which takes at least this
-_BETWEEN = 14  # from `done` to the next `start`: counters, dispatch
-_AROUND = 2  # before the first and after the last descriptor
+_WALK_TO_READY = Walker.delay + Dispatcher.filling  # from a table's last source to its ready flag
+_OP_TO_ACTIVE = NeuronUnit.entry_delay + Emitter.delay  # from a slot's issue to its entry in the emitter
+_ACTIVE_TO_STEAL = Emitter.write_delay + Gather.steal_delay  # from an event in the emitter to the port that it takes
+_RELEASE = SlotSequencer.delay + Dispatcher.crediting  # from the issue of a pass's last slot to the next credit
+_ROOM = FIFO_DEPTH - Emitter.margin
+_SETTLE = Emitter.settling + NeuronUnit.ending  # from the last event in the emitter to `done`
+_DRAIN = NeuronUnit.drain + NeuronUnit.ending  # from the last slot to `done`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +115,13 @@ class CycleModel:
 
     def spans(self, codes: NDArray[np.uint8]) -> list[StripSpans]:
         """When which unit works, of one image: codes (1, T_in, H, W, C)."""
-        found, start = [], _AROUND // 2
+        found, start = [], Sequencer.ending // 2
         for strip, stats in zip(self.golden.schedule.strips, self.golden.statistics(codes), strict=True):
             notes: _Notes = {unit: [] for unit in UNITS}
             cycles = _StripModel(strip, stats, 0, self._config, notes).run().cycles
             spans = {unit: np.array(pairs, dtype=np.int64).reshape(-1, 2) + start for unit, pairs in notes.items()}
             found.append(StripSpans(strip.index, start, cycles, spans))
-            start += cycles + _BETWEEN
+            start += cycles + Sequencer.between
         return found
 
     def cycles(self, codes: NDArray[np.uint8]) -> list[int]:
@@ -132,14 +131,14 @@ class CycleModel:
 
 def image_cycles(strips: list[StripCycles]) -> int:
     """Cycles of an image from those of its descriptors."""
-    return _AROUND + sum(strip.cycles + _BETWEEN for strip in strips)
+    return Sequencer.ending + sum(strip.cycles + Sequencer.between for strip in strips)
 
 
 _Notes = dict[str, list[tuple[int, int]]]
 """Spans by unit, in cycles of the descriptor."""
 
 
-class _Emitter:
+class _Entries:
     """Entries one after the other, each as many cycles as its fullest bank has events."""
 
     def __init__(self, banks: int, spans: list[tuple[int, int]] | None = None) -> None:
@@ -153,7 +152,7 @@ class _Emitter:
         """First cycle from ``cycle`` on in which there is room."""
         while True:
             number = len(self.issued)
-            while number and self.issued[number - 1] > cycle - 3:
+            while number and self.issued[number - 1] > cycle - Emitter.margin:
                 number -= 1
             blocking = number - _ROOM
             if blocking < 0 or self.begin[blocking] + 1 <= cycle:
@@ -203,7 +202,7 @@ class _StripModel:
         self._sums = strip.gate is Gate.SUM
         self._settled = 0  # when what the last final slot stores can be read
         self._program = _slot_program(strip, config)
-        self._emitter = _Emitter(config.banks, notes["emitter"] if notes else None)
+        self._emitter = _Entries(config.banks, notes["emitter"] if notes else None)
         self._next_slot = 3  # when the next slot could be issued
         self._lead = -NeuronPair.recurrence
         self._stalls = {"table": 0, "drain": 0, "emit": 0}
@@ -235,7 +234,7 @@ class _StripModel:
         done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
             index=self._strip.index,
-            cycles=max(done, _FETCH),
+            cycles=max(done, Sequencer.least),
             beats=beats,
             events=self._passes * sum(map(sum, self._tables)),
             passes=self._passes * len(self._tables),

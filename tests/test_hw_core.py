@@ -254,6 +254,20 @@ def test_a_program_runs_from_start_to_done() -> None:
     simulate(bench)
 
 
+@pytest.mark.parametrize("layer_cycles", [0, Sequencer.least - 1, Sequencer.least, 100])
+def test_cycles_are_those_of_the_cycle_model(layer_cycles: int) -> None:
+    async def bench(host: Host) -> None:
+        await host.load(make_sections())
+        await host.run()
+        counts = [await host.read(Region.COUNTER, 8 * index + Counter.CYCLES) for index in range(3)]
+        layer = max(Sequencer.least, layer_cycles + 1)  # `done` follows `start` by a cycle
+        assert counts == [Sequencer.least, layer, layer]
+        # the input does not count
+        assert await host.read(Region.CSR, Csr.CYCLES) == Sequencer.ending + 2 * (layer + Sequencer.between)
+
+    simulate(bench, layer_cycles)
+
+
 def _with_descriptor(index: int, **words: int) -> Callable[[dict[Region, list[int]]], None]:
     """Set bits (``w3=1``: bit 0 of word 3) of a descriptor."""
 

@@ -29,6 +29,10 @@ def reserved_masks(opcode: Opcode) -> list[int]:
     return [~mask & 0xFFFFFFFF for mask in used]
 
 
+_SETTLING = 8
+"""Cycles from the last word's address until what is wrong with the descriptor is known."""
+
+
 class DescriptorFetch(wiring.Component):
     """Reads descriptor ``pc`` and says what is wrong with it.
 
@@ -50,6 +54,9 @@ class DescriptorFetch(wiring.Component):
     bus : In(LocalBus())
         Region DESC; not to be used while a fetch is under way.
     """
+
+    cycles = DESCRIPTOR_WORDS + _SETTLING
+    """From the cycle after ``start`` until ``done``."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -82,10 +89,10 @@ class DescriptorFetch(wiring.Component):
 
         reserved = self._reserved(m, word, arrived)
         settled = self._settled(m, pc, reserved)
-        wait = Signal(range(8))
+        wait = Signal(range(_SETTLING))
         with m.If(self.start):
             m.d.sync += [self.done.eq(0), pc.eq(self.pc), at.eq(0), reading.eq(1)]
-            m.d.sync += [first.valid.eq(0), arrived.valid.eq(0), wait.eq(7)]
+            m.d.sync += [first.valid.eq(0), arrived.valid.eq(0), wait.eq(_SETTLING - 1)]
         with m.Elif(reading):
             m.d.sync += at.eq(at + 1)
             with m.If(at == DESCRIPTOR_WORDS - 1):

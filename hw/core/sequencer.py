@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from .. import contract
 from ..bus import HostBus
 from ..config import Config
-from ..contract import CONTROL_FIELDS, DESCRIPTOR_WORDS, NO_HALT, STATUS_FIELDS, Csr, Fault, Opcode, State
+from ..contract import CONTROL_FIELDS, COUNTERS, DESCRIPTOR_WORDS, NO_HALT, STATUS_FIELDS, Csr, Fault, Opcode, State
 from ..signatures import LocalBus, field_layout
 from .counters import Activity, Counters
 from .fetch import DescriptorFetch
@@ -65,6 +65,13 @@ class Sequencer(wiring.Component):
         The same for a layer.
     activity : In(Activity)
     """
+
+    least = DescriptorFetch.cycles
+    """Cycles that a descriptor runs at least: the next one is fetched meanwhile."""
+    between = 4 + 2 + COUNTERS
+    """Cycles of a descriptor while it does not run: FETCH, DISPATCH, START, STARTED; STORE and STORING."""
+    ending = 2
+    """Cycles of the descriptor that ends the program: FETCH and DISPATCH."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -44,6 +44,11 @@ class Dispatcher(wiring.Component):
         No table is ready; a last beat waits for a credit; a beat issues less than it could because of ``steal``.
     """
 
+    filling = 2
+    """Cycles from a table's last source until it is ready: the tables of all banks have stored it."""
+    crediting = 1
+    """Cycles from ``release`` until a pass may end with it."""
+
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(

@@ -52,6 +52,8 @@ class Gather(wiring.Component):
     """
 
     delay = BankPath.delay
+    steal_delay = 1
+    """Cycles from a write to the second port that it takes."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

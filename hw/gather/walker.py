@@ -35,6 +35,8 @@ class Walker(wiring.Component):
     """
 
     tables = 2
+    delay = 2 + DualReadMemory.delay
+    """Cycles from the step to a source to its ``valid``."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

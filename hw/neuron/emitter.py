@@ -14,7 +14,7 @@ from .fixed import DISTRIBUTED, delayed, delayed_view
 __all__ = ["FIFO_DEPTH", "Emitter", "entry_layout"]
 
 FIFO_DEPTH = 16
-_MARGIN = 3  # entries that may be issued before a fall of `room` takes effect
+_PIPELINE = 3  # stages from record number to address
 
 
 def entry_layout(config: Config) -> data.StructLayout:
@@ -43,13 +43,22 @@ class Emitter(wiring.Component):
     entry_valid, entry : In
         The entry; always accepted.
     room : Out(1)
-        Three more entries may be issued.
+        ``margin`` more entries may be issued.
     busy : Out(1)
         Something that arrived has not been written yet.
     outstanding, level : Out(range(FIFO_DEPTH + 1))
         Entries issued and not taken from the queue; entries in the queue.
     act_write, count_write : Out
     """
+
+    margin = 3
+    """Entries that may be issued before a fall of ``room`` takes effect."""
+    delay = 2
+    """Cycles from an entry's arrival to the cycle in which its first events go out, if none are before it."""
+    write_delay = _PIPELINE + 1
+    """Cycles from there to ``act_write`` and ``count_write``."""
+    settling = write_delay
+    """Cycles that ``busy`` outlasts the last event."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -85,7 +94,7 @@ class Emitter(wiring.Component):
         outstanding = self.outstanding
         m.d.comb += self.level.eq(queue.level)
         m.d.sync += outstanding.eq(outstanding + self.issued - (queue.r_en & queue.r_rdy))
-        m.d.sync += self.room.eq(outstanding < FIFO_DEPTH - _MARGIN)
+        m.d.sync += self.room.eq(outstanding < FIFO_DEPTH - self.margin)
 
         active, done, load = Signal(), Signal(), Signal()
         current = Signal(layout)
@@ -210,16 +219,16 @@ class Emitter(wiring.Component):
         act, count = self.act_write, self.count_write
         for bank, (fire, word, _) in enumerate(banks):
             m.d.sync += [
-                act.en[bank].eq(delayed(m, fire, 3, f"fire_{bank}")),
-                act.data[bank].eq(delayed_view(m, word, 3, f"word_{bank}")),
-                act.addr[bank].eq(base + delayed(m, counts[bank], 3, f"count_{bank}")),
+                act.en[bank].eq(delayed(m, fire, _PIPELINE, f"fire_{bank}")),
+                act.data[bank].eq(delayed_view(m, word, _PIPELINE, f"word_{bank}")),
+                act.addr[bank].eq(base + delayed(m, counts[bank], _PIPELINE, f"count_{bank}")),
             ]
-            m.d.sync += count.count[bank].eq(delayed(m, counts[bank] + fire, 3, f"total_{bank}"))
-        m.d.sync += [count.en.eq(delayed(m, done & current.end, 3, "end")), count.addr.eq(count_addr)]
+            m.d.sync += count.count[bank].eq(delayed(m, counts[bank] + fire, _PIPELINE, f"total_{bank}"))
+        m.d.sync += [count.en.eq(delayed(m, done & current.end, _PIPELINE, "end")), count.addr.eq(count_addr)]
 
     def _settling(self, m: Module, active: Signal) -> Value:
         """The address pipeline still holds something."""
-        trail = Signal(4)
+        trail = Signal(self.settling)
         m.d.sync += trail.eq(Cat(active, trail))
         return trail.any()
 

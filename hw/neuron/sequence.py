@@ -170,6 +170,9 @@ class SlotSequencer(wiring.Component):
         Slot program, one entry per word.
     """
 
+    delay = 1
+    """Cycles from the issue of a slot to its operation, and to ``release``."""
+
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(

@@ -20,9 +20,6 @@ from .sequence import SlotSequencer
 
 __all__ = ["NeuronUnit"]
 
-_DRAIN = SlotAccumulator.delay + NeuronPair.write_at + 4
-"""Cycles from the last operation until every membrane and every emitter entry has been written, with some to spare."""
-
 
 class NeuronUnit(wiring.Component):
     """Drains captured passes slot by slot through the neuron lanes (``docs/numerics.md`` sections 2 and 3).
@@ -52,6 +49,13 @@ class NeuronUnit(wiring.Component):
     stall_emit : Out(1)
         In this cycle a slot waits for the emitter.
     """
+
+    entry_delay = SlotSequencer.delay + SlotAccumulator.delay + NeuronPair.delay + 2
+    """Cycles from the issue of a slot to its entry's arrival at the emitter: a register of the codes, one of all."""
+    drain = SlotAccumulator.delay + NeuronPair.write_at + 4
+    """Cycles from the last operation until every membrane and entry has been written, with some to spare."""
+    ending = 2
+    """Cycles until ``done``, from the last of ``drain`` or the last in which the emitter is busy."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -245,12 +249,12 @@ class NeuronUnit(wiring.Component):
 
     def _done(self, m: Module, issuing: Value, emitting: Value) -> None:
         running = Signal()
-        drain = Signal(range(_DRAIN + 1))
+        drain = Signal(range(self.drain + 1))
         m.d.comb += self.done.eq(~running)
         with m.If(self.start):
-            m.d.sync += [running.eq(1), drain.eq(_DRAIN)]
+            m.d.sync += [running.eq(1), drain.eq(self.drain)]
         with m.Elif(issuing):
-            m.d.sync += drain.eq(_DRAIN)
+            m.d.sync += drain.eq(self.drain)
         with m.Elif(drain != 0):
             m.d.sync += drain.eq(drain - 1)
         with m.Elif(~emitting):
