@@ -2,15 +2,20 @@
 
 Every child leads a process group of its own, and the whole group ends with it: yosys under its launcher, the compilers
 under make. Nothing else in this project starts processes or makes temporary folders.
+
+A process that is killed (SIGKILL, the kernel out of memory) cannot end its children. A guard does it then: a shell
+that is told of every group and waits for the end of its input, which is the end of this process.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +34,72 @@ _live: dict[int, subprocess.Popen[Any]] = {}
 _folders: set[Path] = set()
 
 
+_GUARD = """\
+trap '' INT TERM HUP
+groups=' '
+while read -r what group; do
+    case $what in
+    +) groups="$groups$group " ;;
+    -) groups="${groups%% $group *} ${groups#* $group }" ;;
+    esac
+done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+"""
+_GUARD_SECONDS = 2.0
+
+
+class _Guard:
+    """Ends the groups that it knows of once this process is gone; started with the first of them, and anew if lost."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shell: subprocess.Popen[bytes] | None = None
+
+    def add(self, group: int) -> None:
+        with self._lock:
+            if not self._tell(f"+ {group}"):
+                self._restart()
+
+    def remove(self, group: int) -> None:
+        with self._lock:
+            self._tell(f"- {group}")
+
+    def close(self) -> None:
+        """Let the shell end."""
+        with self._lock:
+            if self._shell is not None and self._shell.stdin is not None:
+                with suppress(OSError):
+                    self._shell.stdin.close()
+                with suppress(subprocess.TimeoutExpired):
+                    self._shell.wait(_GUARD_SECONDS)
+            self._shell = None
+
+    def _tell(self, line: str) -> bool:
+        if self._shell is None or self._shell.stdin is None:
+            return False
+        try:
+            os.write(self._shell.stdin.fileno(), line.encode() + b"\n")  # so short a line is written whole
+        except OSError:
+            return False
+        return True
+
+    def _restart(self) -> None:
+        """A shell in a group of its own, which Ctrl-C does not reach. Its input is not inherited by any child."""
+        if self._shell is not None:
+            self._shell.kill()
+            self._shell.wait()
+        nowhere = subprocess.DEVNULL
+        self._shell = subprocess.Popen(
+            ["sh", "-c", _GUARD], bufsize=0, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, process_group=0
+        )
+        for group in list(_live):
+            self._tell(f"+ {group}")
+
+
+_guard = _Guard()
+atexit.register(_guard.close)
+
+
 def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
     """Start a child in a group of its own, without standard input unless ``stdin`` says otherwise.
 
@@ -45,6 +116,8 @@ def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any
     with interrupts.held():
         process = subprocess.Popen(command, **options)
         _live[process.pid] = process
+        if _POSIX:
+            _guard.add(process.pid)
     return process
 
 
@@ -69,7 +142,8 @@ def end(process: subprocess.Popen[Any], patience: float = 0.0) -> None:
                 with suppress(OSError):
                     pipe.close()
         _await_group(process)
-        _live.pop(process.pid, None)
+        if _live.pop(process.pid, None) is not None and _POSIX:
+            _guard.remove(process.pid)
 
 
 @contextmanager

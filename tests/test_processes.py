@@ -204,6 +204,62 @@ with interrupts.unwinding(), processes.scratch(".stuck-", Path({str(tmp_path)!r}
     assert not list(tmp_path.glob(".stuck-*"))
 
 
+def _await_end(*pids: int) -> None:
+    for _ in range(200):
+        if not any(map(_alive, pids)):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"still alive: {[pid for pid in pids if _alive(pid)]}")
+
+
+@pytest.mark.parametrize("script", [BUILD, VERILATOR], ids=["build", "verilator"])
+def test_a_killed_command_leaves_no_child(tmp_path: Path, script: str) -> None:
+    process = _script(script.format(tests=str(ROOT / "tests"), family=FAMILY, place=str(tmp_path)))
+    pids = [_await(tmp_path / name, process) for name in ("child", "leader")]
+    process.kill()
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGKILL
+    _await_end(*pids)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_the_guard_forgets_groups_that_ended_and_is_replaced_when_lost(tmp_path: Path) -> None:
+    """Of a hundred groups one lives; the guard is killed before it is told of a last one."""
+    code = f"""
+first = processes.start({FAMILY!r}, cwd={str(tmp_path)!r})
+guard = processes._guard._shell
+for _ in range(100):
+    processes.run(["true"])
+stranger = __import__("subprocess").Popen(["sleep", "300"], process_group=0, stdout=-3, stderr=-3)
+guard.kill()
+guard.wait()
+second = processes.start(["sleep", "300"], stdout=-3, stderr=-3)
+print(first.pid, second.pid, stranger.pid, processes._guard._shell.pid, flush=True)
+time.sleep(60)
+"""
+    process = _script(HEAD + code)
+    assert process.stdout is not None
+    first, second, stranger, guard = map(int, process.stdout.readline().split())
+    child = _await(tmp_path / "child", process)
+    try:
+        assert set(_children(process.pid)) == {first, second, stranger, guard}
+        process.kill()
+        process.wait(timeout=10)
+        _await_end(first, child, second, guard)
+        assert _alive(stranger)
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+
+
+def test_a_command_that_ends_takes_its_guard_along() -> None:
+    done = _run('processes.run(["true"]); print(processes._guard._shell.pid)')
+    assert done.returncode == 0
+    _await_end(int(done.stdout))
+
+
 def test_signals_that_are_ignored_stay_ignored() -> None:
     code = """
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
