@@ -3,7 +3,7 @@
 It executes no arithmetic. Whatever passes is computed by the gateware exactly as ``docs/numerics.md`` says: every
 record that a strip reads is proven to be the one it means (:mod:`.program_memory`), no sum overflows
 (:mod:`.program_widths`), every group of z keeps its cell (:mod:`.slot_checks`), and no number leaves the bits that the
-gateware has for it.
+gateware has for it, and no descriptor outruns the device's watchdog (:mod:`.program_time`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from reverb_fpga.compiler.leg_checks import LegChecks
 from reverb_fpga.compiler.program import LayerInfo, Program, sections_crc32
 from reverb_fpga.compiler.program_memory import INPUT, ActivationMemory, Place, SourceRows, source_rows, tags_of
 from reverb_fpga.compiler.program_sections import check_params, check_sections, constant_record
+from reverb_fpga.compiler.program_time import check_time
 from reverb_fpga.compiler.program_widths import WeightProofs
 from reverb_fpga.compiler.slot_checks import SlotEntry, check_slots
 from reverb_fpga.hw.config import Config
@@ -151,6 +152,7 @@ class _Verifier:
         self._check_pad(f, source, where)
         largest = self._move(f, rows, source, first, where)
         self._weights.prove(f, self._passes(f, groups, where), source.channels, largest, where)
+        check_time(f, groups, config, where)
         if f["gate"] == Gate.SIGMOID:  # parameters are those of the steps
             check_params(program, config, f["param_base"], f["timesteps"] * config.neuron_lanes, where)
         else:

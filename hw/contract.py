@@ -279,6 +279,7 @@ CONTROL_FIELDS = _words(
     (("start", 1), ("resume", 1), ("reset", 1)),
 )
 NO_HALT = 0xFFFF
+WATCHDOG_CYCLES = 1 << 26  # that a descriptor may take, unless the host says otherwise: 1.3 s at 50 MHz
 OPCODE_BITS = field_of(END_FIELDS, "opcode").width
 STATE_BITS = field_of(STATUS_FIELDS, "state").width
 FAULT_BITS = field_of(STATUS_FIELDS, "error").width

@@ -469,7 +469,7 @@ def test_fetch_finds_every_reserved_bit() -> None:
 
 def test_watchdog_stops_a_hung_layer() -> None:
     async def bench(host: Host) -> None:
-        assert await host.read(Region.CSR, Csr.WATCHDOG) == 1 << 24
+        assert await host.read(Region.CSR, Csr.WATCHDOG) == contract.WATCHDOG_CYCLES
         await host.load(make_sections())
         await host.write(Region.CSR, Csr.WATCHDOG, [100])
         status = await host.run()
@@ -617,7 +617,7 @@ def test_reset_when_halted_in_error_and_done() -> None:
             await host.control(reset=1)
             assert (await host.status())["state"] == State.IDLE
             assert await host.read(Region.CSR, Csr.HALT_AFTER) == NO_HALT
-            assert await host.read(Region.CSR, Csr.WATCHDOG) == 1 << 24
+            assert await host.read(Region.CSR, Csr.WATCHDOG) == contract.WATCHDOG_CYCLES
             assert (await host.run())["state"] == State.DONE
             await host.control(reset=1)
             assert (await host.status())["armed"] == 1

@@ -18,9 +18,8 @@ from .counters import Activity, Counters
 from .fetch import DescriptorFetch
 from .section_hash import SectionHash
 
-__all__ = ["QUIET_CYCLES", "WATCHDOG_DEFAULT", "Activity", "Sequencer"]
+__all__ = ["QUIET_CYCLES", "Activity", "Sequencer"]
 
-WATCHDOG_DEFAULT = 1 << 24
 QUIET_CYCLES = 31
 """Cycles for which the data path is held in reset: longer than the lane array's pipeline, which is not reset."""
 
@@ -111,7 +110,7 @@ class Sequencer(wiring.Component):
         self._armed = Signal()
         self._cycles = Signal(contract.WORD_BITS)
         self._halt_after = Signal(contract.PC_BITS, init=NO_HALT)
-        self._watchdog = Signal(contract.WORD_BITS, init=WATCHDOG_DEFAULT)
+        self._watchdog = Signal(contract.WORD_BITS, init=contract.WATCHDOG_CYCLES)
         self._control = Signal(control_layout())
 
         self._registers(m)
@@ -282,5 +281,5 @@ class Sequencer(wiring.Component):
             m.d.sync += [self.state.eq(State.ERROR), self._error.eq(failing), quiet.eq(QUIET_CYCLES)]
         with m.If(self._control.reset):
             m.d.sync += [self.state.eq(State.IDLE), self._error.eq(Fault.NONE), self._pc.eq(0)]
-            m.d.sync += [self._halt_after.eq(NO_HALT), self._watchdog.eq(WATCHDOG_DEFAULT)]
+            m.d.sync += [self._halt_after.eq(NO_HALT), self._watchdog.eq(contract.WATCHDOG_CYCLES)]
             m.d.sync += quiet.eq(QUIET_CYCLES)
