@@ -27,13 +27,13 @@ from reverb_fpga.sim.golden import GoldenModel
 @click.option("--data-dir", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--target", default="ulx3s-85f", show_default=True, help="Configuration to compile for.")
 @click.option(
-    "--limit", type=click.IntRange(0), default=0, show_default=True, help="Use only so many test images (0: all)."
+    "--limit", type=click.IntRange(0), default=0, show_default=True, help="So many test images of all classes (0: all)."
 )
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON, too.")
 def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | None) -> None:
     """Entry point."""
     network = load_checkpoint(checkpoint)
-    test = load_split(network.spec.dataset, data_dir, "test").first(limit)
+    test = load_split(network.spec.dataset, data_dir, "test").sample(limit)
     trained = evaluate(network, test)
     program = compile_checkpoint(checkpoint, preset(target), CompileOptions(name=checkpoint.stem)).program
     golden = GoldenModel(program, preset(target)).run(to_codes(list(test.images), program.input))

@@ -20,7 +20,7 @@ from reverb_fpga.models import event_frames
 from reverb_fpga.models.data import DEFAULT_DATA_DIR, IMAGENET, load_split
 from reverb_fpga.models.description import EVENTS
 from reverb_fpga.models.event_set import find_recordings
-from reverb_fpga.models.image_set import class_difference
+from reverb_fpga.models.image_set import class_difference, even_sample
 
 from . import bundled, images
 
@@ -135,7 +135,7 @@ def gather_items(selection: Selection, program: Program) -> list[Item]:
     if selection.dataset is None and selection.data_dir is not None:
         raise InputError("--data-dir DIR goes with --dataset NAME")
     if selection.dataset is not None:
-        items = _from_dataset(selection.dataset, selection.data_dir or Path(DEFAULT_DATA_DIR), program)
+        items = _from_dataset(selection, program)
     elif selection.paths:
         items = [item for path in selection.paths for item in _from_path(path, program)]
     else:
@@ -143,7 +143,8 @@ def gather_items(selection: Selection, program: Program) -> list[Item]:
     return items[: selection.limit]
 
 
-def _from_dataset(name: str, data_dir: Path, program: Program) -> list[Item]:
+def _from_dataset(selection: Selection, program: Program) -> list[Item]:
+    name, data_dir = selection.dataset or "", selection.data_dir or Path(DEFAULT_DATA_DIR)
     source = program.input
     shape = (source.height, source.width, source.channels)
     split = load_split(name, data_dir, "test", shape, steps=program.timesteps)
@@ -161,7 +162,8 @@ def _from_dataset(name: str, data_dir: Path, program: Program) -> list[Item]:
 
         return fail
 
-    read = [Item(f"{name}/test[{i}]", int(label), pixels(i)) for i, label in enumerate(split.labels)]
+    chosen = even_sample(split.labels, selection.limit or len(split))
+    read = [Item(f"{name}/test[{i}]", int(split.labels[i]), pixels(i)) for i in chosen]
     return read + [Item(f"{name}/test", None, failing(line)) for line in split.skipped]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["DataMissing", "ImageSet", "Images", "Labels", "class_difference", "image_set"]
+__all__ = ["DataMissing", "ImageSet", "Images", "Labels", "class_difference", "even_sample", "image_set"]
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -49,9 +49,26 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def first(self, count: int) -> ImageSet:
-        """The first `count` images (0: all)."""
-        return replace(self, images=self.images[:count], labels=self.labels[:count]) if count else self
+    def sample(self, count: int) -> ImageSet:
+        """`count` images (0: all), of :func:`even_sample`."""
+        if not count:
+            return self
+        chosen = even_sample(self.labels, count)
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+
+def even_sample(labels: Labels, count: int) -> NDArray[np.int64]:
+    """Ascending indices of `count` images, the same ones every time: as many of every class, as far as there are.
+
+    Folders of classes come in their order: the first so many images would be those of one class.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    place, rank = np.empty_like(order), np.empty_like(order)
+    place[order] = np.arange(len(order))
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        rank[own] = np.arange(len(own))
+    return np.sort(np.lexsort((place, rank))[:count])
 
 
 def image_set(images: Images, labels: NDArray[Any], classes: tuple[str, ...], where: str) -> ImageSet:

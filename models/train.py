@@ -277,7 +277,7 @@ def _load(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
         raise InputError(f"{settings.data_dir}: training and test images have different classes: {difference}")
     if test.images.shape[1:] != train.images.shape[1:]:
         raise InputError(f"{settings.data_dir}: training and test images of {settings.dataset} differ in size")
-    return train.first(settings.limit), test.first(settings.limit)
+    return train.sample(settings.limit), test.sample(settings.limit)
 
 
 def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:

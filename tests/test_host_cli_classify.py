@@ -275,6 +275,21 @@ def test_a_data_set_with_an_unreadable_image(run: Command, fashion_rvb: Path, tm
     for label in labels:
         _photo(tmp_path / "test" / label / "0.png")
     (tmp_path / "test/c/1.png").write_bytes(b"")
+    _photo(tmp_path / "test/a/1.png")
+    some = (
+        "classify",
+        "--dataset",
+        "folder",
+        "--data-dir",
+        tmp_path,
+        "--model",
+        model,
+        "--json",
+        "--limit",
+        len(labels),
+    )
+    assert [result["truth"] for result in json.loads(run(*some)[1])["results"]] == list(labels)
+    (tmp_path / "test/a/1.png").unlink()
     code, out, err = run("classify", "--dataset", "folder", "--data-dir", tmp_path, "--model", model, "--json")
     answer = json.loads(out)
     assert (code, [result["truth"] for result in answer["results"]]) == (2, list(labels))

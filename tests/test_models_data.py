@@ -16,6 +16,7 @@ from PIL import Image
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.data import load_split, statistics
 from reverb_fpga.models.idx import KNOWN_LABELS
+from reverb_fpga.models.image_set import ImageSet
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 28, 28), dtype=np.uint8)
@@ -209,6 +210,21 @@ def test_folder_of_pictures(tmp_path: Path) -> None:
     assert data.images.shape == (2, 4, 6, 3)
     assert data.images[1, 0, 0].tolist() == [10, 20, 30]
     assert (data.notes, data.skipped) == ((), ())
+
+
+def test_a_sample_has_images_of_every_class() -> None:
+    """Class folders come in their order: the first so many pictures were those of one class."""
+    labels = np.repeat(np.arange(4), (100, 50, 3, 47))
+    data = ImageSet(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1), labels, tuple("abcd"))
+    some = data.sample(40)
+    assert np.bincount(some.labels).tolist() in [[13, 12, 3, 12], [12, 13, 3, 12], [12, 12, 3, 13]]
+    assert some.images.ravel().tolist() == sorted(set(some.images.ravel().tolist()))
+    assert some.images.ravel()[:13].tolist() != list(range(13))
+    assert np.array_equal(labels[some.images.ravel()], some.labels)
+    assert np.array_equal(data.sample(40).images, some.images)
+    assert data.sample(0) is data
+    assert [len(data.sample(count)) for count in (1, 4, 200, 1000)] == [1, 4, 200, 200]
+    assert np.bincount(data.sample(4).labels).tolist() == [1, 1, 1, 1]
 
 
 def test_pictures_of_any_size_grey_and_colour_mixed(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ Examples:
 )
 @click.option("--dataset", metavar="NAME", help="Classify the test split of a data set instead of image files.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where its files lie.  [default: data]")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N images.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N images; of a data set, of every class.")
 @click.option(
     "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show the K best labels."
 )

@@ -189,7 +189,10 @@ the test split is read once, at the end."""
     help="Training images kept for choosing the best epoch; at most a fifth of all.",
 )
 @click.option(
-    "--limit", type=click.IntRange(0), default=0, help="Use only the first so many training and test images (0: all)."
+    "--limit",
+    type=click.IntRange(0),
+    default=0,
+    help="So many training and test images, of every class (0: all).",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--init", default="", help="Start from the weights of this checkpoint.")
