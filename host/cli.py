@@ -16,11 +16,12 @@ from contextlib import suppress
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from reverb_fpga.hw import interrupts
 from reverb_fpga.hw.errors import Interrupted, ReverbError, printable
 
-__all__ = ["COMMANDS", "cli", "main", "run"]
+__all__ = ["COMMANDS", "PROGRAM", "cli", "complete_variable", "main", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("classify", "Classify images with a compiled model: golden model, gateware or board."),
@@ -31,13 +32,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Make a bitstream for a board, or export its project."),
     "program": ("program", "Load a bitstream into a board."),
     "report": ("report", "Print the figures of a build or of a compiled model."),
+    "compare": ("compare", "Two models, or two builds, side by side."),
+    "spikes": ("spikes", "What every layer fires on one image, as a picture."),
     "data": ("data", "Which data sets a folder holds, and whether they are whole."),
     "boards": ("boards", "List the boards that are attached."),
     "info": ("info", "Versions, configurations, boards, bundled models, tools."),
+    "doctor": ("doctor", "What is installed, what is missing, and how to get it."),
+    "completion": ("completion", "Print the script that completes commands in a shell."),
 }
 """Command name to (module in :mod:`reverb_fpga.host.commands`, one-line help)."""
 
-_PROGRAM = "reverb-fpga"
+PROGRAM = "reverb-fpga"
 
 
 class LazyGroup(click.Group):
@@ -55,6 +60,11 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module.__name__}.command is not a click command")
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by the table, without their modules; then options of the group."""
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found or click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -65,7 +75,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="'reverb-fpga COMMAND --help' shows options and examples. With a fresh install, try: reverb-fpga classify",
 )
-@click.version_option(package_name="reverb-fpga", prog_name=_PROGRAM)
+@click.version_option(package_name="reverb-fpga", prog_name=PROGRAM)
 def cli() -> None:
     """Binary-weight, real-valued-spike networks on FPGAs: train, compile, verify, build, classify."""
 
@@ -75,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or file that is not UTF-8 must not end a command
             stream.reconfigure(errors="backslashreplace")
-    run(cli, _PROGRAM, arguments)
+    run(cli, PROGRAM, arguments)
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> NoReturn:
@@ -107,9 +117,14 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         _leave(code if isinstance(code, int) else 0)
 
 
+def complete_variable(name: str) -> str:
+    """What a shell sets in the environment when it asks for completions."""
+    return f"_{name}_COMPLETE".replace("-", "_").upper()
+
+
 def _invoke(command: click.Command, name: str, arguments: list[str] | None) -> object:
     """What click's own ``main`` does, but for closed pipes: it ends the process with 1 there."""
-    if f"_{name}_COMPLETE".replace("-", "_").upper() in os.environ:  # a shell that asks for completions
+    if complete_variable(name) in os.environ:  # a shell that asks for completions
         return command.main(args=arguments, prog_name=name, standalone_mode=False)
     try:
         with command.make_context(name, list(sys.argv[1:] if arguments is None else arguments)) as context:

@@ -59,6 +59,8 @@ def _split(page: str, line: str, *, mention: bool = False) -> Iterator[Shown]:
     except ValueError:
         return
     command: list[str] = []
+    redirected = [place for place, word in enumerate(words) if word in (">", ">>")]
+    words = words[: min(redirected, default=len(words))]  # what follows is the shell's
     for word in [*words, "&&"]:
         if word == "&&":
             if command and command[0] in TOOLS + ELSEWHERE:

@@ -17,6 +17,7 @@ from reverb_fpga.models.files import check_output, write_whole
 
 from .. import bundled
 from ..backends import config_of
+from ..completing import complete_models
 from ..console import make_table, output
 from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
@@ -40,7 +41,7 @@ Examples:
 
 
 @click.command(name="report", epilog=_EXAMPLES)
-@click.argument("subject", required=False, metavar="[BUILD-DIR|FILE.rvb|NAME]")
+@click.argument("subject", required=False, metavar="[BUILD-DIR|FILE.rvb|NAME]", shell_complete=complete_models)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), metavar="PAGE.html", help="Write a page.")
 @click.option("--images", "count", type=click.IntRange(1), help="At most so many.  [default: 10]")
