@@ -7,8 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.intnet import INPUT, IntLayer, WeightKind
 from reverb_fpga.compiler.passes.calibrate import Step
+from reverb_fpga.compiler.passes.graph import FoldedInput, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.compiler.passes.precision import Channels, flattened, measure, needed_gain, silent, turned
+from reverb_fpga.compiler.passes.quantise import quantise
+from reverb_fpga.hw.config import preset
 
 LIMIT = float((1 << 23) - 1)
 FULL = (255 << 8) - 128
@@ -96,15 +101,52 @@ def test_little_precision_is_told() -> None:
     assert poor.worst == pytest.approx(255 * 60_000 / FULL * 0.5 / 20)
 
 
+def _first_layer(legs: list[tuple[np.ndarray, np.ndarray]]) -> IntLayer:
+    """What becomes of a layer that is the sum of maps of these gains and biases, (8,) each."""
+    rng = np.random.default_rng(2)
+
+    def layer(name: str, source: str, shape: tuple[int, ...], parts: list, *, spiking: bool) -> FoldedLayer:
+        weights = [rng.choice([-1, 1], shape) for _ in parts]
+        for weight in weights:
+            weight[3:4] = 1
+        maps = tuple(
+            FoldedMap(source, weight, WeightKind.BINARY, 1, Geometry(), gain, bias)
+            for weight, (gain, bias) in zip(weights, parts, strict=True)
+        )
+        return FoldedLayer(
+            name, maps, threshold=np.zeros(shape[0]), tau=0.25, spiking=spiking, binary=False, timesteps=1,
+            code_step=None, code_bits=None,
+        )  # fmt: skip
+
+    first = layer("first", INPUT, (8, 4, 3, 3), legs, spiking=True)
+    last = layer("last", "first", (3, 8, 1, 1), [(np.full(3, 0.1), np.zeros(3))], spiking=False)
+    source = FoldedInput(3, 3, np.ones(4), np.zeros(4), np.zeros(4, dtype=np.int64))
+    network = FoldedNetwork(source, (first, last), 1, True)
+    return quantise(network, {"first": Step(0.02, 8, "training")}, preset("tiny")).network.layers[0]
+
+
+def test_a_silent_channel_of_several_maps_takes_no_bits() -> None:
+    """Its potential is below the threshold whatever both maps bring: 36 sources of 255 codes each."""
+    gain, none = np.full(8, 0.001), np.zeros(8)
+    wild, low = gain.copy(), none.copy()
+    wild[3] *= 30
+    low[3] = -36 * 255 * (wild[3] + gain[3]) - 0.1
+    tame = _first_layer([(gain, none), (gain, none)])
+    done = _first_layer([(wild, none), (gain, low)])
+    for leg, usual in zip(done.maps, tame.maps, strict=True):
+        others = np.arange(8) != 3
+        np.testing.assert_array_equal(leg.gain[others], usual.gain[others])
+        assert (leg.gain[3], leg.bias[3], leg.r_shift) == (0, 0, usual.r_shift)
+    assert done.threshold[3] == (1 << 23) - 1
+    # one unit more, and it may fire
+    low[3] += 0.2
+    fires = _first_layer([(wild, none), (gain, low)])
+    assert fires.maps[0].gain[3] > 0
+    assert fires.maps[0].r_shift < tame.maps[0].r_shift
+
+
 def test_one_wild_channel_leaves_the_others_their_bits() -> None:
     """A normalisation of variance 0: 30,000 times the gain of its neighbours."""
-    pytest.importorskip("torch")
-    from reverb_fpga.compiler.geometry import Geometry
-    from reverb_fpga.compiler.intnet import INPUT, WeightKind
-    from reverb_fpga.compiler.passes.graph import FoldedInput, FoldedLayer, FoldedMap, FoldedNetwork
-    from reverb_fpga.compiler.passes.quantise import quantise
-    from reverb_fpga.hw.config import preset
-
     rng = np.random.default_rng(2)
 
     def layer(name: str, source: str, shape: tuple[int, ...], gain: np.ndarray, *, spiking: bool) -> FoldedLayer:

@@ -104,18 +104,21 @@ def _trimmed(
 ) -> tuple[FoldedLayer, int]:
     """Without gains that cannot matter, so that the others have the bits; and the units of current a jump may take.
 
-    Of several maps, each is only a part of the current: nothing but a channel without current can be left out.
+    Of several maps, each is only a part of the current: what one unit of it does depends on the others, so only a
+    channel without current, or one that never fires, can be left out.
     """
     maps = tuple(
         dataclasses.replace(leg, gain=np.where((low == 0) & (high == 0), 0.0, leg.gain))
         for leg, (low, high) in zip(layer.maps, bounds, strict=True)
     )
     layer = dataclasses.replace(layer, maps=maps)
-    if len(maps) > 1 or layer.gate is not None or not layer.spiking or layer.binary or layer.reset is not None:
+    if layer.gate is not None or not layer.spiking or layer.binary or layer.reset is not None:
         return layer, 1
+    limit = float((1 << (config.membrane_width - 1)) - 1)
+    if len(maps) > 1:
+        return _without_silent(layer, bounds, unit, limit), 1
     (leg,), ((low, high),) = maps, bounds
     ratio = tensors[leg.source].step / unit
-    limit = float((1 << (config.membrane_width - 1)) - 1)
     full = float((code_max << config.fraction_bits) - (1 << config.fraction_bits - 1))
     channels = Channels(leg.gain * ratio, leg.bias / unit, layer.threshold / unit, low, high)
     dead = silent(channels, layer.timesteps)
@@ -124,6 +127,20 @@ def _trimmed(
     now = turned(channels, gain)
     leg = dataclasses.replace(leg, gain=now.gain / ratio, bias=np.where(dead, 0.0, now.bias * unit))
     return dataclasses.replace(layer, maps=(leg,), threshold=np.where(dead, limit * unit, layer.threshold)), jump
+
+
+def _without_silent(
+    layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], unit: float, limit: float
+) -> FoldedLayer:
+    """A layer of several maps without the channels that can never fire, whatever all of its maps bring."""
+    bias = sum((leg.bias for leg in layer.maps), np.zeros(len(layer.threshold))) / unit
+    low, high = (sum((pair[side] for pair in bounds), np.zeros(len(layer.threshold))) for side in range(2))
+    dead = silent(Channels(np.zeros_like(bias), bias, layer.threshold / unit, low, high), layer.timesteps)
+    maps = tuple(
+        dataclasses.replace(leg, gain=np.where(dead, 0.0, leg.gain), bias=np.where(dead, 0.0, leg.bias))
+        for leg in layer.maps
+    )
+    return dataclasses.replace(layer, maps=maps, threshold=np.where(dead, limit * unit, layer.threshold))
 
 
 def _precision_notes(done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], jump: int, config: Config) -> list[str]:
