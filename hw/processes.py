@@ -190,10 +190,13 @@ def scratch(prefix: str, directory: Path | None = None) -> Iterator[Path]:
 
 def _signal(process: subprocess.Popen[Any], number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        if _POSIX:
-            os.killpg(process.pid, number)
-        else:
+        if not _POSIX:
             process.terminate()
+            return
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:  # it leads no group: start() did not start it, and it would be waited for in vain
+            process.send_signal(number)
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:

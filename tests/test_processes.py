@@ -116,6 +116,15 @@ def test_what_a_child_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     assert not _alive(int((tmp_path / "child").read_text()))
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("patience", [0.0, 5.0])
+def test_a_child_that_leads_no_group_ends_too(patience: float) -> None:
+    """It waits for its standard input, as a simulation does: to wait for it without ending it would hang."""
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # in the group of this process
+    processes.end(child, patience)
+    assert child.returncode in (-signal.SIGTERM, -signal.SIGKILL)
+
+
 def test_patience_lets_a_child_finish(tmp_path: Path) -> None:
     command = ["sh", "-c", "trap 'echo done > end; exit 0' TERM; echo 1 > ready; while :; do sleep 0.05; done"]
     with processes.running(command, cwd=tmp_path, patience=10) as process:
