@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Section = NDArray[np.uint32]
+_IN_RECORDS = contract.field_of(contract.INPUT_FIELDS, "in_records")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,13 @@ class Program:
     def n_descriptors(self) -> int:
         """Descriptors in the schedule, PROGRAM and END included."""
         return len(self.desc) // DESCRIPTOR_WORDS
+
+    @property
+    def input_records(self) -> int:
+        """Records of an image: those that descriptor 0 takes, and those of all INPUT descriptors."""
+        words = self.desc[: self.n_descriptors * DESCRIPTOR_WORDS].reshape(-1, DESCRIPTOR_WORDS)
+        loads = np.isin(words[:, 0] & 0xFF, (Opcode.PROGRAM, Opcode.INPUT))
+        return int((words[loads, _IN_RECORDS.word] & contract.field_range(_IN_RECORDS)[1]).sum(dtype=np.int64))
 
     def descriptor(self, index: int) -> tuple[Opcode, dict[str, int]]:
         """Decoded descriptor. Raises InputError on an unknown opcode or reserved bits."""

@@ -60,6 +60,9 @@ def check_program(program: Program, config: Config) -> None:
     for index in range(1, program.n_descriptors - 1):
         opcode, fields = program.descriptor(index)
         where = f"{whole}: descriptor {index}"
+        if opcode is Opcode.INPUT:
+            verifier.load(fields, where)
+            continue
         _require(opcode is Opcode.LAYER, where, f"{opcode.name} in the middle of the schedule")
         _require(fields["layer"] < len(program.layers), where, f"layer {fields['layer']} does not exist")
         verifier.strip(index, fields, where)
@@ -85,13 +88,12 @@ def _check_head(program: Program, config: Config) -> Mapping[str, int]:
     _require(head["crc32"] == sections_crc32(program.sections()), where, "its sections do not match their checksum")
     _require(head["config_low"] | head["config_high"] << 32 == config.digest, where, "configuration digest differs")
     transform = program.input
-    steps = head["in_records"] // max(1, transform.height * transform.width)
-    ok = steps in (1, program.timesteps) and head["in_records"] == steps * transform.height * transform.width
+    records = program.input_records
+    steps = records // max(1, transform.height * transform.width)
+    ok = steps in (1, program.timesteps) and records == steps * transform.height * transform.width
     _require(ok, where, "its input records are not those of its input")
-    _require(head["in_channels"] == transform.channels, where, "its input channels are not those of its input")
     room = config.banks << EVENT_INDEX_BITS
     _require(transform.channels <= room, where, f"{transform.channels} input channels, at most {room}")
-    _require(head["in_slots"] == -(-transform.channels // config.banks), where, "in_slots does not fit its channels")
     _require(len(program.layers) > 0, where, "has no layers")
     _require(
         head["n_outputs"] == program.layers[-1].shape[0] == len(program.labels), where, "outputs and labels differ"
@@ -122,14 +124,22 @@ class _Verifier:
         self._legs = LegChecks(config)
         self._strips: list[list[tuple[int, int, int]]] = [[] for _ in program.layers]
         self._next = [0] * len(program.layers)  # the map of each layer whose turn it is
-        self._store_input(head)
+        self._rows = 0  # of the input, that have been stored
+        self.load(head, "the input")
 
-    def _store_input(self, head: Mapping[str, int]) -> None:
-        height, number = self._program.input.height, head["in_records"]
-        place = Place(head["in_act_base"], head["in_cnt_base"], head["in_slots"])
-        self._memory.check_inside(place, number, "the input")
-        tags = tags_of(INPUT, np.arange(height), number // height)
-        self._memory.write(place, np.arange(number), tags, _CODE_MAX, "the input")
+    def load(self, f: Mapping[str, int], where: str) -> None:
+        """The first rows of the input, or the next: each is stored once, in order."""
+        transform, number = self._program.input, f["in_records"]
+        _require(f["in_channels"] == transform.channels, where, "its channels are not those of the image")
+        slots = -(-transform.channels // self._config.banks)
+        _require(f["in_slots"] == slots, where, "in_slots does not fit its channels")
+        length = self._program.input_records // transform.height
+        _require(number > 0 and number % length == 0, where, "takes no whole rows of the image")
+        place = Place(f["in_act_base"], f["in_cnt_base"], f["in_slots"])
+        self._memory.check_inside(place, number, where)
+        rows = self._rows + np.arange(number // length)  # no more than there are: their sum is what was counted
+        self._memory.write(place, np.arange(number), tags_of(INPUT, rows, length), _CODE_MAX, where)
+        self._rows += len(rows)
 
     def strip(self, index: int, f: Mapping[str, int], where: str) -> None:
         """One LAYER descriptor."""
@@ -167,8 +177,9 @@ class _Verifier:
             rows = sum(strip[2] for strip in strips)
             _require(rows == info.shape[1], where, f"layer {info.name} is not complete")
             _require(info.strips == tuple(strips), where, f"strips of layer {info.name} differ from the layer table")
-        _, last = program.descriptor(program.n_descriptors - 2)
-        _require(last["layer"] == len(program.layers) - 1, where, "its output layer is not the last to run")
+        opcode, last = program.descriptor(program.n_descriptors - 2)
+        ok = opcode is Opcode.LAYER and last["layer"] == len(program.layers) - 1
+        _require(ok, where, "its output layer is not the last to run")
 
     def _source(self, f: Mapping[str, int], rows: SourceRows, where: str) -> _Source:
         """The tensor that it reads, found by what lies there; the image, if it reads nothing but pad records."""
@@ -184,8 +195,8 @@ class _Verifier:
             info = self._program.layers[number]
             return _Source(number, info.shape[0], info.timesteps)
         transform = self._program.input
-        records = self._program.descriptor(0)[1]["in_records"]
-        return _Source(number, transform.channels, records // (transform.height * transform.width))
+        steps = self._program.input_records // (transform.height * transform.width)
+        return _Source(number, transform.channels, steps)
 
     def _check_map(self, f: Mapping[str, int], source: _Source, where: str) -> None:
         """It is the leg whose turn it is by the layer table; the last one stores no current."""

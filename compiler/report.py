@@ -17,7 +17,7 @@ from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.invariance import Invariance
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS
+from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS, Opcode
 
 __all__ = ["CompileReport", "LayerReport", "MapReport", "Use", "make_report", "memory_uses"]
 
@@ -186,11 +186,12 @@ def memory_uses(program: Program, config: Config) -> tuple[Use, ...]:
 def _touched(program: Program, config: Config) -> tuple[int, int]:
     """Activation words and count words that hold something at some time."""
     words, records = np.zeros(config.act_words, dtype=bool), np.zeros(config.count_words, dtype=bool)
-    _, head = program.descriptor(0)
-    places = [(head["in_act_base"], head["in_cnt_base"], head["in_slots"], head["in_records"])]
-    places.append((0, 0, len(program.act) // config.banks, len(program.count) // config.banks))
-    for index in range(1, program.n_descriptors - 1):
-        _, f = program.descriptor(index)
+    places = [(0, 0, len(program.act) // config.banks, len(program.count) // config.banks)]
+    for index in range(program.n_descriptors - 1):
+        opcode, f = program.descriptor(index)
+        if opcode is not Opcode.LAYER:
+            places.append((f["in_act_base"], f["in_cnt_base"], f["in_slots"], f["in_records"]))
+            continue
         slots = f["dst_slots"] if f["spiking"] else 0
         places.append((f["dst_act_base"], f["dst_cnt_base"], slots, f["dst_ring"]))
     for act, count, slots, number in places:

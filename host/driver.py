@@ -121,6 +121,8 @@ class Device:
         self._identity: Identity | None = None
         self._loaded: Shape | None = None
         self._halt_after: int | None = None  # of the device, where it is known
+        self._input = b""  # of the image under way
+        self._given = 0  # bytes of it that the device has
 
     def __enter__(self) -> Self:
         return self
@@ -269,6 +271,7 @@ class Device:
     def reset(self) -> None:
         """Return the sequencer to IDLE from any state; loaded memories are kept."""
         self._halt_after = None
+        self._input, self._given = b"", 0
         status, _ = self._session.request(LinkOp.RESET, b"")
         self._accepted(LinkOp.RESET, status, "the sequencer")
         self._wait({State.IDLE})
@@ -282,6 +285,7 @@ class Device:
         halt_after : int
             State HALTED after that descriptor, until :meth:`resume`.
         """
+        self._input, self._given = b"", 0
         if self.status().state not in _AT_REST:
             self.reset()
         self._go("start", halt_after)
@@ -298,14 +302,20 @@ class Device:
         self.write_register(Csr.CONTROL, contract.pack(contract.CONTROL_FIELDS, {bit: 1}, 1)[0])
 
     def wait(self) -> None:
-        """Until the sequencer has halted or is done.
+        """Until the sequencer has halted or is done; it gets the rest of the image when it asks for it.
 
         Raises
         ------
         DeviceError
-            If it stops with a fault, or is not there after ``Timing.run``.
+            If it stops with a fault, is not there ``Timing.run`` after the last byte that it took, or leaves some.
         """
-        self._wait({State.HALTED, State.DONE})
+        self._finish({State.HALTED, State.DONE})
+
+    def _finish(self, states: set[State]) -> None:
+        if self._wait(states).state is State.DONE and self._given < len(self._input):
+            raise DeviceError(
+                f"{self.transport.name} is done with an image, but took {self._given} of {len(self._input)} bytes"
+            )
 
     def _wait(self, states: set[State]) -> Status:
         deadline = self.transport.clock() + self.timing.run
@@ -315,6 +325,9 @@ class Device:
                 return status
             if status.state is State.ERROR and State.IDLE not in states:
                 raise self._fault(status)
+            if status.state is State.INPUT and self._give():
+                deadline = self.transport.clock() + self.timing.run
+                continue
             if self.transport.clock() > deadline:
                 wanted = " or ".join(sorted(state.name for state in states))
                 raise DeviceError(
@@ -400,7 +413,7 @@ class Device:
         data = self._loaded.bytes_of(codes)
         self.start()
         self.feed(data)
-        self._wait({State.DONE})
+        self._finish({State.DONE})
         return Inference(self.logits(), self.read_register(Csr.CYCLES))
 
     def stream(self, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[Inference]:
@@ -471,16 +484,34 @@ class Device:
                 yield Inference(logits, cycles, waited)
 
     def feed(self, data: bytes) -> None:
-        """Hand over the codes of one image, as soon as the sequencer is in state INPUT."""
+        """Hand over the codes of one image, as soon as the sequencer is in state INPUT.
+
+        A device that takes the image some rows at a time gets the others in :meth:`wait`.
+        """
         self._wait({State.INPUT})
-        offset = 0
-        while offset < len(data):
-            part = data[offset : offset + self._payload]
-            status, _ = self._session.request(LinkOp.INPUT, struct.pack("<I", offset) + part)
+        self._input, self._given = data, 0
+        self._give()
+
+    def _give(self) -> bool:
+        """Send input until none is left or the core computes rows of what it has; whether it took any."""
+        begin = self._given
+        while self._given < len(self._input):
+            part = self._input[self._given : self._given + self._payload]
+            status, _ = self._session.request(LinkOp.INPUT, struct.pack("<I", self._given) + part)
             if status in (LinkStatus.NOT_READY, LinkStatus.BAD_OFFSET):
                 self._explain_input()
-            self._accepted(LinkOp.INPUT, status, f"byte {offset}")
-            offset += len(part)
+            if status == LinkStatus.NOT_READY:  # it may have taken a part
+                taken = self.read_register(Csr.INPUT_BYTES)
+                if not self._given <= taken <= self._given + len(part):
+                    raise DeviceError(
+                        f"{self.transport.name} says that it took {taken} bytes of an image, it had {self._given}; "
+                        "reset it"
+                    )
+                self._given = taken
+                break
+            self._accepted(LinkOp.INPUT, status, f"byte {self._given}")
+            self._given += len(part)
+        return self._given > begin
 
     def _explain_input(self) -> None:
         """A fault is the better message, if there is one."""
@@ -501,11 +532,11 @@ class Device:
 
 
 def shape_of(program: Program) -> Shape:
-    """Input bytes and outputs, from descriptor 0. Raises InputError if that is not a PROGRAM descriptor."""
+    """Input bytes and outputs, from the descriptors. Raises InputError if that is not a PROGRAM descriptor."""
     opcode, fields = program.descriptor(0)
     if opcode is not contract.Opcode.PROGRAM:
         raise InputError(f"program {program.name}: descriptor 0 is {opcode.name}, not PROGRAM")
-    return Shape(fields["in_channels"] * fields["in_records"], fields["n_outputs"])
+    return Shape(fields["in_channels"] * program.input_records, fields["n_outputs"])
 
 
 def _check_range(region: Region, offset: int, words: int) -> None:

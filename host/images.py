@@ -62,7 +62,7 @@ def over_time(codes: NDArray[np.uint8], program: Program) -> NDArray[np.uint8]:
     """
     if codes.ndim == 5:
         return codes
-    steps = program.descriptor(0)[1]["in_records"] // (program.input.height * program.input.width)
+    steps = program.input_records // (program.input.height * program.input.width)
     return np.repeat(codes[:, None], steps, axis=1)
 
 

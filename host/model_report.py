@@ -119,7 +119,8 @@ def _timing(
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         return None
-    images = CycleModel(program, config).strips(codes)
+    model = CycleModel(program, config)
+    images = model.strips(codes)
     owner = {
         strip: index
         for index, info in enumerate(program.layers)
@@ -131,4 +132,6 @@ def _timing(
         for strip in strips:
             sums[owner[strip.index]][0] += strip.cycles / len(images)
             sums[owner[strip.index]][1] += strip.events / len(images)
-    return float(np.mean([image_cycles(strips) for strips in images])), [(cycles, events) for cycles, events in sums]
+    loads = len(model.golden.schedule.loads)
+    whole = float(np.mean([image_cycles(strips, loads) for strips in images]))
+    return whole, [(cycles, events) for cycles, events in sums]

@@ -26,6 +26,7 @@ class Opcode(enum.IntEnum):
     """First byte of a descriptor. Anything else traps."""
 
     PROGRAM = 0x50
+    INPUT = 0x49
     LAYER = 0x4C
     END = 0x45
 
@@ -68,7 +69,10 @@ PROGRAM_FIELDS = _words(
     (("config_low", 32),),
     (("config_high", 32),),
 )
-"""Descriptor 0: section lengths, the input layout, the configuration digest, the CRC-32 over all sections."""
+"""Descriptor 0: section lengths, first rows of the input, the configuration digest, the CRC-32 over all sections."""
+
+INPUT_FIELDS = tuple(field for field in PROGRAM_FIELDS if field.name == "opcode" or field.name.startswith("in_"))
+"""The next rows of the input, where they are stored: fields of descriptor 0, in the same places."""
 
 LAYER_FIELDS = _words(
     (
@@ -133,6 +137,7 @@ CRC_WORD = next(field.word for field in PROGRAM_FIELDS if field.name == "crc32")
 
 DESCRIPTOR_FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
     Opcode.PROGRAM: PROGRAM_FIELDS,
+    Opcode.INPUT: INPUT_FIELDS,
     Opcode.LAYER: LAYER_FIELDS,
     Opcode.END: END_FIELDS,
 }

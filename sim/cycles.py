@@ -25,7 +25,7 @@ from reverb_fpga.hw.neuron.sequence import SlotSequencer
 from reverb_fpga.hw.signatures import CAPTURED_PASSES
 
 from .golden import DescriptorStats, GoldenModel
-from .golden.schedule import Strip
+from .golden.schedule import Load, Strip
 
 __all__ = ["UNITS", "CycleModel", "StripCycles", "StripSpans", "image_cycles"]
 
@@ -116,7 +116,12 @@ class CycleModel:
     def spans(self, codes: NDArray[np.uint8]) -> list[StripSpans]:
         """When which unit works, of one image: codes (1, T_in, H, W, C)."""
         found, start = [], Sequencer.ending // 2
-        for strip, stats in zip(self.golden.schedule.strips, self.golden.statistics(codes), strict=True):
+        statistics = iter(self.golden.statistics(codes))
+        for strip in self.golden.schedule.steps[1:]:
+            if isinstance(strip, Load):
+                start += Sequencer.loading
+                continue
+            stats = next(statistics)
             notes: _Notes = {unit: [] for unit in UNITS}
             cycles = _StripModel(strip, stats, 0, self._config, notes).run().cycles
             spans = {unit: np.array(pairs, dtype=np.int64).reshape(-1, 2) + start for unit, pairs in notes.items()}
@@ -126,12 +131,14 @@ class CycleModel:
 
     def cycles(self, codes: NDArray[np.uint8]) -> list[int]:
         """Cycles per image, as register CYCLES counts them."""
-        return [image_cycles(strips) for strips in self.strips(codes)]
+        loads = len(self.golden.schedule.loads)
+        return [image_cycles(strips, loads) for strips in self.strips(codes)]
 
 
-def image_cycles(strips: list[StripCycles]) -> int:
-    """Cycles of an image from those of its descriptors."""
-    return Sequencer.ending + sum(strip.cycles + Sequencer.between for strip in strips)
+def image_cycles(strips: list[StripCycles], loads: int = 1) -> int:
+    """Cycles of an image from those of its strips; ``loads``: how many descriptors take rows of the input."""
+    layers = sum(strip.cycles + Sequencer.between for strip in strips)
+    return Sequencer.ending + layers + (loads - 1) * Sequencer.loading
 
 
 _Notes = dict[str, list[tuple[int, int]]]

@@ -19,7 +19,7 @@ from reverb_fpga.hw.link.uart import BRIDGE_FILL
 from .line import Line
 from .verilate import Progress, build_executable
 
-__all__ = ["INPUT_HASH", "INPUT_LENGTH", "SUM", "LinkBench", "UsbLinkBench"]
+__all__ = ["INPUT_HASH", "INPUT_LENGTH", "INPUT_STRIP", "SUM", "LinkBench", "UsbLinkBench"]
 
 _HARNESSES = Path(__file__).parent / "cpp"
 USB_HZ = 48_000_000
@@ -34,6 +34,8 @@ INPUT_HASH = 33
 """Read: FNV-1a of the input bytes since the last start. Logit k of an image is its hash plus k."""
 SUM = 34
 """A write adds to it: a write that is executed twice shows."""
+INPUT_STRIP = 35
+"""Written: input bytes after which the core computes before it takes more; 0: it computes when it has an image."""
 
 
 class _Bench:

@@ -95,19 +95,25 @@ def _groups(program: Program, config: Config, fields: Fields) -> int:
     return 1 + max(entry["group"] for entry in entries if entry["valid"])
 
 
+def _steps(program: Program) -> list[tuple[Opcode, Fields]]:
+    return [program.descriptor(index) for index in range(1, program.n_descriptors - 1)]
+
+
 def _layers(program: Program) -> list[Fields]:
-    return [program.descriptor(index)[1] for index in range(1, program.n_descriptors - 1)]
+    return [fields for opcode, fields in _steps(program) if opcode is Opcode.LAYER]
 
 
 def _assembled(program: Program, strips: list[list[Fields]], constants: _Constants) -> Program:
-    """The program with these descriptors, strip by strip."""
+    """The program with these descriptors, strip by strip, in place of those of its layers."""
     moved, at = {}, 1
-    for number, legs in enumerate(strips, start=1):
+    words = [int(word) for word in program.desc[:DESCRIPTOR_WORDS]]
+    left = iter(strips)
+    for number, (opcode, fields) in enumerate(_steps(program), start=1):
+        legs = next(left) if opcode is Opcode.LAYER else [fields]
         at += len(legs)
         moved[number] = at - 1
-    words = [int(word) for word in program.desc[:DESCRIPTOR_WORDS]]
-    for fields in (leg for legs in strips for leg in legs):
-        words += contract.pack(DESCRIPTOR_FIELDS[Opcode.LAYER], fields, DESCRIPTOR_WORDS)
+        for leg in legs:
+            words += contract.pack(DESCRIPTOR_FIELDS[opcode], leg, DESCRIPTOR_WORDS)
     words += [int(word) for word in program.desc[-DESCRIPTOR_WORDS:]]
     first = {legs[0]["layer"]: legs for legs in reversed(strips)}
     layers = tuple(

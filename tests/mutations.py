@@ -42,8 +42,11 @@ def bases(rng: Rng, config: Config, number: int) -> list[Program]:
     while len(found) < number:
         network = random_network(rng, options)
         if max(walk.window for legs in walks_of(network) for walk in legs) <= config.table_entries:
-            hints = (Hints(), Hints(ring_rows=1), Hints(max_strip_rows=1), Hints(max_strip_rows=2, ring_rows=3))
-            program = lower(network, config, plain_meta(network), hints[int(rng.integers(4))])
+            hints = (
+                Hints(), Hints(ring_rows=1), Hints(max_strip_rows=1), Hints(max_strip_rows=2, ring_rows=3),
+                Hints(input_rows=1), Hints(input_rows=3, ring_rows=1),
+            )  # fmt: skip
+            program = lower(network, config, plain_meta(network), hints[int(rng.integers(len(hints)))])
             legs = int(rng.integers(5))
             if legs == 0:
                 program = with_bias_through_skip(program, config, rng)
@@ -55,12 +58,21 @@ def bases(rng: Rng, config: Config, number: int) -> list[Program]:
 
 @dataclasses.dataclass
 class Draft:
-    """A program taken apart: fields of its descriptors, and its sections."""
+    """A program taken apart: fields of its descriptors (``steps``: those of INPUT and LAYER), and its sections."""
 
     program: Program
     head: Fields
-    layers: list[Fields]
+    steps: list[Fields]
     sections: dict[str, np.ndarray]
+
+    @property
+    def layers(self) -> tuple[Fields, ...]:
+        return tuple(step for step in self.steps if step["opcode"] == Opcode.LAYER)
+
+    @property
+    def loads(self) -> tuple[Fields, ...]:
+        """Descriptor 0 and those of INPUT."""
+        return (self.head, *(step for step in self.steps if step["opcode"] == Opcode.INPUT))
 
     @classmethod
     def of(cls, program: Program) -> Draft:
@@ -72,10 +84,10 @@ class Draft:
         """The program with lengths, layer table and hash that fit; ValueError where something cannot be packed."""
         words: list[int] = []
         lengths = dict(zip(LENGTHS, (len(self.sections[name]) for name in SECTIONS), strict=True))
-        head = {**self.head, **lengths, "n_descriptors": len(self.layers) + 2}
+        head = {**self.head, **lengths, "n_descriptors": len(self.steps) + 2}
         words += pack(PROGRAM_FIELDS, head, DESCRIPTOR_WORDS)
-        for layer in self.layers:
-            words += pack(LAYER_FIELDS, layer, DESCRIPTOR_WORDS)
+        for step in self.steps:
+            words += pack(DESCRIPTOR_FIELDS[Opcode(step["opcode"])], step, DESCRIPTOR_WORDS)
         words += pack(DESCRIPTOR_FIELDS[Opcode.END], {"opcode": Opcode.END}, DESCRIPTOR_WORDS)
         desc = np.array(words, dtype=np.uint32)
         program = dataclasses.replace(self.program, desc=desc, layers=self._table(), **self.sections)
@@ -86,8 +98,8 @@ class Draft:
         table = []
         for number, info in enumerate(self.program.layers):
             strips, rows = [], 0
-            for index, layer in enumerate(self.layers):
-                if layer["layer"] == number and not layer["store_skip"]:
+            for index, layer in enumerate(self.steps):
+                if layer.get("layer") == number and not layer["store_skip"]:
                     strips.append((index + 1, rows, layer["rows"]))
                     rows += layer["rows"]
             firing = (layer for layer in self.layers if layer["layer"] == number and not layer["store_skip"])
@@ -145,7 +157,11 @@ def field_of_layer(draft: Draft, rng: Rng) -> None:
 def head_field(draft: Draft, rng: Rng) -> None:
     name = str(rng.choice(["in_act_base", "in_cnt_base", "in_slots", "in_channels", "in_records", "n_outputs"]))
     field = next(field for field in PROGRAM_FIELDS if field.name == name)
-    draft.head[field.name] = _value(rng, field, draft.head[field.name])
+    loads = (draft.head,) if name == "n_outputs" else draft.loads
+    chosen = loads if rng.random() < 0.3 else (loads[int(rng.integers(len(loads)))],)
+    value = _value(rng, field, chosen[0][field.name])
+    for load in chosen:
+        load[field.name] = value
 
 
 def geometry(draft: Draft, rng: Rng) -> None:
@@ -177,7 +193,9 @@ def move(draft: Draft, rng: Rng) -> None:
         other = draft.layers[int(rng.integers(len(draft.layers)))]
         act, count = other["src_act_base"], other["src_cnt_base"]
     if number == 0:
-        draft.head |= {"in_act_base": act, "in_cnt_base": count}
+        acts, counts = (act - draft.head["in_act_base"], count - draft.head["in_cnt_base"])
+        for load in draft.loads:
+            load["in_act_base"], load["in_cnt_base"] = load["in_act_base"] + acts, load["in_cnt_base"] + counts
     for strip in draft.layers:
         if strip["layer"] == number:
             strip |= {"src_act_base": act, "src_cnt_base": count}
@@ -277,14 +295,15 @@ def lengths(draft: Draft, rng: Rng) -> None:
 
 def order(draft: Draft, rng: Rng) -> None:
     """Strips left out, repeated or exchanged."""
-    one, other = (int(index) for index in rng.integers(len(draft.layers), size=2))
+    steps = draft.steps
+    one, other = (int(index) for index in rng.integers(len(steps), size=2))
     kind = int(rng.integers(3))
     if kind == 0 and len(draft.layers) > 1:
-        del draft.layers[one]
+        del steps[one]
     elif kind == 1:
-        draft.layers.insert(other, dict(draft.layers[one]))
+        steps.insert(other, dict(steps[one]))
     else:
-        draft.layers[one], draft.layers[other] = draft.layers[other], draft.layers[one]
+        steps[one], steps[other] = steps[other], steps[one]
 
 
 def time_steps(draft: Draft, rng: Rng) -> None:

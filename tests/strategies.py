@@ -115,6 +115,8 @@ class NetworkSpec:
     max_strip_rows: int | None
     ring_rows: int | None
     seed: int
+    input_rows: int | None = None
+    spare_rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -222,6 +224,8 @@ def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -
         max_strip_rows=draw(st.integers(1, 2)) if tiled else draw(st.sampled_from([None, None, 1, 2, 3])),
         ring_rows=draw(st.sampled_from([None, 1, 2, 3, 4])),
         seed=draw(st.integers(0, 2**32 - 1)),
+        input_rows=draw(st.sampled_from([None, None, 1, 2, 3])),
+        spare_rows=draw(st.sampled_from([None, None, 1, 3])),
     )
 
 
@@ -252,7 +256,11 @@ def build(spec: NetworkSpec, images: int = 2) -> Case:
     for index, layer in enumerate((padded if signed else spec.layers[0], *spec.layers[1:])):
         draft.add(f"conv{index}", layer)
     draft.finish(spec)
-    return Case(draft.network, Hints(spec.max_strip_rows, spec.ring_rows), codes)
+    return Case(draft.network, _hints(spec), codes)
+
+
+def _hints(spec: NetworkSpec) -> Hints:
+    return Hints(spec.max_strip_rows, spec.ring_rows, spec.input_rows, spec.spare_rows)
 
 
 def _codes(rng: np.random.Generator, images: Images, shape: tuple[int, ...]) -> NDArray[np.uint8]:

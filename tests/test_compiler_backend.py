@@ -12,7 +12,10 @@ from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.golden import GoldenModel
 
-HINTS = (None, Hints(max_strip_rows=1), Hints(ring_rows=1), Hints(ring_rows=3, max_strip_rows=2))
+HINTS = (
+    None, Hints(max_strip_rows=1), Hints(ring_rows=1), Hints(ring_rows=3, max_strip_rows=2), Hints(input_rows=1),
+    Hints(input_rows=2, max_strip_rows=2), Hints(input_rows=1, ring_rows=1), Hints(spare_rows=2),
+)  # fmt: skip
 
 
 def _agree(seed: int, config_name: str) -> bool:

@@ -32,6 +32,8 @@ LAYER = {
     "n_pool_x": 1, "n_tap_y": 3, "n_tap_x": 3, "n_passes": 1, "in_height": 4, "in_width": 4, "iy0": -1, "tau_q": 64,
 }  # fmt: skip
 
+ROWS = {"opcode": Opcode.INPUT, "in_channels": 2, "in_records": 2, "in_act_base": 3, "in_cnt_base": 1, "in_slots": 1}
+
 
 class Leaf(wiring.Component):
     """A memory of ``WORDS`` words behind a LocalBus of a region."""
@@ -108,7 +110,9 @@ class Rig(wiring.Component):
         with m.Elif((left != 0) & (left != FOREVER)):
             m.d.sync += left.eq(left - 1)
         with m.If(sequencer.input_start):
-            m.d.sync += [wanted.eq(program.in_channels * program.in_records), sequencer.input_bytes.eq(0)]
+            m.d.sync += wanted.eq(program.in_channels * program.in_records)
+            with m.If(program.opcode == Opcode.PROGRAM):
+                m.d.sync += sequencer.input_bytes.eq(0)
         with m.Elif(self.input.valid & self.input.ready):
             m.d.sync += [wanted.eq(wanted - 1), sequencer.input_bytes.eq(sequencer.input_bytes + 1)]
         return m
@@ -308,6 +312,10 @@ def _layer(**fields: int) -> dict[Region, list[int]]:
     return make_sections((LAYER, LAYER | fields))
 
 
+def _input(**fields: int) -> dict[Region, list[int]]:
+    return make_sections((LAYER, ROWS | fields, LAYER))
+
+
 def _nothing(sections: dict[Region, list[int]]) -> None:
     pass
 
@@ -322,6 +330,9 @@ def _opcode(index: int, opcode: int) -> Callable[[dict[Region, list[int]]], None
 
 FAULTS = {
     "unknown opcode first": (make_sections(), _opcode(0, 0x11), Fault.BAD_OPCODE, 0),
+    "input first": (make_sections(), _opcode(0, Opcode.INPUT), Fault.BAD_PROGRAM, 0),
+    "no channels later": (_input(in_channels=0), _nothing, Fault.BAD_PROGRAM, 2),
+    "no records later": (_input(in_records=0), _nothing, Fault.BAD_PROGRAM, 2),
     "layer first": (make_sections(), _opcode(0, Opcode.LAYER), Fault.BAD_PROGRAM, 0),
     "end first": (make_sections(), _opcode(0, Opcode.END), Fault.BAD_PROGRAM, 0),
     "another version": (make_sections(version=99), _nothing, Fault.CONFIG_MISMATCH, 0),
@@ -396,6 +407,70 @@ def test_reserved_bits_of_later_descriptors(index: int, word: int, bit: int) -> 
         await host.load(sections)
         status = await host.run()
         assert (Fault(status["error"]), status["pc"]) == (Fault.RESERVED_BITS, index)
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize(("word", "bit"), [(0, 8), (0, 27), (1, 20), (3, 9), (4, 0), (9, 3), (31, 31)])
+def test_reserved_bits_of_input(word: int, bit: int) -> None:
+    sections = _input()
+    sections[Region.DESC][64 + word] |= 1 << bit
+    _rehash(sections)
+
+    async def bench(host: Host) -> None:
+        await host.load(sections)
+        status = await host.run()
+        assert (Fault(status["error"]), status["pc"]) == (Fault.RESERVED_BITS, 2)
+
+    simulate(bench)
+
+
+def test_rows_of_the_input_between_layers() -> None:
+    """The core waits for the bytes of every INPUT, at any distance; a reset between them drops the image."""
+
+    async def bench(host: Host) -> None:
+        await host.load(make_sections((LAYER, ROWS, LAYER, ROWS | {"in_records": 1}, LAYER)))
+        expected = [(State.INPUT, 0, 6), (State.INPUT, 2, 4), (State.INPUT, 4, 2)]
+        for stop in (1, 2, 3):
+            taken = 0
+            await host.control(start=1)
+            for state, pc, size in expected[:stop]:
+                await host.until(state)
+                await host.ctx.tick().repeat(300)  # no byte: it waits, and the watchdog does not mind
+                status = await host.status()
+                assert (status["state"], status["pc"]) == (state, pc)
+                assert await host.read(Region.SLOT, 0) == 0  # locked
+                assert await host.read(Region.CSR, Csr.INPUT_BYTES) == taken
+                await host.feed(size)
+                taken += size
+                await host.until(State.RUN)
+            if stop < 3:
+                await host.until(State.INPUT)
+                await host.feed(1)  # half a record
+                await host.control(reset=1)
+                assert (await host.status())["state"] == State.IDLE
+                continue
+            await host.until(State.DONE)
+            status = await host.status()
+            assert status == {"state": State.DONE, "armed": 1, "gap": 0, "error": 0, "pc": 6}
+            assert await host.read(Region.CSR, Csr.INPUT_BYTES) == taken == 12
+            assert await host.read(Region.CSR, Csr.CYCLES) < 600  # none of those in which it waited
+
+    simulate(bench)
+
+
+def test_halt_after_rows_of_the_input() -> None:
+    async def bench(host: Host) -> None:
+        await host.load(_input())
+        await host.write(Region.CSR, Csr.HALT_AFTER, [2])
+        await host.control(start=1)
+        for size in (6, 4):
+            await host.until(State.INPUT)
+            await host.feed(size)
+        await host.until(State.HALTED)
+        assert (await host.status())["pc"] == 2
+        await host.control(resume=1)
+        await host.until(State.DONE)
 
     simulate(bench)
 

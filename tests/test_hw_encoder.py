@@ -35,8 +35,10 @@ def simulate(config: Config, runs: list[tuple[dict[str, int], list[int]]], rng: 
 
     async def bench(ctx):  # type: ignore[no-untyped-def]
         assert ctx.get(dut.done)
+        taken = 0
         for fields, data in runs:
-            words = contract.pack(contract.PROGRAM_FIELDS, fields, contract.DESCRIPTOR_WORDS)
+            layout = contract.DESCRIPTOR_FIELDS[contract.Opcode(fields["opcode"])]
+            words = contract.pack(layout, fields, contract.DESCRIPTOR_WORDS)
             ctx.set(dut.program.as_value(), sum(word << (32 * n) for n, word in enumerate(words)))
             assert not ctx.get(dut.bytes.ready)
             await ctx.tick()
@@ -67,7 +69,8 @@ def simulate(config: Config, runs: list[tuple[dict[str, int], list[int]]], rng: 
             ctx.set(dut.bytes.valid, 0)
             assert ctx.get(dut.done)
             assert not left
-            assert ctx.get(dut.n_bytes) == len(data)
+            taken = len(data) + (taken if fields["opcode"] == contract.Opcode.INPUT else 0)
+            assert ctx.get(dut.n_bytes) == taken  # of the image so far
             outcomes.append((act, counts))
 
     sim = Simulator(dut)
@@ -82,9 +85,9 @@ def test_random_inputs(name: str) -> None:
     config = preset(name)
     rng = random.Random(name)
     runs = []
-    for channels, records in ((1, 1), (1, 7), (3, 9), (4, 5), (17, 3), (2, 1)):
+    for channels, records in ((1, 1), (1, 7), (3, 9), (4, 5), (17, 3), (2, 1), (3, 2), (1, 4)):
         fields = {
-            "opcode": contract.Opcode.PROGRAM, "version": contract.CONTRACT_VERSION, "in_channels": channels,
+            "opcode": rng.choice([contract.Opcode.PROGRAM, contract.Opcode.INPUT]), "in_channels": channels,
             "in_records": records, "in_act_base": rng.randint(0, 1000), "in_cnt_base": rng.randint(0, 1000),
             "in_slots": -(-channels // config.banks),
         }  # fmt: skip

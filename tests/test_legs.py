@@ -45,7 +45,8 @@ def compiled(case: Case) -> Program:
 
 
 def layers_of(program: Program) -> list[dict[str, int]]:
-    return [program.descriptor(index)[1] for index in range(1, program.n_descriptors - 1)]
+    found = (program.descriptor(index) for index in range(1, program.n_descriptors - 1))
+    return [fields for opcode, fields in found if opcode is Opcode.LAYER]
 
 
 def altered(program: Program, index: int, **fields: int) -> Program:
@@ -172,7 +173,7 @@ def _spec() -> NetworkSpec:
         found.append(spec)
 
     first()
-    return found[0]
+    return dataclasses.replace(found[0], input_rows=None, spare_rows=None)
 
 
 _SPEC = _spec()

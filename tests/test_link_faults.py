@@ -17,7 +17,7 @@ from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Csr, Region, State
 from reverb_fpga.hw.errors import DeviceError
 from reverb_fpga.sim.line import Line
-from reverb_fpga.sim.link_bench import INPUT_HASH, INPUT_LENGTH, SUM, LinkBench
+from reverb_fpga.sim.link_bench import INPUT_HASH, INPUT_LENGTH, INPUT_STRIP, SUM, LinkBench
 
 FAULTS = 10_000
 CLOCK_HZ = 1_000_000  # of the bench's time; any number does
@@ -109,8 +109,10 @@ class Shadow:
         """A short image: every byte is taken once, in order, or an error is reported."""
         image = self.rng.randbytes(self.rng.randrange(1, 40))
         self.device.write(Region.CSR, INPUT_LENGTH, [len(image)])
+        self.device.write(Region.CSR, INPUT_STRIP, [self.rng.choice([0, 0, 7])])
         self.device.start()
         self.device.feed(image)
+        self.device.wait()
         assert self.device.status().state is State.DONE
         assert self.device.read_register(Csr.INPUT_BYTES) == len(image)
         assert int(self.device.read(Region.CSR, INPUT_HASH, 1)[0]) == fnv1a(image)

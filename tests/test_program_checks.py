@@ -16,7 +16,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.compiler.testing import plain_layer, plain_meta
 from reverb_fpga.hw.config import Config, preset
-from reverb_fpga.hw.contract import SLOT_FIELDS, pack, unpack
+from reverb_fpga.hw.contract import SLOT_FIELDS, Opcode, pack, unpack
 from reverb_fpga.hw.errors import InputError
 
 TINY = preset("tiny")
@@ -136,7 +136,7 @@ def test_fields_of_the_first_layer(changes: dict[str, int], message: str) -> Non
         layers = (dataclasses.replace(info, shape=shape), *draft.program.layers[1:])
         draft.program = dataclasses.replace(draft.program, layers=layers)
         changes = {**changes, "dst_row_stride": 2 * shape[2], "dst_ring": 2 * shape[1] * shape[2]}
-    draft.layers[0] |= changes
+    draft.layers[0].update(changes)
     _refused(draft.sealed(), message)
 
 
@@ -222,7 +222,7 @@ def test_weight_rows_are_not_read_over_and_over() -> None:
     """So that what a file makes the verifier and the golden model unpack is bounded by what it holds."""
     draft = Draft.of(_program())
     passes = draft.layers[1]["n_passes"]
-    draft.layers[1] |= {"w_pass_stride": 0, "n_passes": 50 * passes, "slot_base": 0}
+    draft.layers[1].update({"w_pass_stride": 0, "n_passes": 50 * passes, "slot_base": 0})
     draft.sections["slot"] = np.zeros(50 * passes * TINY.slots, dtype=np.uint32)
     old = _program()
     start, used = old.descriptor(2)[1]["slot_base"], passes * TINY.slots
@@ -265,7 +265,7 @@ def _with_maps(*changes: dict[str, int]) -> Callable[[Program], Program]:
 def _output_first(program: Program) -> Program:
     """The last strip of layer two, whose rows nobody waits for, runs after the output layer."""
     draft = Draft.of(program)
-    draft.layers.insert(0, draft.layers.pop())
+    draft.steps.insert(0, draft.steps.pop())
     return draft.sealed()
 
 
@@ -296,6 +296,89 @@ def test_the_output_layer_runs_last() -> None:
     layers[1] = dataclasses.replace(info, shape=(info.shape[0], 5, info.shape[2]))
     draft.program = dataclasses.replace(draft.program, layers=tuple(layers))
     extra |= {"dst_act_base": 3800, "dst_cnt_base": 900, "dst_row0": 0}
-    draft.layers.append(extra)
+    draft.steps.append(extra)
     assert reader["n_tap_y"] == 4
     _refused(draft.sealed(), "its output layer is not the last to run")
+
+
+# -- rows of the input that come later ------------------------------------------------------------------------
+
+
+def _streamed(rows: int = 3) -> Draft:
+    """The image a ring of some rows, each layer a strip at a time."""
+    return Draft.of(_program(Hints(input_rows=rows)))
+
+
+def test_an_input_in_strips_is_taken() -> None:
+    draft = _streamed()
+    assert len(draft.loads) > 1
+    check_program(draft.sealed(), TINY)
+
+
+def test_input_rows_are_not_overwritten_before_their_last_reader() -> None:
+    """Rows that come a strip too early lie where those before are still to be read."""
+    draft = _streamed()
+    places = [index for index, step in enumerate(draft.steps) if step["opcode"] == Opcode.INPUT]
+    assert draft.steps[places[0] - 1]["opcode"] == Opcode.LAYER
+    draft.steps.insert(places[0] - 1, draft.steps.pop(places[0]))
+    _refused(draft.sealed(), "of its source is not where|was never stored where|is not where it reads it")
+
+
+def test_input_rows_that_come_too_late() -> None:
+    draft = _streamed()
+    place = next(index for index, step in enumerate(draft.steps) if step["opcode"] == Opcode.INPUT)
+    draft.steps.insert(place + 1, draft.steps.pop(place))
+    _refused(draft.sealed(), "is not where|was never stored")
+
+
+def test_input_rows_in_another_order() -> None:
+    """The bytes come in order: what is exchanged are the places of the rows."""
+    draft = _streamed(2)
+    one, other = draft.loads[0], draft.loads[1]
+    records = min(one["in_records"], other["in_records"])
+    draft = _streamed(2)
+    assert records
+    for name in ("in_act_base", "in_cnt_base"):
+        one, other = draft.loads[0][name], draft.loads[1][name]
+        draft.loads[0][name], draft.loads[1][name] = other + (one == other), one
+    _refused(draft.sealed(), "is not where|was never stored|outside the activation memory")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_channels": 2}, "its channels are not those of the image"),
+        ({"in_slots": 3}, "in_slots does not fit"),
+        ({"in_act_base": TINY.act_words}, "outside the activation memory"),
+        ({"in_cnt_base": TINY.count_words - 1}, "outside the activation memory"),
+        ({"in_cnt_base": 0}, "constant record"),
+    ],
+)
+def test_senseless_rows_of_the_input(changes: dict[str, int], message: str) -> None:
+    draft = _streamed()
+    draft.loads[-1].update(changes)
+    _refused(draft.sealed(), message)
+
+
+def test_half_a_row_of_the_input() -> None:
+    draft = _streamed()
+    draft.loads[0]["in_records"] -= 1
+    draft.loads[-1]["in_records"] += 1
+    _refused(draft.sealed(), "takes no whole rows")
+
+
+def test_every_row_of_the_input_once() -> None:
+    draft = _streamed()
+    place = next(index for index, step in enumerate(draft.steps) if step["opcode"] == Opcode.INPUT)
+    twice = _streamed()
+    twice.steps.insert(place, dict(twice.steps[place]))
+    _refused(twice.sealed(), "its input records are not those of its input")
+    del draft.steps[place]
+    _refused(draft.sealed(), "its input records are not those of its input")
+
+
+def test_no_input_after_the_output_layer() -> None:
+    draft = _streamed()
+    draft.steps.append(draft.steps.pop(next(i for i, step in enumerate(draft.steps) if step["opcode"] == Opcode.INPUT)))
+    with pytest.raises(InputError):
+        check_program(draft.sealed(), TINY)

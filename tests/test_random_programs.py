@@ -89,6 +89,7 @@ def schedule_features(program: Program) -> set[str]:
         found.add(f"opcode {opcode.name}")
         if opcode is not Opcode.LAYER:
             continue
+        require("row 0 of a ring elsewhere", fields["iy0"] == 0 and fields["src_row0"] > 0, found)
         for flag in ("spiking", "static_input", "pad_record", "store_skip", "add_skip"):
             found.add(f"{flag} = {fields[flag]}")
         window = fields["n_pool_y"] * fields["n_tap_y"] + fields["rows"]
@@ -199,7 +200,9 @@ def graph_features(case: Case) -> set[str]:
 
 def layer_descriptors(program: Program) -> Iterator[tuple[int, dict[str, int]]]:
     for index in range(1, program.n_descriptors - 1):
-        yield index, program.descriptor(index)[1]
+        opcode, fields = program.descriptor(index)
+        if opcode is Opcode.LAYER:
+            yield index, fields
 
 
 def compare_cycles(core: RtlCore, predicted: list[StripCycles]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_codes, random_network
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Counter, Csr, Fault, Opcode, Region, State
 from reverb_fpga.hw.errors import DeviceError, InputError
+from reverb_fpga.sim.cycles import CycleModel, image_cycles
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
 from reverb_fpga.sim.verify import Verifier
@@ -31,13 +33,13 @@ def core() -> Iterator[RtlCore]:
         yield one
 
 
-def random_program(seed: int, images: int = 3) -> tuple[Program, Codes]:
+def random_program(seed: int, images: int = 3, hints: Hints | None = None) -> tuple[Program, Codes]:
     """The first random network from ``seed`` on that fits, and codes."""
     while True:
         rng = np.random.default_rng(seed)
         network = random_network(rng, RandomOptions(saturate=seed % 3 == 0))
         try:
-            program = lower(network, CONFIG, plain_meta(network))
+            program = lower(network, CONFIG, plain_meta(network), hints)
         except InputError:
             seed += 1000
             continue
@@ -61,9 +63,30 @@ def test_many_random_programs_are_bit_exact(core: RtlCore) -> None:
         assert Verifier(program, CONFIG, core).run(codes).difference is None, seed
 
 
+@pytest.mark.parametrize("stall", [0.0, 0.7])
+def test_cycles_do_not_count_the_waiting_for_rows(core: RtlCore, stall: float) -> None:
+    """However late the rows of an image come, CYCLES is what the cycle model makes of the strips' counters."""
+    program, codes = random_program(60, hints=Hints(input_rows=1, max_strip_rows=1))
+    model = GoldenModel(program, CONFIG)
+    loads = len(model.schedule.loads)
+    assert loads > 2
+    core.load(program)
+    core.stall_input(9, stall)
+    for sent, logits in zip(model.input_bytes(codes), model.run(codes), strict=True):
+        np.testing.assert_array_equal(core.infer(sent), logits)
+        strips = [
+            dataclasses.replace(strip, cycles=core.counters(strip.index)[Counter.CYCLES])
+            for strip in CycleModel(program, CONFIG).strips(codes[:1])[0]
+        ]
+        assert core.cycles == image_cycles(strips, loads)
+        assert core.csr(Csr.INPUT_BYTES) == sent.size
+    core.stall_input(0, 0.0)
+
+
 @pytest.mark.parametrize("seed", range(40, 46))
-def test_reset_at_any_cycle_leaves_nothing_behind(core: RtlCore, seed: int) -> None:
-    program, codes = random_program(seed)
+@pytest.mark.parametrize("hints", [None, Hints(input_rows=1, ring_rows=1)])
+def test_reset_at_any_cycle_leaves_nothing_behind(core: RtlCore, seed: int, hints: Hints | None) -> None:
+    program, codes = random_program(seed, hints=hints)
     model = GoldenModel(program, CONFIG)
     expected, sent = model.run(codes), model.input_bytes(codes)
     core.reset()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.backend.lower import lower
+from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.testing import plain_meta, random_codes, random_network
 from reverb_fpga.host.driver import Device
@@ -23,7 +23,7 @@ from reverb_fpga.host.faults import FaultyTransport
 from reverb_fpga.host.session import SIMULATED, Timing
 from reverb_fpga.host.transport import SerialTransport
 from reverb_fpga.hw.config import preset
-from reverb_fpga.hw.contract import Csr, Fault, LinkOp, Region, State
+from reverb_fpga.hw.contract import Csr, Fault, LinkOp, Opcode, Region, State
 from reverb_fpga.hw.errors import DeviceError
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.line import Line
@@ -48,14 +48,18 @@ def device(board: VirtualBoard) -> Iterator[Device]:
 
 
 @functools.cache
-def example(seed: int, images: int) -> tuple[Program, NDArray[np.uint8], NDArray[np.int64]]:
+def example(seed: int, images: int, hints: Hints | None = None) -> tuple[Program, NDArray[np.uint8], NDArray[np.int64]]:
     """A random program, the bytes of some images, and the golden model's logits."""
     rng = np.random.default_rng(seed)
     network = random_network(rng)
-    program = lower(network, TINY, plain_meta(network))
+    program = lower(network, TINY, plain_meta(network), hints)
     golden = GoldenModel(program, TINY)
     codes = random_codes(rng, network, images)
     return program, golden.input_bytes(codes), golden.run(codes)
+
+
+def opcodes(program: Program) -> list[Opcode]:
+    return [program.descriptor(index)[0] for index in range(program.n_descriptors)]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 4])
@@ -71,9 +75,14 @@ def test_logits_are_those_of_the_golden_model(device: Device, seed: int) -> None
     assert device.status().armed
 
 
+ROWS = Hints(input_rows=1, max_strip_rows=1)  # the image comes a row at a time
+
+
 @pytest.mark.parametrize("seed", [0, 4])
-def test_streamed_logits_are_those_of_the_golden_model(device: Device, seed: int) -> None:
-    program, images, expected = example(seed, 12)
+@pytest.mark.parametrize("hints", [None, ROWS])
+def test_streamed_logits_are_those_of_the_golden_model(device: Device, seed: int, hints: Hints | None) -> None:
+    program, images, expected = example(seed, 12, hints)
+    assert (Opcode.INPUT in opcodes(program)) == (hints is not None)
     device.load(program)
     results = list(device.stream(images))
     assert [result.logits.tolist() for result in results] == expected.tolist()
@@ -110,6 +119,32 @@ def test_memories_are_closed_and_soft_reset_works_in_the_middle_of_an_image(devi
     device.start()
     device._wait({State.INPUT})
     assert device.infer(images[0]).logits.tolist() == expected[0].tolist()  # gives that one up by itself
+
+
+def test_an_image_of_rows_that_is_left_in_the_middle(device: Device) -> None:
+    """Reset anywhere in an image that comes a row at a time, by requests and by streams; the next one is right."""
+    program, images, expected = example(0, 4, ROWS)
+    rng = random.Random(5)
+    device.load(program)
+    for turn in range(40):
+        data = images[turn % 2].tobytes()
+        if turn % 4 == 3:
+            stream = device.stream(images[:2])
+            if rng.random() < 0.5:
+                next(stream)
+            stream.close()
+        else:
+            device.start()
+            device.feed(data[: rng.randrange(1, len(data) + 1)])
+            device._give()  # what the rows that are there have made room for, perhaps
+        if turn % 2:
+            device.reset()
+        number = 2 + turn % 2
+        if turn % 3:
+            assert device.infer(images[number]).logits.tolist() == expected[number].tolist(), turn
+        else:
+            results = [result.logits.tolist() for result in device.stream(images[2:])]
+            assert results == expected[2:].tolist(), turn
 
 
 def test_halting_and_going_on(device: Device) -> None:

@@ -20,7 +20,7 @@ from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Region
 from reverb_fpga.hw.errors import DeviceError
 from reverb_fpga.sim.line import Line
-from reverb_fpga.sim.link_bench import INPUT_LENGTH, LinkBench
+from reverb_fpga.sim.link_bench import INPUT_LENGTH, INPUT_STRIP, LinkBench
 
 CLOCK_HZ = 1_000_000  # of the bench's time; any number does
 TIMING = Timing(response=8e-3, per_byte=1e-4, tries=12, hello_tries=12, lost=4.0, run=5.0)  # a byte takes 40 clocks
@@ -99,6 +99,7 @@ class Bombardment:
         self.device.connect()
         self.device.reset()
         self.device.write(Region.CSR, INPUT_LENGTH, [size])
+        self.device.write(Region.CSR, INPUT_STRIP, [self.rng.choice([0, 1 + size // 5])])
 
     def images(self) -> NDArray[np.uint8]:
         shape = self.rng.randrange(2, 30), self.rng.choice([1, 20, 60, 150, 400])
@@ -198,6 +199,7 @@ def test_an_image_after_an_aborted_one_is_right(bench: LinkBench) -> None:
         device.connect()
         if turn == 0:
             device.write(Region.CSR, INPUT_LENGTH, [90])
+        device.write(Region.CSR, INPUT_STRIP, [rng.choice([0, 0, 7, 30])])  # some take an image a few rows at a time
         attach(device, 90)
         stream = device.stream(images)
         first = next(stream) if rng.random() < 0.5 else None

@@ -6,18 +6,19 @@ import dataclasses
 from collections.abc import Sequence
 
 from reverb_fpga.compiler.backend.geometry import Tensor
-from reverb_fpga.compiler.backend.schedule import Memory, Schedule, size
+from reverb_fpga.compiler.backend.strips import Memory, Schedule, size
 
 __all__ = ["Ring", "allocate"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """A tensor's place: its newest ``rows`` rows from ``base`` (words, records) on."""
+    """A tensor's place: its newest ``rows`` rows, from ``base`` (words, records) on; row 0 begins at row ``start``."""
 
     tensor: Tensor
     rows: int
     base: Memory
+    start: int = 0
 
     @property
     def records(self) -> int:
@@ -26,12 +27,19 @@ class Ring:
 
     def row_offset(self, row: int) -> int:
         """Record offset of a row (any integer) in the ring."""
-        return row % self.rows * self.tensor.row_records
+        return (row + self.start) % self.rows * self.tensor.row_records
+
+    def step_offset(self, rows: int) -> int:
+        """How far the record offset moves with so many rows."""
+        return rows % self.rows * self.tensor.row_records
 
 
 @dataclasses.dataclass(frozen=True)
 class _Item:
-    """What is kept during the segments ``begin .. end``: rows of a tensor, whole or as a ring."""
+    """What is kept during the segments ``begin .. end``: rows of a tensor, whole or as a ring.
+
+    ``number`` is its tensor's, or that of the first of those that take each other's place.
+    """
 
     number: int
     rows: int
@@ -59,10 +67,21 @@ def allocate(
             return None
         bases.append(places)
     rings = {
-        item.number: Ring(tensors[item.number], item.rows, Memory(words, records))
-        for item, words, records in zip(items, *bases, strict=True)
+        item.number: (item.rows, Memory(words, records)) for item, words, records in zip(items, *bases, strict=True)
     }
-    return tuple(rings[number] for number in range(len(tensors)))
+    heirs = _heirs(schedule, tensors)
+    return tuple(Ring(tensor, *rings[first], start) for tensor, (first, start) in zip(tensors, heirs, strict=True))
+
+
+def _heirs(schedule: Schedule, tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Of every tensor: the first whose ring it shares (or itself), and the row where it begins there."""
+    heirs = [(number, 0) for number in range(len(tensors))]
+    for segment in schedule.segments:
+        for made, used in sorted(segment.pairs.items()):
+            first, start = heirs[used]
+            height = tensors[used].height
+            heirs[made] = first, (start + height) % (height + schedule.spare_rows)
+    return heirs
 
 
 def _items(schedule: Schedule, tensors: Sequence[Tensor], readers: Sequence[int]) -> list[_Item]:
@@ -73,15 +92,18 @@ def _items(schedule: Schedule, tensors: Sequence[Tensor], readers: Sequence[int]
         for index, segment in enumerate(schedule.segments)
         for number, rows in segment.rings.items()
     }
-    items = []
-    for number, tensor in enumerate(tensors):
+    items: dict[int, _Item] = {}
+    for number, (first, _) in enumerate(_heirs(schedule, tensors)):
         begin = of_layer[max(number - 1, 0)]
+        end = max(begin, of_layer[min(readers[number], len(of_layer) - 1)])
         if number in rings:
-            items.append(_Item(number, rings[number][0], begin, begin, whole=False))
+            items[number] = _Item(number, rings[number][0], begin, begin, whole=False)
+        elif first == number:
+            items[number] = _Item(number, tensors[number].height, begin, end, whole=True)
         else:
-            end = of_layer[min(readers[number], len(of_layer) - 1)]
-            items.append(_Item(number, tensor.height, begin, max(begin, end), whole=True))
-    return sorted(items, key=lambda item: (item.begin, not item.whole, item.number))
+            rows = tensors[first].height + schedule.spare_rows
+            items[first] = dataclasses.replace(items[first], rows=rows, end=max(items[first].end, end))
+    return sorted(items.values(), key=lambda item: (item.begin, not item.whole, item.number))
 
 
 def _gaps(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend.allocation import Ring
 from reverb_fpga.compiler.backend.geometry import Walk
-from reverb_fpga.compiler.backend.schedule import Strip
+from reverb_fpga.compiler.backend.strips import Strip
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, Leg
 from reverb_fpga.compiler.program import Section
 from reverb_fpga.hw.config import Config
@@ -19,6 +19,7 @@ from reverb_fpga.hw.contract import (
     DESCRIPTOR_WORDS,
     END_FIELDS,
     EVENT_FIELDS,
+    INPUT_FIELDS,
     LAYER_FIELDS,
     PARAM_FIELDS,
     PARAM_WORDS,
@@ -33,7 +34,9 @@ __all__ = [
     "Placement",
     "end_descriptor",
     "has_pad_record",
+    "input_descriptor",
     "layer_descriptor",
+    "load_fields",
     "pad_sections",
     "param_words",
     "program_descriptor",
@@ -189,9 +192,9 @@ def _source_fields(job: Job) -> dict[str, int]:
         "n_tap_y": y.n_tap,
         "n_tap_x": x.n_tap,
         "src_row0": source.row_offset(iy0),
-        "src_row_step": source.row_offset(y.step),
-        "src_row_pool": source.row_offset(y.pool),
-        "src_row_tap": source.row_offset(y.tap),
+        "src_row_step": source.step_offset(y.step),
+        "src_row_pool": source.step_offset(y.pool),
+        "src_row_tap": source.step_offset(y.tap),
         "src_ring": source.records,
         "src_cnt_base": source.base.records,
         "src_act_base": source.base.words,
@@ -216,17 +219,34 @@ def _target_fields(job: Job) -> dict[str, int]:
     }
 
 
-def program_descriptor(network: IntNetwork, source: Ring, config: Config, lengths: Sequence[int]) -> list[int]:
-    """PROGRAM descriptor without its CRC; ``lengths``: descriptors, then words of SLOT, PARAM, WEIGHT, ACT, COUNT."""
+def load_fields(network: IntNetwork, source: Ring, load: Strip) -> dict[str, int]:
+    """Where rows of the image are stored."""
+    offset = source.row_offset(load.first)
+    return {
+        "in_channels": network.input.channels,
+        "in_records": load.rows * source.tensor.row_records,
+        "in_act_base": source.base.words + offset * source.tensor.slots,
+        "in_cnt_base": source.base.records + offset,
+        "in_slots": source.tensor.slots,
+    }
+
+
+def input_descriptor(network: IntNetwork, source: Ring, load: Strip) -> list[int]:
+    """INPUT descriptor: the next rows of the image."""
+    return pack(INPUT_FIELDS, {"opcode": Opcode.INPUT, **load_fields(network, source, load)}, DESCRIPTOR_WORDS)
+
+
+def program_descriptor(network: IntNetwork, load: dict[str, int], config: Config, lengths: Sequence[int]) -> list[int]:
+    """PROGRAM descriptor without its CRC.
+
+    ``load``: of :func:`load_fields`, its first rows of the image. ``lengths``: descriptors, then words of SLOT, PARAM,
+    WEIGHT, ACT, COUNT.
+    """
     names = ("n_descriptors", "n_slot_entries", "n_param_words", "n_weight_words", "n_act_words", "n_count_words")
     fields = {
         "opcode": Opcode.PROGRAM,
         "version": CONTRACT_VERSION,
-        "in_channels": network.input.channels,
-        "in_records": source.records,
-        "in_act_base": source.base.words,
-        "in_cnt_base": source.base.records,
-        "in_slots": source.tensor.slots,
+        **load,
         "n_outputs": network.layers[-1].channels,
         **dict(zip(names, lengths, strict=True)),
         "config_low": config.digest & 0xFFFFFFFF,

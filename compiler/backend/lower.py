@@ -14,7 +14,8 @@ from reverb_fpga.compiler.backend.emit import Placement
 from reverb_fpga.compiler.backend.geometry import Walk, tensors_of, walks_of
 from reverb_fpga.compiler.backend.intervals import prove_widths, source_max
 from reverb_fpga.compiler.backend.limits import require_fit
-from reverb_fpga.compiler.backend.schedule import Hints, Memory, Node, Schedule, plan
+from reverb_fpga.compiler.backend.schedule import plan
+from reverb_fpga.compiler.backend.strips import LOAD, Hints, Memory, Node, Schedule, Strip
 from reverb_fpga.compiler.backend.tiling import pack_rows, planes_of, slot_entries, tile_layer
 from reverb_fpga.compiler.checks import check_network
 from reverb_fpga.compiler.intnet import IntMap, IntNetwork, WeightKind
@@ -216,9 +217,20 @@ class _Parts:
     rings: Sequence[Ring]
     walks: Sequence[tuple[Walk, ...]]
 
-    def jobs(self) -> Iterator[emit.Job]:
-        """One per descriptor, in order: of every strip its legs, those of the whole map before the first strip."""
-        for strip in self.schedule.strips:
+    @property
+    def first_load(self) -> Strip:
+        """The rows of the image that come first, with which the schedule begins."""
+        return self.schedule.strips[0]
+
+    def jobs(self) -> Iterator[emit.Job | Strip]:
+        """One per descriptor, in order: rows of the image, or the legs of a strip.
+
+        Legs of the whole map come before the first strip.
+        """
+        for strip in self.schedule.strips[1:]:
+            if strip.layer == LOAD:
+                yield strip
+                continue
             layer = self.network.layers[strip.layer]
             for leg, place in zip(layer.legs, self.constants.places[strip.layer], strict=True):
                 if leg.once and strip.first > 0:
@@ -241,11 +253,12 @@ class _Parts:
 def _assemble(parts: _Parts, meta: ProgramMeta) -> Program:
     network, config, constants = parts.network, parts.config, parts.constants
     bases = _gate_bases(network, config)
-    words = [
-        word
-        for job in parts.jobs()
-        for word in emit.layer_descriptor(network, job, config, bases.get(job.strip.layer, 0))
-    ]
+    words: list[int] = []
+    for job in parts.jobs():
+        if isinstance(job, Strip):
+            words += emit.input_descriptor(network, parts.rings[0], job)
+        else:
+            words += emit.layer_descriptor(network, job, config, bases.get(job.strip.layer, 0))
     body = np.array([0] * DESCRIPTOR_WORDS + words + emit.end_descriptor(), dtype=np.uint32)
     act = count = np.zeros(0, dtype=np.uint32)
     if emit.has_pad_record(network):
@@ -259,7 +272,8 @@ def _assemble(parts: _Parts, meta: ProgramMeta) -> Program:
         (Region.COUNT, count),
     )
     lengths = [len(body) // DESCRIPTOR_WORDS, *(len(section) for _, section in sections[1:])]
-    body[:DESCRIPTOR_WORDS] = emit.program_descriptor(network, parts.rings[0], config, lengths)
+    load = emit.load_fields(network, parts.rings[0], parts.first_load)
+    body[:DESCRIPTOR_WORDS] = emit.program_descriptor(network, load, config, lengths)
     body[CRC_WORD] = sections_crc32(iter(sections))
     return Program(
         **{field.name: getattr(meta, field.name) for field in dataclasses.fields(meta)},
@@ -280,7 +294,10 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
     network = parts.network
     strips: list[list[tuple[int, int, int]]] = [[] for _ in network.layers]
     descriptor = 0
-    for strip in parts.schedule.strips:
+    for strip in parts.schedule.strips[1:]:
+        if strip.layer == LOAD:
+            descriptor += 1
+            continue
         descriptor += sum(not leg.once or strip.first == 0 for leg in network.layers[strip.layer].legs)
         strips[strip.layer].append((descriptor, strip.first, strip.rows))
     result = []

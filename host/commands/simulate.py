@@ -13,7 +13,7 @@ import click
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw import processes
-from reverb_fpga.hw.contract import NO_HALT, Counter
+from reverb_fpga.hw.contract import NO_HALT, Counter, Opcode
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.files import check_output
 from reverb_fpga.sim.golden import GoldenModel
@@ -111,7 +111,8 @@ def _whole(output: Path | None) -> Iterator[Path | None]:
 
 
 def _layer(program: Program, descriptor: int) -> str:
-    return program.layers[program.descriptor(descriptor)[1]["layer"]].name
+    opcode, fields = program.descriptor(descriptor)
+    return "input" if opcode is Opcode.INPUT else program.layers[fields["layer"]].name
 
 
 def _heading(counter: str) -> str:

@@ -79,8 +79,7 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
     Image files, or else the bundled images of the model's data set, or else (or if ``seed`` is given) random codes.
     """
     transform = program.input
-    records = program.descriptor(0)[1]["in_records"]
-    steps = records // (transform.height * transform.width)
+    steps = program.input_records // (transform.height * transform.width)
     known = bool(selection.paths) or (transform.channels in (1, 3) and bool(bundled.bundled_images(program.dataset)))
     if seed is not None or not known:
         rng = np.random.default_rng(seed or 0)

@@ -174,17 +174,17 @@ def image_time_chart(facts: PageFacts, clock_mhz: float) -> figure | None:
     baud, cycles = facts.sources.baud, facts.report.cycles
     if baud is None or cycles is None:
         return None
-    source, head = facts.program.input, facts.program.descriptor(0)[1]
-    sent = head["in_records"] * source.channels
+    source, outputs = facts.program.input, facts.program.descriptor(0)[1]["n_outputs"]
+    sent = facts.program.input_records * source.channels
     times = (
         1e6 * sent * _BITS_OF_A_BYTE / baud,
         cycles / clock_mhz,
-        1e6 * 4 * head["n_outputs"] * _BITS_OF_A_BYTE / baud,
+        1e6 * 4 * outputs * _BITS_OF_A_BYTE / baud,
     )
     details = (
         f"{times[0]:,.0f} us: {sent:,} bytes at {baud:,} baud, without frames",
         f"{times[1]:,.0f} us: {cycles:,.0f} cycles at {clock_mhz:g} MHz",
-        f"{times[2]:,.0f} us: {4 * head['n_outputs']} bytes, without frames",
+        f"{times[2]:,.0f} us: {4 * outputs} bytes, without frames",
     )
     bars = Bars(
         title="Link and core", unit="us an image; they overlap", names=("link: input", "core: image", "link: logits"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.program import INPUT_TENSOR, Program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.sim.golden.dataflow import source_steps
-from reverb_fpga.sim.golden.schedule import Schedule
+from reverb_fpga.sim.golden.schedule import Load, Schedule
 
 __all__ = ["MemoryUse", "memory_over_schedule"]
 
@@ -73,13 +73,17 @@ def memory_over_schedule(program: Program, schedule: Schedule, config: Config) -
     layers = (INPUT_TENSOR, *(index for index, layer in enumerate(program.layers) if layer.spiking))
     tensors = tuple(_IMAGE if index == INPUT_TENSOR else program.layers[index].name for index in layers)
     versions = _Versions(config.count_words)
-    image = schedule.input
-    versions.write(image.cnt_base + np.arange(image.number), 0, image.slots, 0)
-    for when, strip in enumerate(schedule.strips):
-        versions.read(strip.source.cnt_base + source_steps(strip), when)
-        if strip.fields["spiking"]:
-            records = strip.target.cnt_base + strip.outputs.ravel()
-            versions.write(records, layers.index(strip.fields["layer"]), strip.target.slots, when)
+    when = 0
+    for step in schedule.steps:
+        if isinstance(step, Load):  # just before the strip that comes next
+            place = step.place
+            versions.write(place.cnt_base + np.arange(place.number), 0, place.slots, when)
+            continue
+        versions.read(step.source.cnt_base + source_steps(step), when)
+        if step.fields["spiking"]:
+            records = step.target.cnt_base + step.outputs.ravel()
+            versions.write(records, layers.index(step.fields["layer"]), step.target.slots, when)
+        when += 1
     words = np.zeros((len(tensors), len(schedule.strips) + 1), dtype=np.int64)
     owner, slots = np.array(versions.owner), np.array(versions.slots)
     np.add.at(words, (owner, np.array(versions.born)), slots)

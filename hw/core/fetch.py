@@ -139,7 +139,7 @@ class DescriptorFetch(wiring.Component):
         """The fault, once the fields have been steady for five cycles."""
         program = data.View(field_layout(contract.PROGRAM_FIELDS, DESCRIPTOR_WORDS), self.descriptor)
         layer = data.View(layer_layout(), self.descriptor)
-        foreign, empty = self._program_faults(m, program)
+        foreign, empty, no_input = self._program_faults(m, program)
         bad_layer = self._layer_fault(m, layer)
 
         # of the program that descriptor 0 belongs to; `empty` covers it while pc is 0
@@ -164,6 +164,9 @@ class DescriptorFetch(wiring.Component):
                         ),
                     )
                 )
+            with m.Case(Opcode.INPUT):
+                bad = Mux(reserved, Fault.RESERVED_BITS, Mux(no_input, Fault.BAD_PROGRAM, Fault.NONE))
+                m.d.sync += fault.eq(Mux(at_zero, Fault.BAD_PROGRAM, bad))
             with m.Case(Opcode.LAYER):
                 bad = Mux(reserved, Fault.RESERVED_BITS, Mux(bad_layer, Fault.BAD_LAYER, Fault.NONE))
                 m.d.sync += fault.eq(Mux(at_zero, Fault.BAD_PROGRAM, bad))
@@ -174,8 +177,8 @@ class DescriptorFetch(wiring.Component):
                 m.d.sync += fault.eq(Fault.BAD_OPCODE)
         return fault
 
-    def _program_faults(self, m: Module, program: data.View) -> tuple[Signal, Signal]:
-        """(compiled for something else, cannot be run)."""
+    def _program_faults(self, m: Module, program: data.View) -> tuple[Signal, Signal, Signal]:
+        """(compiled for something else, cannot be run, takes no input)."""
         digest = self.config.digest
         foreign, empty = Signal(), Signal()
         low, high, version = Signal(), Signal(), Signal()
@@ -190,7 +193,7 @@ class DescriptorFetch(wiring.Component):
             no_input.eq((program.in_channels == 0) | (program.in_records == 0)),
             empty.eq(few | many | no_input),
         ]
-        return foreign, empty
+        return foreign, empty, no_input
 
     def _layer_fault(self, m: Module, layer: data.View) -> Signal:
         """A loop count of zero, more sources or steps than there is room for, a leak above one, a leg that fires."""

@@ -69,6 +69,8 @@ class Sequencer(wiring.Component):
     """Cycles that a descriptor runs at least: the next one is fetched meanwhile."""
     between = 4 + 2 + COUNTERS
     """Cycles of a descriptor while it does not run: FETCH, DISPATCH, START, STARTED; STORE and STORING."""
+    loading = 3
+    """Cycles in state RUN of a descriptor that takes input: FETCH, DISPATCH, START."""
     ending = 2
     """Cycles of the descriptor that ends the program: FETCH and DISPATCH."""
 
@@ -161,7 +163,7 @@ class Sequencer(wiring.Component):
             self._counters.activity.eq(self.activity),
             self._counters.descriptor.eq(self._pc),
             self.locked.eq(Cat(self.state == one for one in (State.CHECK, State.INPUT, State.RUN)).any()),
-            is_input.eq(opcode == Opcode.PROGRAM),
+            is_input.eq((opcode == Opcode.PROGRAM) | (opcode == Opcode.INPUT)),
             abort.eq((failing != Fault.NONE) | self._control.reset),
         ]
         m.d.sync += [self.start.eq(0), self.input_start.eq(0)]
@@ -188,7 +190,7 @@ class Sequencer(wiring.Component):
                 m.next = "DISPATCH"
             with phase("DISPATCH"):
                 m.next = "START"
-                with m.If(is_input & ~self._armed):
+                with m.If((opcode == Opcode.PROGRAM) & ~self._armed):
                     m.d.comb += self._hash.start.eq(1)
                     m.next = "HASH"
                 with m.If(opcode == Opcode.END):
@@ -216,6 +218,7 @@ class Sequencer(wiring.Component):
             with m.If(self._control.start):
                 self._fetch_at(m, 0)
                 m.d.sync += [self.state.eq(State.CHECK), self._pc.eq(0), self._error.eq(Fault.NONE)]
+                m.d.sync += self._cycles.eq(0)
                 m.next = "FETCH"
             with m.Elif(self._control.resume & (self.state == State.HALTED)):
                 self._advance(m)
@@ -235,13 +238,13 @@ class Sequencer(wiring.Component):
                 m.d.comb += failing.eq(Fault.HASH_MISMATCH)
 
     def _execute(self, m: Module, phase: _Phase, is_input: Value, barked: Value, failing: Signal) -> None:
-        """A descriptor: the input of an image, or a layer."""
+        """A descriptor: rows of the input, or of a layer."""
         counters = self._counters
         with phase("START"):
             self._fetch_at(m, self._pc + 1)  # while this one runs
             m.d.sync += [self.start.eq(~is_input), self.input_start.eq(is_input)]
             with m.If(is_input):
-                m.d.sync += [self.state.eq(State.INPUT), self._cycles.eq(0)]
+                m.d.sync += self.state.eq(State.INPUT)
             m.next = "STARTED"
         with phase("STARTED"):
             m.d.comb += counters.clear.eq(1)

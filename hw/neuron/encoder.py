@@ -1,4 +1,4 @@
-"""Input bytes to events: the first records of a program."""
+"""Input bytes to events: the records of an image, as many at a time as a descriptor says."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class InputEncoder(wiring.Component):
     -------
     program : In(layout of PROGRAM_FIELDS)
         ``in_channels, in_records, in_act_base, in_cnt_base, in_slots``; stable from start to done, counts not zero.
+        Its opcode is PROGRAM for the first records of an image, INPUT for the next.
     start : In(1)
     bytes : In(stream of 8 bits)
         A byte per cycle at most; not ready before start and after the last byte.
     act_write, count_write : Out
     n_bytes : Out(32)
-        Bytes taken since start.
+        Bytes taken since the image began.
     done : Out(1)
         Level: everything has been stored. Low from the cycle after start.
     """
@@ -82,12 +83,13 @@ class InputEncoder(wiring.Component):
             m.d.sync += [
                 running.eq(1),
                 self.done.eq(0),
-                self.n_bytes.eq(0),
                 bank.eq(0),
                 index.eq(0),
                 channels.eq(program.in_channels),
                 records.eq(program.in_records),
             ]
+            with m.If(program.opcode == contract.Opcode.PROGRAM):
+                m.d.sync += self.n_bytes.eq(0)
         with m.Elif(taken):
             m.d.sync += [self.n_bytes.eq(self.n_bytes + 1), channels.eq(channels - 1), bank.eq(bank + 1)]
             with m.If(bank == banks - 1):

@@ -10,8 +10,11 @@ namespace {
 
 enum State { kIdle = 0, kCheck = 1, kInput = 2, kRun = 3, kDone = 5 };
 
-// Registers of region CSR; the last three exist only here, as witnesses of what was executed how often.
-enum Csr { kStatus = 4, kControl = 5, kCycles = 8, kInputBytes = 9, kInputLength = 32, kInputHash = 33, kSum = 34 };
+// Registers of region CSR; the last four exist only here, as witnesses of what was executed how often.
+enum Csr {
+  kStatus = 4, kControl = 5, kCycles = 8, kInputBytes = 9,
+  kInputLength = 32, kInputHash = 33, kSum = 34, kInputStrip = 35
+};
 constexpr uint32_t kMembrane = 7;  // contract.Region: word k after DONE is the hash of the image, plus k
 
 constexpr uint32_t kFnvOffset = 2166136261u, kFnvPrime = 16777619u;
@@ -50,7 +53,9 @@ class Core {
     }
     if (top.input_valid && top.input_ready) take(top.input_payload);
     ++clocks_[state_];
-    if ((state_ == kCheck || state_ == kRun) && --left_ == 0) state_ = state_ == kCheck ? kInput : kDone;
+    if ((state_ == kCheck || state_ == kRun) && --left_ == 0) {
+      state_ = state_ == kCheck || input_bytes_ < input_length_ ? kInput : kDone;
+    }
   }
 
   void drive(Vtop& top) {
@@ -99,6 +104,8 @@ class Core {
       sum_ += data;
     } else if (addr == kInputLength) {
       input_length_ = data;
+    } else if (addr == kInputStrip) {
+      input_strip_ = data;
     } else if (addr == kControl && (data & 4)) {
       state_ = kIdle;
     } else if (addr == kControl && (data & 1)) {
@@ -111,10 +118,10 @@ class Core {
 
   void take(uint8_t byte) {
     hash_ = (hash_ ^ byte) * kFnvPrime;
-    if (++input_bytes_ == input_length_) {
-      state_ = compute_ ? kRun : kDone;
-      left_ = compute_;
-    }
+    const bool whole = ++input_bytes_ == input_length_;
+    if (!whole && (!input_strip_ || input_bytes_ % input_strip_)) return;
+    state_ = compute_ ? kRun : whole ? kDone : kInput;
+    left_ = compute_;
   }
 
   bool hurry_;
@@ -124,6 +131,7 @@ class Core {
   int delay_ = 0;
   uint32_t left_ = 0, compute_ = 0;
   uint32_t answer_ = 0, sum_ = 0, hash_ = kFnvOffset, input_bytes_ = 0, input_length_ = 0;
+  uint32_t input_strip_ = 0;  // it computes whenever it has so many bytes more; 0: when it has all
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ from reverb_fpga.compiler.leg_checks import LegChecks
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
-from .schedule import PAD, Records, Schedule, Strip
+from .schedule import PAD, Load, Records, Schedule, Strip
 
 __all__ = ["Dataflow", "check_dataflow", "source_steps"]
 
@@ -90,12 +90,14 @@ def check_dataflow(schedule: Schedule, config: Config, until: int | None = None)
     for strip in schedule.strips:
         if strip.pad is not None:
             state.write(_pad_records(strip), np.zeros(1, dtype=np.int64), int(strip.pad.max()))
-    state.write(schedule.input, np.arange(schedule.input.number), 255)
     largest = []
-    for strip in schedule.strips:
-        if until is not None and strip.index > until:
+    for step in schedule.steps:
+        if until is not None and step.index > until:
             break
-        largest.append(_step(state, strip))
+        if isinstance(step, Load):
+            state.write(step.place, np.arange(step.place.number), 255)
+        else:
+            largest.append(_step(state, step))
     return state, largest
 
 

@@ -14,7 +14,7 @@ from reverb_fpga.hw.errors import InputError
 from . import neuron
 from .dataflow import check_dataflow
 from .gather import Gather
-from .schedule import Schedule, Strip, decode
+from .schedule import Load, Schedule, Strip, decode
 from .skip import SkipMemory
 from .trace import DescriptorStats, MemoryImage, count_events, memory_image
 
@@ -50,10 +50,10 @@ class GoldenModel:
         _, largest = check_dataflow(self.schedule, config)
         self._gathers = [Gather(strip, config, code) for strip, code in zip(self.schedule.strips, largest, strict=True)]
         pixels = program.input.height * program.input.width
-        self.input_steps, rest = divmod(self.schedule.input.number, pixels)
+        self.input_steps, rest = divmod(self.schedule.input_records, pixels)
         if rest or program.input.channels != self.schedule.input_channels:
             raise InputError(
-                f"the program takes {self.schedule.input.number} records of {self.schedule.input_channels} channels, "
+                f"the program takes {self.schedule.input_records} records of {self.schedule.input_channels} channels, "
                 f"its description {program.input.height} x {program.input.width} x {program.input.channels}"
             )
 
@@ -143,24 +143,34 @@ class GoldenModel:
 
     def _execute(self, codes: Codes, observe: Observer | None = None, until: int | None = None) -> tuple[Codes, Logits]:
         """Run the schedule; the memory (N, act_words, banks) and the logits."""
-        config, source = self.config, self.schedule.input
+        config = self.config
         memory = np.zeros((len(codes), config.act_words, config.banks), dtype=np.uint8)
-        records = np.zeros((len(codes), source.number, source.slots * config.banks), dtype=np.uint8)
-        records[:, :, : codes.shape[-1]] = codes.transpose(0, 2, 3, 1, 4).reshape(len(codes), source.number, -1)
-        words = slice(source.act_base, source.act_base + source.number * source.slots)
-        memory[:, words] = records.reshape(len(codes), -1, config.banks)
+        records = codes.transpose(0, 2, 3, 1, 4).reshape(len(codes), -1, codes.shape[-1])
+        gathers = iter(self._gathers)
         membrane = np.zeros((len(codes), self.schedule.n_outputs), dtype=np.int64)
         skip = SkipMemory(len(codes), self.schedule.strips, config)
-        for strip, gather in zip(self.schedule.strips, self._gathers, strict=True):
-            if until is not None and strip.index > until:
+        for step in self.schedule.steps:
+            if until is not None and step.index > until:
                 break
+            if isinstance(step, Load):
+                self._take(step, memory, records)
+                continue
             before = memory.copy() if observe else memory
-            results = list(self._run_strip(strip, gather, memory, skip))
-            if not strip.fields["store_skip"]:
+            results = list(self._run_strip(step, next(gathers), memory, skip))
+            if not step.fields["store_skip"]:
                 membrane = np.concatenate(results)
             if observe:
-                observe(strip, before, memory)
+                observe(step, before, memory)
         return memory, membrane[:, : self.schedule.n_outputs]
+
+    def _take(self, load: Load, memory: Codes, records: Codes) -> None:
+        """Store records of the input (N, records of the image, channels)."""
+        place, width = load.place, self.config.banks
+        part = records[:, load.first : load.first + place.number]
+        stored = np.zeros((len(memory), place.number, place.slots * width), dtype=np.uint8)
+        stored[:, :, : part.shape[-1]] = part
+        words = slice(place.act_base, place.act_base + place.number * place.slots)
+        memory[:, words] = stored.reshape(len(memory), -1, width)
 
     def _run_strip(self, strip: Strip, gather: Gather, memory: Codes, skip: SkipMemory) -> Iterator[Logits]:
         """Compute a strip some images at a time; their membranes, unless it is a leg that leaves them alone."""

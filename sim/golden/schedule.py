@@ -16,7 +16,7 @@ from reverb_fpga.hw.errors import InputError
 
 from .weights import LayerWeights, WeightStore
 
-__all__ = ["NOTHING", "PAD", "Records", "Schedule", "Strip", "decode"]
+__all__ = ["NOTHING", "PAD", "Load", "Records", "Schedule", "Strip", "decode"]
 
 NOTHING, PAD = -1, -2
 """Source records that are no record of the tensor: outside the image, and standing for outside."""
@@ -114,14 +114,42 @@ class Strip:
         return self.fields["code_max"] if self.fields["spiking"] else 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Records of the input that PROGRAM or an INPUT descriptor stores.
+
+    Parameters
+    ----------
+    index : int
+        Of the descriptor.
+    place : Records
+    first : int
+        The image's record that is the first of them.
+    """
+
+    index: int
+    place: Records
+    first: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Schedule:
-    """A whole program: input records, strips, number of logits."""
+    """A whole program: where the input goes, strips, number of logits."""
 
-    input: Records
+    loads: tuple[Load, ...]
     input_channels: int
     strips: tuple[Strip, ...]
     n_outputs: int
+
+    @property
+    def input_records(self) -> int:
+        """Records of an image."""
+        return sum(load.place.number for load in self.loads)
+
+    @property
+    def steps(self) -> tuple[Load | Strip, ...]:
+        """Everything in the order in which it runs."""
+        return tuple(sorted((*self.loads, *self.strips), key=lambda step: step.index))
 
 
 def decode(program: Program, config: Config) -> Schedule:
@@ -133,20 +161,21 @@ def decode(program: Program, config: Config) -> Schedule:
         If it is for another configuration, its hash does not match, or a descriptor makes no sense; says which.
     """
     header = _header(program, config)
-    if not header["in_slots"]:
-        raise InputError("the input records have no words")
-    source = Records(header["in_act_base"], header["in_cnt_base"], header["in_slots"], header["in_records"])
-    source.check(config, "the input tensor")
-    if not 1 <= header["in_channels"] <= source.slots * config.banks:
-        raise InputError(
-            f"{header['in_channels']} input channels do not fit {source.slots} words in {config.banks} banks"
-        )
+    loads = [_load(0, 0, header, config)]
     decoder = _StripDecoder(program, config)
     strips = []
     for index in range(1, program.n_descriptors):
         opcode, fields = program.descriptor(index)
         if opcode is Opcode.END:
             break
+        if opcode is Opcode.INPUT:
+            if fields["in_channels"] != header["in_channels"]:
+                raise InputError(
+                    f"descriptor {index}: {fields['in_channels']} input channels, those before are "
+                    f"{header['in_channels']}"
+                )
+            loads.append(_load(index, loads[-1].first + loads[-1].place.number, fields, config))
+            continue
         if opcode is not Opcode.LAYER:
             raise InputError(f"descriptor {index}: {opcode.name} inside the schedule")
         strips.append(decoder.strip(index, fields))
@@ -157,7 +186,20 @@ def decode(program: Program, config: Config) -> Schedule:
     channels = strips[-1].groups(config) * config.neuron_lanes
     if header["n_outputs"] > channels or not header["n_outputs"]:
         raise InputError(f"{header['n_outputs']} logits from an output layer of {channels} channels")
-    return Schedule(source, header["in_channels"], tuple(strips), header["n_outputs"])
+    return Schedule(tuple(loads), header["in_channels"], tuple(strips), header["n_outputs"])
+
+
+def _load(index: int, first: int, fields: dict[str, int], config: Config) -> Load:
+    where = "the input" if index == 0 else f"descriptor {index}, the input"
+    if not fields["in_slots"]:
+        raise InputError(f"{where}: its records have no words")
+    place = Records(fields["in_act_base"], fields["in_cnt_base"], fields["in_slots"], fields["in_records"])
+    place.check(config, where)
+    if not 1 <= fields["in_channels"] <= place.slots * config.banks:
+        raise InputError(
+            f"{where}: {fields['in_channels']} input channels do not fit {place.slots} words in {config.banks} banks"
+        )
+    return Load(index, place, first)
 
 
 def _header(program: Program, config: Config) -> dict[str, int]:
