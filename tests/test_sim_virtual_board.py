@@ -244,7 +244,7 @@ def test_whole_images_survive_1000_faults(board: VirtualBoard) -> None:
         while line.faults < FAULTS:
             begin = time.monotonic()
             seed = rng.choice([0, 3]) if rng.random() < 0.15 or loaded < 0 else loaded
-            program, images, expected = example(seed, 4)
+            program, images, expected = example(seed, 4, ROWS if seed else None)
             chosen = [rng.randrange(4) for _ in range(rng.randrange(1, 9))]
             try:
                 if seed != loaded:
