@@ -89,7 +89,6 @@ def schedule_features(program: Program) -> set[str]:
         found.add(f"opcode {opcode.name}")
         if opcode is not Opcode.LAYER:
             continue
-        require("row 0 of a ring elsewhere", fields["iy0"] == 0 and fields["src_row0"] > 0, found)
         for flag in ("spiking", "static_input", "pad_record", "store_skip", "add_skip"):
             found.add(f"{flag} = {fields[flag]}")
         window = fields["n_pool_y"] * fields["n_tap_y"] + fields["rows"]
@@ -162,9 +161,14 @@ def layer_features(layer: IntLayer, z: np.ndarray, codes: np.ndarray) -> set[str
     return found
 
 
-def graph_features(case: Case) -> set[str]:
+def graph_features(case: Case, program: Program) -> set[str]:
     """What makes the network more than a chain, and what its maps, spikes and steps are like."""
     network, found = case.network, set[str]()
+    if any(len(layer.maps) > 1 for layer in network.layers):
+        moved = any(fields["iy0"] == 0 and fields["src_row0"] for _, fields in layer_descriptors(program))
+        require("a tensor in another's place", moved, found)
+        loads = sum(program.descriptor(index)[0] is Opcode.INPUT for index in range(program.n_descriptors))
+        require("image by rows, with shortcuts", loads > 0, found)
     readers = collections.Counter(name for layer in network.layers for name in set(layer.sources))
     require("several readers", any(number > 1 for name, number in readers.items() if name != INPUT), found)
     for layer in network.layers:
@@ -229,7 +233,7 @@ def check_on_gateware(spec: NetworkSpec, core: RtlCore, coverage: Coverage) -> N
     assert result.difference is None, str(result.difference)
     predicted = CycleModel(program, core.config).strips(case.codes[-1:])[0]
     stalls = compare_cycles(core, predicted)
-    coverage.add(schedule_features(program) | network_features(case, program) | graph_features(case) | stalls)
+    coverage.add(schedule_features(program) | network_features(case, program) | graph_features(case, program) | stalls)
 
 
 def sweep(core: RtlCore, plan: dict[Profile, int]) -> Coverage:
@@ -263,6 +267,7 @@ GRAPH_FEATURES = (
     "identity shortcut", "downsample shortcut", "double shortcut", "pooled shortcut", "several readers",
     "binary spikes", "real spikes", "weights ternary", "weights multibit", "T = 1", "1 < T < maximum", "T = maximum",
     "distinct input frames", "static image, T > 1",
+    "image by rows, with shortcuts", "a tensor in another's place",
     "tensor stored once, T > 1", "dilation", "non-square kernel", "overlapping pooling windows",
 )  # fmt: skip
 
