@@ -141,6 +141,11 @@ class Device:
             raise DeviceError(f"{self.transport.name} is not connected; call connect first")
         return self._identity
 
+    @property
+    def heard(self) -> int:
+        """Bytes that have come while an answer was awaited; many, and no answer: it is no board that speaks."""
+        return self._session.heard
+
     def connect(self, config_digest: int | None = None) -> Identity:
         """Begin a session. A running image goes on; see :meth:`reset`.
 

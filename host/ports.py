@@ -14,7 +14,7 @@ from reverb_fpga.hw.errors import DeviceError
 from reverb_fpga.hw.usb_identity import USB_PRODUCT_ID, USB_VENDOR_ID
 
 from .driver import Device
-from .session import Identity, Timing
+from .session import Identity, Timing, remedy
 from .transport import SerialTransport
 
 __all__ = ["AUTO", "Candidate", "candidates", "configuration_name", "connect", "likely_rates"]
@@ -116,6 +116,7 @@ def _answering(port: str, baud: int | None, report: Callable[[str], None]) -> tu
     rates = likely_rates() if baud is None else (baud,)
     transport = SerialTransport(port, rates[0])
     refused: list[str] = []
+    heard = 0
     try:
         for rate in rates:
             report(f"trying {port} at {rate} baud" if baud is None else f"connecting to {port}")
@@ -130,13 +131,12 @@ def _answering(port: str, baud: int | None, report: Callable[[str], None]) -> tu
             if (identity := device.try_connect()) is not None:
                 device.set_timing(timing)
                 return device, identity
+            heard += device.heard
         if refused and len(refused) == len(rates):
             raise DeviceError(refused[0])
         tried = ", ".join(map(str, rates))
-        raise DeviceError(
-            f"no answer from {port} at {tried} baud; is the board powered and programmed"
-            + (", and was its bitstream built for that rate?" if baud is not None else "?")
-        )
+        state = "powered and programmed" + (", and was its bitstream built for that rate?" if baud is not None else "?")
+        raise DeviceError(f"no answer from {port} at {tried} baud; {remedy(heard, state)}")
     except BaseException:
         transport.close()
         raise

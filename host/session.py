@@ -58,6 +58,13 @@ SIMULATED = Timing(response=20.0, per_byte=0.02, tries=4, lost=600.0, run=7200.0
 """For gateware in simulation on a busy machine: slower than a board by a factor of a thousand."""
 
 
+def remedy(heard: int, state: str) -> str:
+    """What to do where no answer comes: the board may be in no state to answer, or something else may be talking."""
+    if not heard:
+        return f"is the board {state}"
+    return f"{heard:,} bytes came that are none: does something else speak there, or is the rate another one?"
+
+
 class SilenceError(DeviceError):
     """A request has not been answered, however often it was sent."""
 
@@ -91,6 +98,11 @@ class Session:
     ----------
     transport : Transport
     timing : Timing
+
+    Attributes
+    ----------
+    heard : int
+        Bytes that have come while an answer was awaited.
     """
 
     def __init__(self, transport: Transport, timing: Timing) -> None:
@@ -99,6 +111,7 @@ class Session:
         self.decoder = FrameDecoder()
         self._sequence = secrets.randbelow(256)
         self._lost = 0.0
+        self.heard = 0
 
     def hello(self) -> Identity:
         """Begin a session; whatever an earlier one has left on the line is ignored.
@@ -156,6 +169,7 @@ class Session:
         frame = encode_frame(bytes([opcode, self._sequence]) + body)
         expected = bytes([opcode | contract.RESPONSE_BIT, self._sequence])
         wait = self.timing.response + self.timing.per_byte * (len(frame) + response_bytes + FRAME_OVERHEAD)
+        heard = self.heard
         for _ in range(tries):
             begin = self.transport.clock()
             self.transport.write(frame)
@@ -171,7 +185,7 @@ class Session:
                 )
         raise SilenceError(
             f"no answer from {self.transport.name} after {tries} tries of {wait:.1f} s ({opcode.name}); "
-            "is the board powered, programmed and set to this baud rate?"
+            + remedy(self.heard - heard, "powered, programmed and set to this baud rate?")
         )
 
     def _await(self, expected: bytes, prefix: bytes, wait: float) -> bytes | None:
@@ -183,7 +197,9 @@ class Session:
         deadline = self.transport.clock() + wait
         doubted = False
         while (left := deadline - self.transport.clock()) > 0:
-            for content in self.decoder.feed(self.transport.read(left)):
+            data = self.transport.read(left)
+            self.heard += len(data)
+            for content in self.decoder.feed(data):
                 if content is not None and content[:2] == expected and content[3:].startswith(prefix):
                     return content[2:]
                 if not doubted and (content is None or content[0] == contract.NAK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 import struct
 import termios
 import time
@@ -19,7 +20,7 @@ from fake_overlay import FakeOverlay
 from pty_board import PtyBoard, Twist
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.host import cli, ports
+from reverb_fpga.host import bundled, cli, ports
 from reverb_fpga.host.driver import Device
 from reverb_fpga.host.framing import FrameDecoder, encode_frame
 from reverb_fpga.host.session import Timing
@@ -293,3 +294,42 @@ def test_stale_naks_do_not_use_up_the_tries() -> None:
     once = dataclasses.replace(HASTY, hello_tries=1)
     with PtyBoard(FakeOverlay(), twist=twist) as board, Device(SerialTransport(board.port, 115_200), once) as device:
         assert device.connect().max_payload == 1024
+
+
+# -- the command itself ---------------------------------------------------------------------------------------
+
+FINDINGS: dict[str, tuple[dict[str, object], str]] = {
+    "flood": ({"babble": RNG.randbytes(1024)}, r"no answer from .* bytes came that are none"),
+    "silence": ({"twist": lambda _: b""}, r"no answer from .*is the board powered and programmed"),
+    "garbage": ({"twist": lambda data: RNG.randbytes(len(data))}, r"no answer from .* bytes came that are none"),
+    "silence after HELLO": ({"twist": after(2, lambda _: b"")}, r"no answer from .*is the board"),
+    "wrong sequence numbers": ({"twist": TWISTS["other sequence numbers"]()}, r"no answer from .* bytes came that"),
+    "results from nowhere": ({"twist": TWISTS["results from nowhere"]()}, r"nothing has got on"),
+    "results of another stream": ({"twist": TWISTS["other epoch"]()}, r"stopped answering"),
+}
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_classify_on_whatever_calls_itself_a_board(
+    name: str,
+    attached: list[SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line that says what is the matter, exit code 1, and soon."""
+    monkeypatch.setattr(ports, "_PROBE", dataclasses.replace(HASTY, hello_tries=1))
+    monkeypatch.setattr(Timing, "at", classmethod(lambda cls, baud: HASTY))
+    manners, expected = FINDINGS[name]
+    overlay = FakeOverlay()
+    overlay.digest, overlay.image_bytes = bundled.load_model("fashion-mnist").config_digest, 784
+    begin = time.monotonic()
+    with PtyBoard(overlay, **manners) as board:  # type: ignore[arg-type]
+        attached.append(entry(board.port))
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["classify", "--backend", "serial", "--port", "auto", "--limit", "3", "--no-progress"])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 1
+    assert out == ""
+    assert re.search(expected, err), err
+    assert err.count("\n") == 1
+    assert time.monotonic() - begin < LONGEST
