@@ -19,6 +19,7 @@ from reverb_fpga.compiler.program_memory import INPUT, ActivationMemory, Place, 
 from reverb_fpga.compiler.program_sections import check_params, check_sections, constant_record
 from reverb_fpga.compiler.program_time import check_time
 from reverb_fpga.compiler.program_widths import WeightProofs
+from reverb_fpga.compiler.row_mode import check_row, slots_of
 from reverb_fpga.compiler.slot_checks import SlotEntry, check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
@@ -259,10 +260,10 @@ class _Verifier:
 
     def _passes(self, f: Mapping[str, int], groups: int, where: str) -> tuple[tuple[SlotEntry, ...], ...]:
         """The slot program, which must compute exactly the groups that the layer has."""
-        count = f["n_passes"] * self._config.slots
+        count = f["n_passes"] * slots_of(f, self._config)
         words = self._program.slot[f["slot_base"] : f["slot_base"] + count]
         _require(len(words) == count, where, "its slot entries do not exist")
-        passes = check_slots(words, self._config, where)
+        passes = check_slots(words, self._config, where, f["row_passes"])
         finished = sum(entry["final"] for entries in passes for entry in entries)
         _require(finished == groups, where, f"its slot program computes {finished} groups, it has {groups}")
         return passes
@@ -294,6 +295,7 @@ def _check_fields(program: Program, config: Config, f: Mapping[str, int], info: 
     window = f["n_pool_y"] * f["n_pool_x"] * f["n_tap_y"] * f["n_tap_x"]
     _require(window <= config.table_entries, where, f"its window has {window} records, at most {config.table_entries}")
     _check_walk(f, where)
+    check_row(f, config, where)
 
 
 def _check_target(config: Config, f: Mapping[str, int], info: LayerInfo, where: str) -> None:

@@ -71,7 +71,7 @@ def _masks(config: Config) -> dict[str, NDArray[np.uint32]]:
     """Bits that the memories of a section keep, word by word, repeating."""
     slot = sum(((1 << field.width) - 1) << field.lsb for field in SLOT_FIELDS)
     event = sum(((1 << field.width) - 1) << field.lsb for field in EVENT_FIELDS)
-    lanes = [min(32, config.lanes - 32 * word) for word in range(config.weight_words)]
+    lanes = [max(0, min(32, config.lanes - 32 * word)) for word in range(config.weight_words)]
     masks = {"slot": [slot], "act": [event], "count": [(1 << COUNT_BITS) - 1]}
     masks["weight"] = [(1 << width) - 1 for width in lanes]
     return {name: np.array(mask, dtype=np.uint32) for name, mask in masks.items()}

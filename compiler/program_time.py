@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import WATCHDOG_CYCLES
 from reverb_fpga.hw.errors import InputError
@@ -21,11 +22,15 @@ def most_cycles(f: Mapping[str, int], groups: int, config: Config) -> int:
     gather, neuron unit and emitter overlaps.
     """
     updates = f["rows"] * f["cols"] * f["timesteps"]
-    tables = f["rows"] * f["cols"] if f["static_input"] else updates
+    steps = 1 if f["static_input"] else f["timesteps"]
+    tables, passes = f["rows"] * f["cols"] * steps, f["n_passes"]
     sources = f["n_pool_y"] * f["n_pool_x"] * f["n_tap_y"] * f["n_tap_x"]
+    if f["row_passes"]:  # a table is a source column
+        tables, passes = f["rows"] * (f["cols"] * f["n_pool_x"] + f["n_tap_x"] - 1) * steps, f["row_passes"]
+        sources = f["n_pool_y"] * f["n_tap_y"]
     beats = (sources * f["src_slots"] + 1) // 2 + 1  # of a bank, two events each
-    gather = tables * (sources + f["n_passes"] * (beats + _WAIT))
-    slots = f["n_passes"] * (config.slots + _WAIT) + groups  # one more cycle for the last slot of a group
+    gather = tables * (sources + passes * (beats + _WAIT))
+    slots = f["n_passes"] * (slots_of(f, config) + _WAIT) + groups  # one more cycle for the last slot of a group
     entries = groups * (config.channels_per_bank_group + 1) + 1
     delays = groups * config.channels_per_bank_group
     return gather + updates * (slots + entries + delays) + _ENDS

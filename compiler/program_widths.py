@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.row_mode import row_planes, weight_rows
 from reverb_fpga.compiler.slot_checks import SlotEntry
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
@@ -85,13 +86,13 @@ class WeightProofs:
     def _bounds_of(
         self, f: Mapping[str, int], passes: tuple[tuple[SlotEntry, ...], ...], channels: int, where: str
     ) -> _Bounds:
-        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots")
+        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots", "row_passes")
         key = (*(f[name] for name in names), channels)
         if key not in self._bounds:
-            rows = f["n_tap_y"] * f["n_tap_x"] * f["src_slots"]
-            if f["w_base"] + (f["n_passes"] - 1) * f["w_pass_stride"] + rows > len(self._rows):
+            rows, number = weight_rows(f), f["row_passes"] or f["n_passes"]
+            if f["w_base"] + (number - 1) * f["w_pass_stride"] + rows > len(self._rows):
                 raise InputError(f"{where}: its weight rows do not exist")
-            self._left -= f["n_passes"] * rows
+            self._left -= number * rows
             if self._left < 0:
                 raise InputError(f"{where}: weight rows are read by more than {_READERS} passes each, on average")
             self._bounds[key] = self._measure(f, passes, channels)
@@ -101,8 +102,9 @@ class WeightProofs:
         taps = f["n_tap_y"] * f["n_tap_x"]
         p, low, high = 0, 0, 0
         open_groups: dict[int, Ints] = {}
-        for index, entries in enumerate(passes):
-            bits = self._bits(f["w_base"] + index * f["w_pass_stride"], taps, f["src_slots"], channels)
+        # in row mode, the columns of a pooling window add the same; the largest code is multiplied by their number
+        for index, entries in enumerate(passes[: f["row_passes"] or None]):
+            bits = self._bits(f, index, channels)
             for entry in entries:
                 first = entry["slot"] * self._config.neuron_lanes
                 lanes = bits[:, first : first + self._config.neuron_lanes].astype(np.int64)
@@ -118,8 +120,13 @@ class WeightProofs:
                     low = max(low, int(np.maximum(-value, 0).sum(axis=0).max()))
         return _Bounds(p, taps * channels, low, high)
 
-    def _bits(self, row: int, taps: int, slots: int, channels: int) -> NDArray[np.uint8]:
+    def _bits(self, f: Mapping[str, int], index: int, channels: int) -> NDArray[np.uint8]:
         """Weight bits of one pass, uint8 (taps * channels, lanes)."""
-        words = np.ascontiguousarray(self._rows[row : row + taps * slots], dtype="<u4").view(np.uint8)
-        bits = np.unpackbits(words.reshape(taps, slots * self._config.banks, -1), axis=-1, bitorder="little")
-        return bits[:, :channels, : self._config.lanes].reshape(taps * channels, -1)
+        config, row = self._config, f["w_base"] + index * f["w_pass_stride"]
+        words = np.ascontiguousarray(self._rows[row : row + weight_rows(f)], dtype="<u4").view(np.uint8)
+        bits = np.unpackbits(words.reshape(-1, config.banks, words.shape[-1]), axis=-1, bitorder="little")
+        bits = bits.reshape(-1, bits.shape[-1])[:, : config.lanes]
+        if f["row_passes"]:
+            bits = row_planes(bits, f["n_tap_y"], config)
+        by_tap = bits.reshape(f["n_tap_y"] * f["n_tap_x"], f["src_slots"] * config.banks, -1)
+        return by_tap[:, :channels].reshape(-1, bits.shape[-1])

@@ -16,7 +16,9 @@ __all__ = ["SlotEntry", "check_slots"]
 SlotEntry = dict[str, int]
 
 
-def check_slots(words: NDArray[np.uint32], config: Config, where: str) -> tuple[tuple[SlotEntry, ...], ...]:
+def check_slots(
+    words: NDArray[np.uint32], config: Config, where: str, row_passes: int = 0
+) -> tuple[tuple[SlotEntry, ...], ...]:
     """The valid entries of every pass, each with its ``slot``, after a check of their order.
 
     A group takes the cell ``group % z_depth`` with its first slot and keeps it to the end of the pass of its final
@@ -27,6 +29,8 @@ def check_slots(words: NDArray[np.uint32], config: Config, where: str) -> tuple[
     words : uint32 array (passes * slots,)
     where : str
         For messages.
+    row_passes : int
+        Of the layer. In row mode, the passes of every column of a pooling window must be the same.
 
     Raises
     ------
@@ -36,14 +40,24 @@ def check_slots(words: NDArray[np.uint32], config: Config, where: str) -> tuple[
     """
     state = _Cells(config, where)
     passes = []
-    for start in range(0, len(words), config.slots):
-        entries = _entries(words[start : start + config.slots], start, where)
+    slots = config.row_slots if row_passes else config.slots
+    for start in range(0, len(words), slots):
+        entries = _entries(words[start : start + slots], start, where)
         for entry in entries:
             state.take(entry)
         state.end_pass()
         passes.append(entries)
     state.end()
+    if row_passes:
+        for index in range(row_passes, len(passes)):
+            if [_added(entry) for entry in passes[index]] != [_added(entry) for entry in passes[index % row_passes]]:
+                raise InputError(f"{where}: its slot program is not that of every column of a pooling window")
     return tuple(passes)
+
+
+def _added(entry: SlotEntry) -> SlotEntry:
+    """What an entry adds, and to which group."""
+    return {name: value for name, value in entry.items() if name not in ("first", "final")}
 
 
 def _entries(words: Sequence[int] | NDArray[np.uint32], start: int, where: str) -> tuple[SlotEntry, ...]:

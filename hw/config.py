@@ -30,6 +30,7 @@ def _limits() -> dict[str, tuple[int, int]]:
     return {
         "clusters": (1, 1024),
         "lanes_per_cluster": (1, 1024),
+        "taps": (1, contract.ROW_TAPS),
         "banks": (1, 256),
         "ports_per_bank": (2, 2),
         "neuron_lanes": (contract.NEURON_WAYS, 1024),
@@ -71,7 +72,7 @@ class Config:
     clusters : int
         Groups of lanes, each a module of its own with its own copy of the beat registers (fan-out).
     lanes_per_cluster : int
-        Output channels per cluster.
+        Output channels per cluster, in row mode; ``taps`` times as many in gather mode.
     banks : int
         Activation and weight banks. Channel ``c`` lives in bank ``c % banks``. Power of two.
     ports_per_bank : int
@@ -101,6 +102,9 @@ class Config:
     z_depth : int
         Cells of the memory of z, addressed by ``group % z_depth``. A group holds its cell from its first slot to the
         end of the pass of its last one. At least :attr:`slots`. Power of two.
+    taps : int
+        1: gather mode only. 3: row mode as well, in which an event adds to three output columns at once. 3 only counts
+        in the digest.
     """
 
     name: str
@@ -126,6 +130,7 @@ class Config:
     skip_words: int = 0
     skip_width: int = 18
     z_depth: int = 16
+    taps: int = 1
 
     def __post_init__(self) -> None:
         for field, (low, high) in _LIMITS.items():
@@ -143,6 +148,7 @@ class Config:
             _is_power_of_two(self.weight_words),
             f"{self.lanes} lanes are {self.weight_words} words of weights a row, which is not a power of two",
         )
+        self._require(self.taps in (1, contract.ROW_TAPS), f"taps = {self.taps} is neither 1 nor {contract.ROW_TAPS}")
         self._require(
             self.slots <= self.z_depth,
             f"a pass drains {self.slots} groups, z has only z_depth = {self.z_depth} cells",
@@ -192,6 +198,11 @@ class Config:
     @property
     def lanes(self) -> int:
         """N: output channels (or planes of them) computed side by side."""
+        return self.taps * self.row_lanes
+
+    @property
+    def row_lanes(self) -> int:
+        """Output channels (or planes of them) computed side by side in row mode, in ``taps`` columns each."""
         return self.clusters * self.lanes_per_cluster
 
     @property
@@ -210,13 +221,24 @@ class Config:
         return self.lanes // self.neuron_lanes
 
     @property
+    def row_slots(self) -> int:
+        """The same in row mode, where one of ``taps`` columns is finished."""
+        return self.row_lanes // self.neuron_lanes
+
+    @property
     def channels_per_bank_group(self) -> int:
         """Channels of one group that fall into one bank."""
         return self.neuron_lanes // self.banks
 
     @property
     def weight_words(self) -> int:
-        """32-bit words per weight row on the host bus."""
+        """32-bit words per weight row on the host bus; with row mode a power of two, the last ones empty."""
+        words = self.weight_memories
+        return words if self.taps == 1 else 1 << (words - 1).bit_length()
+
+    @property
+    def weight_memories(self) -> int:
+        """Memories side by side that hold the weight rows of a bank, one per 32 lanes."""
         return (self.lanes + 31) // 32
 
     @property
@@ -224,6 +246,8 @@ class Config:
         """64-bit hash of everything but the name, and of the contract version."""
         fields = dataclasses.asdict(self)
         del fields["name"]
+        if self.taps == 1:  # as before there was a choice
+            del fields["taps"]
         text = json.dumps({"contract": contract.CONTRACT_VERSION, **fields}, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
@@ -233,6 +257,11 @@ PRESETS: dict[str, Config] = {
     for config in (
         Config(
             name="tiny", clusters=2, lanes_per_cluster=4, banks=2, neuron_lanes=4,
+            act_words=4096, count_words=1024, weight_rows=2048, param_groups=128, layer_groups=32,
+            slot_entries=256, descriptors=64, max_timesteps=8, skip_words=256,
+        ),
+        Config(
+            name="tiny-row", clusters=2, lanes_per_cluster=4, taps=3, banks=2, neuron_lanes=4,
             act_words=4096, count_words=1024, weight_rows=2048, param_groups=128, layer_groups=32,
             slot_entries=256, descriptors=64, max_timesteps=8, skip_words=256,
         ),
@@ -258,7 +287,8 @@ PRESETS: dict[str, Config] = {
         ),
     )
 }  # fmt: skip
-"""Preset per board; ``tiny`` is for tests; ``large``, for simulation only, holds the papers' networks whole."""
+"""Preset per board; ``tiny`` is for tests, ``tiny-row`` for those of row mode;
+``large``, for simulation only, holds the papers' networks whole."""
 
 
 def preset(name: str) -> Config:

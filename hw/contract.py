@@ -97,7 +97,7 @@ LAYER_FIELDS = _words(
     (("w_base", 16), ("w_pass_stride", 16)),
     (("n_passes", 10), ("slot_base", 14)),
     (("param_base", 14), ("tau_q", 9), ("skip_groups", 9)),
-    (("gate_base", 16),),
+    (("gate_base", 16), ("row_passes", 10)),
     (("reset", 23), ("soft_reset", 1)),
 )  # fmt: skip
 """A strip of output rows of one layer, or of one leg of it. ``gap`` and every bit not named are reserved: zero.
@@ -106,6 +106,9 @@ LAYER_FIELDS = _words(
 there is added to the current. ``skip_groups``: groups of a record in the skip memory, at most 256; 0 without a flag.
 ``gate``: of :class:`Gate`, a kind of leg, with ``store_skip`` and without ``add_skip``; its gates lie from the word
 ``gate_base`` on. ``soft_reset``: a neuron that fires keeps its membrane less ``reset`` (0 without the flag).
+
+``row_passes``: 0 in gather mode. In row mode (configurations with three ``taps``) the passes of a source column; there
+are ``n_passes = row_passes * n_pool_x`` of an output position.
 """
 
 
@@ -120,6 +123,11 @@ class Gate(enum.IntEnum):
     APPLY = 3
     """Stores its current times the gate."""
 
+
+ROW_TAPS = 3  # kernel columns that row mode reads at once
+ROW_CELLS = 16  # of the sums that wait for their next column, by step and pass; the last one is never written
+ROW_FIELDS = ("row_passes",)
+"""Fields of LAYER that only a configuration with row mode has; reserved bits to the others."""
 
 GATE_ONE = 256
 GATE_SHIFT = 20  # of sum times factor: what is left are sixteenths

@@ -159,9 +159,13 @@ class Beat(wiring.Signature):
         Activation codes; 0 on a port without an event.
     row : Out(ArrayLayout(lanes, ports))
         Weight bits; bit ``lane``. Any value on a port without an event.
+    keep, capture, cell : Out(1), Out(1), Out(range(ROW_CELLS))
+        Only with row mode, valid with ``last``: keep the sums of the unfinished columns in ``cell``; the pass is
+        captured. In gather mode 0, 1 and the last cell, which holds 0.
     """
 
     def __init__(self, config: Config) -> None:
+        row_mode = {"keep": Out(1), "capture": Out(1), "cell": Out(range(contract.ROW_CELLS))}
         super().__init__(
             {
                 "valid": Out(1),
@@ -169,6 +173,7 @@ class Beat(wiring.Signature):
                 "last": Out(1),
                 "x": Out(data.ArrayLayout(contract.EVENT_VALUE_BITS, config.ports)),
                 "row": Out(data.ArrayLayout(config.lanes, config.ports)),
+                **(row_mode if config.taps > 1 else {}),
             }
         )
 

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.core import Sequencer
 from reverb_fpga.hw.gather import Gather
 from reverb_fpga.hw.gather.dispatcher import Dispatcher
 from reverb_fpga.hw.gather.walker import Walker
-from reverb_fpga.hw.lanes.cluster import lane_delay
+from reverb_fpga.hw.lanes.array import array_delay
 from reverb_fpga.hw.neuron import Emitter, NeuronPair, NeuronUnit
 from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
 from reverb_fpga.hw.neuron.sequence import SlotSequencer
@@ -195,14 +196,15 @@ class _StripModel:
         fields = strip.fields
         self._strip = strip
         self._notes = notes
-        self._slots = config.slots
-        self._gather_delay = Gather.delay + lane_delay(config.ports)
-        # tables in order: position, then step
-        gathered = stats.gathered[image].transpose(1, 0, 2)
-        self._tables: list[list[int]] = gathered.reshape(-1, config.banks).tolist()
+        self._slots = slots_of(fields, config)
+        self._gather_delay = Gather.delay + array_delay(config)
+        self._tables = _tables(stats, strip, image)
         self._stored: list[list[list[list[int]]]] = stats.stored[image].transpose(1, 0, 2, 3).tolist()
         self._sources = strip.sources.shape[1] * strip.sources.shape[2]
         self._passes = fields["n_passes"]
+        self._table_passes = fields["row_passes"] or self._passes
+        if fields["row_passes"]:
+            self._sources //= fields["n_tap_x"] * fields["n_pool_x"]
         self._steps = fields["timesteps"]
         self._static = bool(fields["static_input"])
         self._spiking = bool(fields["spiking"])
@@ -220,31 +222,35 @@ class _StripModel:
         beats = ideal = 0
         begun: list[int] = []
         freed: list[int] = []
-        for number, events in enumerate(self._tables):
+        captured = 0
+        for number, (events, capture) in enumerate(self._tables):
             begun.append(self._begin(number, begun, freed))
             self._note("walker", begun[-1], begun[-1] + self._sources)
             ready = begun[-1] + self._sources - 1 + _WALK_TO_READY
-            for index in range(self._passes):
+            for index in range(self._table_passes):
                 first = ended + 1
                 if index == 0 and (number == 0 or ready > ended):
                     first = max(ready, ended + 1) + 1
                     self._stalls["table"] += first - ended - 1
                 length, least = self._length(events, first)
                 last = first + length - 1
-                ended = max(last, drained[-CAPTURED_PASSES] + _RELEASE) if len(drained) >= CAPTURED_PASSES else last
+                waits = capture and len(drained) >= CAPTURED_PASSES
+                ended = max(last, drained[-CAPTURED_PASSES] + _RELEASE) if waits else last
                 length, ended = self._split(events, first, length, ended)
                 self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
                 self._note("array", first + self._gather_delay, first + self._gather_delay + length)
-                drained.append(self._drain(number, index, ended + self._gather_delay))
+                if capture:
+                    drained.append(self._drain(*divmod(captured, self._passes), ended + self._gather_delay))
+                    captured += 1
             freed.append(ended)
         done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
             index=self._strip.index,
             cycles=max(done, Sequencer.least),
             beats=beats,
-            events=self._passes * sum(map(sum, self._tables)),
-            passes=self._passes * len(self._tables),
+            events=self._table_passes * sum(sum(events) for events, _ in self._tables),
+            passes=self._table_passes * len(self._tables),
             stall_table=self._stalls["table"],
             stall_drain=self._stalls["drain"],
             stall_emit=self._stalls["emit"],
@@ -329,7 +335,22 @@ class _StripModel:
 def _slot_program(strip: Strip, config: Config) -> list[list[tuple[bool, int]]]:
     """(final, group) of every slot of every pass."""
     empty = (False, 0)
-    program = [[empty] * config.slots for _ in range(strip.fields["n_passes"])]
+    program = [[empty] * slots_of(strip.fields, config) for _ in range(strip.fields["n_passes"])]
     for entry in strip.weights.entries:
         program[entry.index][entry.slot] = (entry.final, entry.group)
     return program
+
+
+def _tables(stats: DescriptorStats, strip: Strip, image: int) -> list[tuple[list[int], bool]]:
+    """Events per bank of every table in order, and whether its passes are captured."""
+    fields = strip.fields
+    if stats.columns is None:  # position, then step
+        gathered = stats.gathered[image].transpose(1, 0, 2)
+        return [(events, True) for events in gathered.reshape(-1, gathered.shape[-1]).tolist()]
+    columns = stats.columns[image]  # step, row, column, bank
+    steps, rows, number, banks = columns.shape
+    pooled = fields["n_pool_x"]
+    by_window = columns.reshape(steps, rows, number // pooled, pooled, banks).transpose(1, 2, 0, 3, 4)
+    captures = np.arange(number) >= number - fields["cols"] * pooled
+    flags = np.broadcast_to(captures.reshape(-1, 1, pooled), (rows, number // pooled, steps, pooled))
+    return list(zip(by_window.reshape(-1, banks).tolist(), flags.ravel().tolist(), strict=True))

@@ -46,8 +46,10 @@ def bases(rng: Rng, config: Config, number: int) -> list[Program]:
                 Hints(), Hints(ring_rows=1), Hints(max_strip_rows=1), Hints(max_strip_rows=2, ring_rows=3),
                 Hints(input_rows=1), Hints(input_rows=3, ring_rows=1),
             )  # fmt: skip
-            program = lower(network, config, plain_meta(network), hints[int(rng.integers(len(hints)))])
-            legs = int(rng.integers(5))
+            row_mode = True if config.taps > 1 else None
+            hint = dataclasses.replace(hints[int(rng.integers(len(hints)))], row_mode=row_mode)
+            program = lower(network, config, plain_meta(network), hint)
+            legs = int(rng.integers(5)) if config.taps == 1 else 5  # those that are split off gather
             if legs == 0:
                 program = with_bias_through_skip(program, config, rng)
             elif legs == 1:
@@ -233,7 +235,7 @@ def neurons(draft: Draft, rng: Rng) -> None:
     values = {
         "tau_q": [0, 1, 128, 255, 256], "r_shift": [0, 1, 5, 31, 43, 44, 62, 63], "code_max": [1, 2, 127, 255],
         "w_base": [0, 1, 2], "w_pass_stride": [0, 1], "param_base": [0, 1], "slot_base": [0, 1, 2],
-        "n_passes": [1, 2, 3], "soft_reset": [0, 1], "reset": [0, 1, 4096, (1 << 23) - 1],
+        "n_passes": [1, 2, 3], "row_passes": [0, 0, 1, 2], "soft_reset": [0, 1], "reset": [0, 1, 4096, (1 << 23) - 1],
     }  # fmt: skip
     changes = {name: int(rng.choice(few)) for name, few in values.items() if rng.random() < 0.25}
     for strip in strips:

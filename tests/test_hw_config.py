@@ -45,6 +45,9 @@ REFUSED = [
     ({"neuron_lanes": 16}, r"neuron_lanes = 16 must be a multiple of banks = 2 and divide lanes = 8"),
     ({"banks": 3}, "banks = 3 is not a power of two"),
     ({"ports_per_bank": 4}, r"ports_per_bank = 4 is not in 2\.\.2"),
+    ({"taps": 2}, "taps = 2 is neither 1 nor 3"),
+    ({"taps": 4}, r"taps = 4 is not in 1\.\.3"),
+    ({"taps": 3, "clusters": 8}, "a pass drains 24 groups, z has only z_depth = 16 cells"),
     ({"clusters": 0}, "clusters = 0 is not in"),
     ({"clusters": 48, "z_depth": 64}, "192 lanes are 6 words of weights a row, which is not a power of two"),
     ({"clusters": 32}, "a pass drains 32 groups, z has only z_depth = 16 cells"),
@@ -69,13 +72,19 @@ SMALLEST = {
     "clusters": 1, "lanes_per_cluster": 2, "banks": 1, "neuron_lanes": 2, "act_words": 1, "count_words": 1,
     "weight_rows": 1, "param_groups": 1, "layer_groups": 1, "slot_entries": 1, "descriptors": 3, "table_entries": 2,
     "max_timesteps": 1, "acc_width": 1, "z_width": 2, "membrane_width": 10, "gain_width": 1, "fraction_bits": 1,
-    "skip_words": 0, "skip_width": 10, "z_depth": 1,
+    "skip_words": 0, "skip_width": 10, "z_depth": 1, "taps": 1,
 }  # fmt: skip
 LARGEST = {
     "layer_groups": 128, "max_timesteps": 31, "acc_width": 32, "z_width": 35, "fraction_bits": 23,
     "table_entries": 1024, "skip_width": 24, "z_depth": 1024, "weight_rows": 1 << 16,
-    "slot_entries": 1 << 14, "count_words": 1 << 16,
+    "slot_entries": 1 << 14, "count_words": 1 << 16, "taps": 3,
 }  # fmt: skip
+
+
+def test_row_mode_counts_in_the_digest_and_its_absence_does_not() -> None:
+    """So programs and bitstreams from before there was a choice go on."""
+    assert dataclasses.replace(TINY, taps=3).digest == preset("tiny-row").digest != TINY.digest
+    assert TINY.digest == 17094003360052231013
 
 
 def elaborates(config: Config) -> bool:

@@ -15,7 +15,7 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import LAYER_FIELDS
-from reverb_fpga.hw.gather import Gather, GatherMemory, gather_events
+from reverb_fpga.hw.gather import Gather, GatherMemory, gather_events, pass_flags
 from reverb_fpga.hw.gather.host import HostLeaf
 from reverb_fpga.hw.gather.loops import Step, stepped
 from reverb_fpga.hw.signatures import CAPTURED_PASSES, LocalBus
@@ -88,6 +88,9 @@ def random_layer(rng: random.Random, config: Config) -> dict[str, int]:
         "w_pass_stride": rng.randint(0, taps_y * taps_x * slots),
     }
     layer["src_col0"] = layer["ix0"] * t_src
+    if config.taps > 1 and rng.random() < 0.8:  # row mode
+        columns = rng.choice((1, 2))
+        layer |= {"n_tap_x": 3, "n_pool_x": columns, "row_passes": passes, "n_passes": passes * columns}
     if cnt_base + ring > config.count_words or act_base + ring * slots > config.act_words - SPARE:
         return random_layer(rng, config)
     return layer
@@ -164,6 +167,7 @@ class Bench:
     events: int = 0
     stalls: dict[str, int] = dataclasses.field(default_factory=lambda: {"table": 0, "drain": 0, "steal": 0})
     pass_ends: int = 0
+    flags: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
 
     def set_layer(self, ctx: SimulatorContext, layer: dict[str, int]) -> None:
         ctx.set(self.dut.layer, dict(layer))
@@ -171,8 +175,7 @@ class Bench:
     async def run_strip(self, ctx: SimulatorContext, layer: dict[str, int], limit: int) -> int:
         """Start a strip; returns the cycles until its last beat came out."""
         dut = self.dut
-        expected = layer["rows"] * layer["cols"] * layer["n_passes"]
-        expected *= 1 if layer["static_input"] else layer["timesteps"]
+        expected = sum(1 for _ in pass_flags(layer))
         self.set_layer(ctx, layer)
         await ctx.tick()
         ctx.set(dut.start, 1)
@@ -218,11 +221,16 @@ class Bench:
                 if code := ctx.get(dut.beat.x[port]):
                     current[port // 2].append((code, ctx.get(dut.beat.row[port])))
             if ctx.get(dut.beat.last):
-                assert self.last_beats < self.releases + CAPTURED_PASSES
-                self.last_beats += 1
                 self.passes.append(current)
                 current = [[] for _ in range(config.banks)]
                 inside = False
+                if config.taps > 1:
+                    beat = dut.beat
+                    self.flags.append((ctx.get(beat.keep), ctx.get(beat.capture), ctx.get(beat.cell)))
+                    if not ctx.get(beat.capture):
+                        continue
+                assert self.last_beats < self.releases + CAPTURED_PASSES
+                self.last_beats += 1
                 due.append(cycle + 1 + self.rng.randint(0, self.drain))
 
     async def write(self, ctx: SimulatorContext) -> None:
@@ -262,6 +270,7 @@ def check_strips(config: Config, seed: int, strips: int, steal: float, drain: in
             bench.steal = steal
             await bench.run_strip(ctx, layer, 60000)
             assert bench.passes[before:] == expected
+            assert bench.flags[before:] == (list(pass_flags(layer)) if config.taps > 1 else [])
             assert bench.events - events == sum(len(bank) for one in expected for bank in one)
             assert bench.pass_ends == len(bench.passes)
             if not steal:  # both ports of the fullest bank are busy all the time
@@ -284,13 +293,25 @@ def test_random_strips(steal: float, drain: int) -> None:
         assert bench.stalls["drain"] > 0
 
 
+@pytest.mark.parametrize(("steal", "drain"), [(0.0, 0), (0.3, 40)])
+def test_random_strips_in_row_mode(steal: float, drain: int) -> None:
+    config = small("tiny-row", act_words=600, count_words=128, weight_rows=256)
+    bench = check_strips(config, seed=11 + drain, strips=8, steal=steal, drain=drain)
+    assert {keep for keep, _, _ in bench.flags} == {0, 1}
+    assert any(keep and not capture for keep, capture, _ in bench.flags)
+    assert len({cell for _, _, cell in bench.flags}) > 2
+    assert (bench.stalls["drain"] > 0) == (drain >= 30)
+
+
 def test_four_banks_two_words_per_row() -> None:
     config = small("ulx3s-85f", act_words=600, count_words=128, weight_rows=256)
     check_strips(config, seed=5, strips=1, steal=0.2, drain=4)
 
 
-def test_host_reads_what_blocks_and_host_wrote() -> None:
-    config = small("ulx3s-85f", act_words=100, count_words=64, weight_rows=64)
+@pytest.mark.parametrize(("name", "clusters"), [("ulx3s-85f", 4), ("tiny-row", 8)])
+def test_host_reads_what_blocks_and_host_wrote(name: str, clusters: int) -> None:
+    """Also where a row has 96 lanes, and four words on the bus."""
+    config = small(name, act_words=100, count_words=64, weight_rows=64, clusters=clusters, z_depth=32)
     rng = random.Random(3)
     dut = Gather(config)
     memory = GatherMemory(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from amaranth.back import rtlil
 from amaranth.sim import Simulator, SimulatorContext
 
 from reverb_fpga.hw.config import preset
+from reverb_fpga.hw.contract import ROW_CELLS
 from reverb_fpga.hw.lanes import AdderTree, LaneArray, MaskedPairs
 from reverb_fpga.hw.lanes.cluster import BeatValues
 
@@ -29,6 +31,18 @@ def random_beats(rng: random.Random, ports: int, lanes: int, passes: int) -> lis
             row = tuple((1 << lanes) - 1 if extreme else rng.getrandbits(lanes) for _ in range(ports))
             beats.append(BeatValues(x, row, k == 0, k == length - 1))
     return beats
+
+
+def in_rows(rng: random.Random, beats: list[BeatValues]) -> list[BeatValues]:
+    """The same beats as passes of row mode in random cells, captured or not, and some of gather mode between them."""
+    found, flags = [], (False, True, ROW_CELLS - 1)
+    for beat in beats:
+        if beat.first and rng.random() < 0.3:
+            flags = (False, True, ROW_CELLS - 1)
+        elif beat.first:
+            flags = (True, rng.random() < 0.8, rng.choice((0, 0, 1, rng.randrange(ROW_CELLS - 1))))
+        found.append(dataclasses.replace(beat, keep=flags[0], capture=flags[1], cell=flags[2]))
+    return found
 
 
 def run_lanes(dut: LaneArray, beats: list[BeatValues], rng: random.Random) -> list[tuple[list[int], int]]:
@@ -58,6 +72,10 @@ def run_lanes(dut: LaneArray, beats: list[BeatValues], rng: random.Random) -> li
         ctx.set(dut.beat.last, beat.last)
         ctx.set(dut.beat.x, list(beat.x))
         ctx.set(dut.beat.row, list(beat.row))
+        if config.taps > 1:
+            ctx.set(dut.beat.keep, beat.keep)
+            ctx.set(dut.beat.capture, beat.capture)
+            ctx.set(dut.beat.cell, beat.cell)
 
     async def watch(ctx: SimulatorContext) -> None:
         async for _, _, strobe, p, s in ctx.tick().sample(dut.captured.strobe, dut.captured.p, dut.captured.s):
@@ -81,6 +99,35 @@ def test_random_passes(name: str) -> None:
     expected = dut.model(beats)
     assert len(expected) == 40
     assert run_lanes(dut, beats, rng) == expected
+
+
+def test_random_passes_of_row_mode() -> None:
+    rng = random.Random("rows")
+    config = preset("tiny-row")
+    dut = LaneArray(config)
+    beats = in_rows(rng, random_beats(rng, config.ports, config.lanes, 150))
+    expected = dut.model(beats)
+    assert 100 < len(expected) < 150
+    assert run_lanes(dut, beats, rng) == expected
+
+
+def test_a_row_is_convolved() -> None:
+    """Three taps, whatever came before the row."""
+    rng = random.Random(4)
+    config = preset("tiny-row")
+    dut = LaneArray(config)
+    before = in_rows(rng, random_beats(rng, config.ports, config.lanes, 20))
+    lanes, columns = config.row_lanes, 6
+    codes = [tuple(rng.randrange(256) for _ in range(config.ports)) for _ in range(columns)]
+    masks = tuple(rng.getrandbits(config.lanes) for _ in range(config.ports))
+    row = [BeatValues(x, masks, True, True, keep=True, capture=k >= 2, cell=3) for k, x in enumerate(codes)]
+    finished = run_lanes(dut, [*before, *row], rng)[-(columns - 2) :]
+    for out, (p, s) in enumerate(finished):
+        assert s == sum(sum(codes[out + kx]) for kx in range(3))
+        for lane in range(lanes):
+            bits = [[mask >> ((2 - kx) * lanes + lane) & 1 for mask in masks] for kx in range(3)]
+            own = (sum(x * bit for x, bit in zip(codes[out + kx], bits[kx], strict=True)) for kx in range(3))
+            assert p[lane] == sum(own)
 
 
 def test_strobe_comes_after_delay() -> None:

@@ -16,20 +16,19 @@ from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
 
-TINY = preset("tiny")
 SHARE = 1_500
 ALL = 100_000
 
 
-@pytest.fixture(scope="module")
-def core() -> Iterator[RtlCore]:
-    with RtlCore(TINY) as running:
+@pytest.fixture(scope="module", params=["tiny", "tiny-row"])
+def core(request: pytest.FixtureRequest) -> Iterator[RtlCore]:
+    with RtlCore(preset(request.param)) as running:
         yield running
 
 
 def same_in_gateware(core: RtlCore, program: Program, rng: np.random.Generator) -> None:
     """Three images and the first again: nothing may depend on what an image left behind."""
-    model, image = GoldenModel(program, TINY), program.input
+    model, image = GoldenModel(program, core.config), program.input
     shape = (3, model.input_steps, image.height, image.width, image.channels)
     codes = (rng.integers(0, 256, shape) * (rng.random(shape) < 0.6)).astype(np.uint8)
     codes[0] = 255
@@ -42,14 +41,14 @@ def same_in_gateware(core: RtlCore, program: Program, rng: np.random.Generator) 
 
 def fuzz(core: RtlCore, seed: int, number: int) -> collections.Counter[str]:
     rng = np.random.default_rng(seed)
-    valid = bases(rng, TINY, 40)
+    valid = bases(rng, core.config, 40)
     counts: collections.Counter[str] = collections.Counter()
     seen: set[bytes] = set()
     for trial in range(number):
         changes: list[str] = []
         try:
             program, changes = mutated(rng, valid[int(rng.integers(len(valid)))])
-            check_program(program, TINY)
+            check_program(program, core.config)
         except InputError as error:
             counts["refused"] += 1
             counts["lines"] += len(str(error).splitlines())
@@ -64,6 +63,8 @@ def fuzz(core: RtlCore, seed: int, number: int) -> collections.Counter[str]:
         except Exception as error:
             raise AssertionError(f"seed {seed}, trial {trial}, {changes}: {error}") from error
         counts["ran"] += 1
+        layers = (program.descriptor(index)[1] for index in range(1, program.n_descriptors - 1))
+        counts["in row mode"] += any(fields["row_passes"] for fields in layers)
     return counts
 
 
@@ -72,6 +73,7 @@ def test_what_passes_the_verifier_runs_alike(core: RtlCore) -> None:
     print(counts)
     assert counts["ran"] > SHARE // 20
     assert counts["lines"] == counts["refused"] > SHARE // 4
+    assert (counts["in row mode"] > 10) == (core.config.taps > 1)
 
 
 @pytest.mark.slow

@@ -10,31 +10,32 @@ from reverb_fpga.compiler import program_time
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.compiler.program_time import check_time, most_cycles
-from reverb_fpga.hw.config import preset
+from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import WATCHDOG_CYCLES
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel
 
-TINY = preset("tiny")
+TINY, ROWS = preset("tiny"), preset("tiny-row")
 
 
-def bound(program: Program, index: int) -> int:
+def bound(program: Program, index: int, config: Config = TINY) -> int:
     _, fields = program.descriptor(index)
-    return most_cycles(fields, -(-program.layers[fields["layer"]].shape[0] // TINY.neuron_lanes), TINY)
+    return most_cycles(fields, -(-program.layers[fields["layer"]].shape[0] // config.neuron_lanes), config)
 
 
-def test_no_strip_takes_longer_than_its_bound() -> None:
+@pytest.mark.parametrize("config", [TINY, ROWS], ids=lambda config: config.name)
+def test_no_strip_takes_longer_than_its_bound(config: Config) -> None:
     rng = np.random.default_rng(1)
     nearest = 0.0
-    for program in bases(rng, TINY, 40):
+    for program in bases(rng, config, 40):
         source = program.input
         steps = program.descriptor(0)[1]["in_records"] // (source.height * source.width)
         codes = np.full((2, steps, source.height, source.width, source.channels), 255, dtype=np.uint8)
         codes[1] = rng.integers(0, 256, codes[1].shape)
-        for strips in CycleModel(program, TINY).strips(codes):
+        for strips in CycleModel(program, config).strips(codes):
             for strip in strips:
-                assert strip.cycles <= bound(program, strip.index)
-                nearest = max(nearest, strip.cycles / bound(program, strip.index))
+                assert strip.cycles <= bound(program, strip.index, config)
+                nearest = max(nearest, strip.cycles / bound(program, strip.index, config))
     assert nearest > 0.3  # or the bound would refuse too much
 
 
@@ -53,7 +54,7 @@ def test_fields_can_say_too_much() -> None:
     """Within the memories of ``tiny``: 1,024 positions of 64 records of 64 words each, in 128 passes."""
     fields = {
         "rows": 32, "cols": 32, "timesteps": 1, "static_input": 0, "n_pool_y": 1, "n_pool_x": 2, "n_tap_y": 4,
-        "n_tap_x": 8, "src_slots": 64, "n_passes": 128,
+        "n_tap_x": 8, "src_slots": 64, "n_passes": 128, "row_passes": 0,
     }  # fmt: skip
     with pytest.raises(InputError, match=r"here: may take 2\d\d,\d{3},\d{3} cycles"):
         check_time(fields, 32, TINY, "here")

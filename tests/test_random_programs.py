@@ -24,7 +24,7 @@ from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
 from reverb_fpga.sim.verify import Verifier
 
-TINY = preset("tiny")
+TINY, ROWS = preset("tiny"), preset("tiny-row")
 # Four slots of eight lanes in two banks: the only small shape whose neuron lanes outrun the emitter.
 BURSTY = dataclasses.replace(TINY, name="bursty", lanes_per_cluster=16, neuron_lanes=8, layer_groups=16)
 # Examples of each profile, so that 200 programs run, at least 50 of them with everything at once.
@@ -53,8 +53,9 @@ def examples(number: int) -> settings:
 
 def compiled(case: Case, config: Config) -> Program:
     """The case's program; the example is dropped if the overlay cannot hold it."""
+    hints = dataclasses.replace(case.hints, row_mode=True) if config.taps > 1 else case.hints
     try:
-        return lower(case.network, config, meta_of(case.network), case.hints)
+        return lower(case.network, config, meta_of(case.network), hints)
     except InputError as error:
         assume("too large" not in str(error))
         raise
@@ -100,6 +101,8 @@ def schedule_features(program: Program) -> set[str]:
         require("pooled current", fields["n_pool_y"] > 1 and fields["y_tap"] == 1, found)
         require("stride", fields["y_step"] > 1 and fields["n_pool_y"] == 1, found)
         require("several passes", fields["n_passes"] > 1, found)
+        if fields["row_passes"]:
+            found |= row_features(fields)
         require("static input in several passes", bool(fields["static_input"] and fields["n_passes"] > 1), found)
         require("rounding shift 0", fields["r_shift"] == 0, found)
         require("no leak", bool(fields["spiking"] and fields["tau_q"] == 256), found)
@@ -116,6 +119,25 @@ def schedule_features(program: Program) -> set[str]:
         require("slot shift 0", entry["shift"] == 0, found)
         require("slot shift >= 4", entry["shift"] >= 4, found)
         require("slot group > 0", entry["group"] > 0, found)
+    return found
+
+
+def row_features(fields: dict[str, int]) -> set[str]:
+    """What is special about a layer in row mode."""
+    found = {"row mode"}
+    require("row mode, several passes", fields["row_passes"] > 1, found)
+    require("row mode, pooled current", fields["n_pool_x"] > 1, found)
+    require("row mode, padded", fields["ix0"] < 0, found)
+    require("row mode, pad record", bool(fields["pad_record"]), found)
+    require("row mode, several steps", fields["timesteps"] > 1 and not fields["static_input"], found)
+    require("row mode, static input", bool(fields["static_input"]), found)
+    require("row mode, leg", bool(fields["store_skip"] or fields["add_skip"]), found)
+    require("row mode, gate", bool(fields["gate"]), found)
+    require(
+        "row mode, pooled current, several steps",
+        {"row mode, pooled current", "row mode, several steps"} <= found,
+        found,
+    )
     return found
 
 
@@ -260,6 +282,32 @@ def test_some_programs_on_the_gateware(tiny_core: RtlCore) -> None:
     coverage = sweep(tiny_core, dict.fromkeys(EXAMPLES, 2) | {Profile.GRAPH: 8})
     assert coverage.programs >= 2 * len(EXAMPLES) + 8
     assert coverage.hits["add_skip = 1"]
+
+
+@pytest.fixture(scope="module")
+def row_core() -> Iterator[RtlCore]:
+    with RtlCore(ROWS) as core:
+        yield core
+
+
+ROW_FEATURES = (
+    "row mode", "row mode, several passes", "row mode, pooled current", "row mode, padded", "row mode, pad record",
+    "row mode, several steps", "row mode, static input", "row mode, leg", "row mode, gate",
+    "row mode, pooled current, several steps",
+)  # fmt: skip
+
+
+def test_some_programs_in_row_mode_on_the_gateware(row_core: RtlCore) -> None:
+    coverage = sweep(row_core, {Profile.ANY: 6, Profile.SIGNED: 4, Profile.EVERYTHING: 6, Profile.GRAPH: 8})
+    assert coverage.hits["row mode"] >= 6
+
+
+@pytest.mark.slow
+def test_200_programs_in_row_mode_on_the_gateware(row_core: RtlCore) -> None:
+    coverage = sweep(row_core, EXAMPLES | {Profile.GRAPH: 200})
+    print(coverage.table())
+    missed = {name: coverage.hits[name] for name in ROW_FEATURES if coverage.hits[name] < _QUOTA}
+    assert not missed, f"hit fewer than {_QUOTA} times: {missed}"
 
 
 GRAPH_FEATURES = (

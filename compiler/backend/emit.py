@@ -46,13 +46,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a map's constants lie and how it is tiled."""
+    """Where a map's constants lie and how it is tiled; ``row_passes`` as in the contract."""
 
     w_base: int
     w_pass_stride: int
     n_passes: int
     slot_base: int
     param_base: int
+    row_passes: int = 0
 
 
 def reads_pad_record(network: IntNetwork, leg: IntMap) -> bool:
@@ -159,6 +160,7 @@ def layer_descriptor(network: IntNetwork, job: Job, config: Config, gate_base: i
         "w_base": job.place.w_base,
         "w_pass_stride": job.place.w_pass_stride,
         "n_passes": job.place.n_passes,
+        "row_passes": job.place.row_passes,
         "slot_base": job.place.slot_base,
         "param_base": job.place.param_base,
         "tau_q": layer.tau_q,

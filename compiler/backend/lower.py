@@ -14,6 +14,7 @@ from reverb_fpga.compiler.backend.emit import Placement
 from reverb_fpga.compiler.backend.geometry import Walk, tensors_of, walks_of
 from reverb_fpga.compiler.backend.intervals import prove_widths, source_max
 from reverb_fpga.compiler.backend.limits import require_fit
+from reverb_fpga.compiler.backend.mode import mode_of
 from reverb_fpga.compiler.backend.schedule import plan
 from reverb_fpga.compiler.backend.strips import LOAD, Hints, Memory, Node, Schedule, Strip
 from reverb_fpga.compiler.backend.tiling import pack_rows, planes_of, slot_entries, tile_layer
@@ -57,7 +58,8 @@ def lower(network: IntNetwork, config: Config, meta: ProgramMeta, hints: Hints |
     check_network(network, config)
     walks = walks_of(network)
     _check_layers(network, walks, config)
-    constants = _constants(network, walks, config)
+    hints = hints or Hints()
+    constants = _constants(network, walks, config, hints)
     tensors = tensors_of(network, walks, config)
     reserved = Memory(tensors[0].slots, 1) if emit.has_pad_record(network) else Memory(0, 0)
     capacity = Memory(config.act_words, config.count_words)
@@ -67,7 +69,7 @@ def lower(network: IntNetwork, config: Config, meta: ProgramMeta, hints: Hints |
     # the plan knows sizes only: where no way is found to place its tensors side by side, plan with less memory
     for spare in _SPARE:
         available = Memory(*(int(total * (1 - spare)) for total in (free.words, free.records)))
-        schedule = plan(nodes, tensors, available, config, hints or Hints())
+        schedule = plan(nodes, tensors, available, config, hints)
         rings = allocate(schedule, tensors, readers, reserved, capacity)
         if rings is not None:
             break
@@ -154,7 +156,7 @@ def _last_readers(network: IntNetwork) -> list[int]:
     return last
 
 
-def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config) -> _Constants:
+def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config, hints: Hints) -> _Constants:
     slots: list[int] = []
     params: list[NDArray[np.uint32]] = []
     rows: list[NDArray[np.uint32]] = []
@@ -167,20 +169,26 @@ def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: C
             own = layer.map_of(leg)
             planes = planes_of(own) if leg.position is not None else planes_of(_nothing(own))
             groups = -(-layer.channels // config.neuron_lanes)
-            passes = tile_layer(groups, len(planes), config.slots)
-            stride = legs[layer.maps.index(own)].taps * -(-own.weight.shape[1] // config.banks)
+            walk = legs[layer.maps.index(own)]
+            mode = mode_of(network, layer, own, walk, config, hints.row_mode) if leg.position is not None else None
+            in_rows = mode is not None and mode.row
+            passes = tile_layer(groups, len(planes), mode.slots if mode else config.slots)
+            stride = (walk.y.n_tap if in_rows else walk.taps) * -(-own.weight.shape[1] // config.banks)
             where = f"layer {layer.name} (with those before it)"
             if leg.position is not None and leg.position not in weights:
                 require_fit(config, where, "weight rows per bank", n_rows + len(passes) * stride, config.weight_rows)
                 weights[leg.position] = n_rows
-                rows.append(pack_rows(passes, planes, config))
+                rows.append(pack_rows(passes, planes, config, in_rows))
                 n_rows += len(passes) * stride
             words = emit.param_words(layer, leg, config)
             require_fit(config, where, "groups of neuron parameters", n_groups + len(words), config.param_groups)
-            slot_base = _share(slots, slot_entries(passes, planes, config.slots))
+            columns = mode.columns if mode else 1
+            entries = slot_entries(passes, planes, mode.slots if mode else config.slots, columns)
+            slot_base = _share(slots, entries)
             require_fit(config, where, "slot entries", len(slots), config.slot_entries)
             w_base, stride = (0, 0) if leg.position is None else (weights[leg.position], stride)
-            found.append(Placement(w_base, stride, len(passes), slot_base, n_groups))
+            row_passes = len(passes) if in_rows else 0
+            found.append(Placement(w_base, stride, len(passes) * columns, slot_base, n_groups, row_passes))
             params.append(words)
             n_groups += len(words)
         places.append(tuple(found))

@@ -29,12 +29,15 @@ class Hints:
         The image is a ring of this many rows (or what its readers need, or all it has).
     spare_rows : int or None
         A tensor that is whole takes the place of one that it replaces, with this many rows to spare.
+    row_mode : bool or None
+        Row mode wherever it is possible, or nowhere.
     """
 
     max_strip_rows: int | None = None
     ring_rows: int | None = None
     input_rows: int | None = None
     spare_rows: int | None = None
+    row_mode: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,12 @@ def tile_layer(groups: int, planes: int, slots: int) -> tuple[tuple[Tile, ...], 
     return tuple(tuple(tiles[start : start + slots]) for start in range(0, len(tiles), slots))
 
 
-def slot_entries(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], slots: int) -> list[int]:
-    """The slot program of a map, ``slots`` words per pass."""
+def slot_entries(
+    passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], slots: int, columns: int = 1
+) -> list[int]:
+    """The slot program of a map, ``slots`` words per pass, over all passes of each of ``columns`` captured columns."""
     words = []
-    for tiles in passes:
+    for column, tiles in itertools.product(range(columns), passes):
         for tile in tiles:
             plane = planes[tile.plane]
             entry = {
@@ -73,8 +76,8 @@ def slot_entries(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...]
                 "shift": plane.shift,
                 "negate": plane.negate,
                 "subtract_s": plane.subtract_s,
-                "first": tile.first,
-                "final": tile.final,
+                "first": tile.first and column == 0,
+                "final": tile.final and column == columns - 1,
                 "valid": 1,
             }
             words += pack(SLOT_FIELDS, entry, 1)
@@ -82,21 +85,27 @@ def slot_entries(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...]
     return words
 
 
-def pack_rows(passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], config: Config) -> NDArray[np.uint32]:
-    """Weight rows, uint32 (passes * taps * src_slots, banks, weight_words), of a map.
+def pack_rows(
+    passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], config: Config, row_mode: bool = False
+) -> NDArray[np.uint32]:
+    """Weight rows, uint32 (passes * taps * src_slots, banks, weight_words), of a map; in row mode of its rows of taps.
 
     Lanes of channels that do not exist, and rows of source channels that do not exist, are 0.
     """
     c_out, c_in, k_h, k_w = planes[0].bits.shape
     lanes, banks = config.neuron_lanes, config.banks
     src_slots = -(-c_in // banks)
-    rows = np.zeros((len(passes), k_h * k_w, src_slots * banks, config.lanes), dtype=np.uint8)
+    width = config.row_lanes if row_mode else config.lanes
+    rows = np.zeros((len(passes), k_h * k_w, src_slots * banks, width), dtype=np.uint8)
     for index, tiles in enumerate(passes):
         for slot, tile in enumerate(tiles):
             low, high = tile.group * lanes, min((tile.group + 1) * lanes, c_out)
             bits = planes[tile.plane].bits[low:high].reshape(high - low, c_in, k_h * k_w)
             # channel c is in bank c % banks at index c // banks: the order of (index, bank) is that of c
             rows[index, :, :c_in, slot * lanes : slot * lanes + high - low] = bits.transpose(2, 1, 0)
+    if row_mode:  # the lanes of the last kernel column first
+        by_row = rows.reshape(len(passes), k_h, k_w, src_slots * banks, width)[:, :, ::-1]
+        rows = by_row.transpose(0, 1, 3, 2, 4).reshape(len(passes), k_h, src_slots * banks, config.lanes)
     padded = np.zeros((*rows.shape[:3], config.weight_words * 32), dtype=np.uint8)
     padded[..., : config.lanes] = rows
     words = np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32)

@@ -9,7 +9,7 @@ from amaranth.utils import bits_for
 
 from .. import contract
 from ..config import Config
-from ..contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Fault, Opcode
+from ..contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, ROW_FIELDS, Fault, Opcode
 from ..signatures import LocalBus, field_layout, layer_layout
 
 __all__ = ["WORDS_KEPT", "DescriptorFetch", "reserved_masks"]
@@ -20,11 +20,12 @@ WORDS_KEPT = 1 + max(field.word for fields in DESCRIPTOR_FIELDS.values() for fie
 _LOOP_COUNTS = ("rows", "cols", "timesteps", "t_src", "n_pool_y", "n_pool_x", "n_tap_y", "n_tap_x", "n_passes")
 
 
-def reserved_masks(opcode: Opcode) -> list[int]:
+def reserved_masks(opcode: Opcode, config: Config) -> list[int]:
     """Bits that must be zero, word by word."""
+    none = ("gap",) if config.taps > 1 else ("gap", *ROW_FIELDS)
     used = [0] * DESCRIPTOR_WORDS
     for field in DESCRIPTOR_FIELDS[opcode]:
-        if field.name != "gap":
+        if field.name not in none:
             used[field.word] |= ((1 << field.width) - 1) << field.lsb
     return [~mask & 0xFFFFFFFF for mask in used]
 
@@ -123,7 +124,10 @@ class DescriptorFetch(wiring.Component):
         """A reserved bit was set; settles three cycles after the last word."""
         held, stray, sticky = Signal(contract.WORD_BITS), Signal(contract.WORD_BITS), Signal()
         where = Signal.like(arrived)
-        masks = {opcode: Array(Const(mask, contract.WORD_BITS) for mask in reserved_masks(opcode)) for opcode in Opcode}
+        masks = {
+            opcode: Array(Const(mask, contract.WORD_BITS) for mask in reserved_masks(opcode, self.config))
+            for opcode in Opcode
+        }
         m.d.sync += [held.eq(word), where.eq(arrived), stray.eq(0)]
         with m.If(where.valid), m.Switch(self.opcode):
             for opcode, mask in masks.items():

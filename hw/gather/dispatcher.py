@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Config
-from ..contract import COUNT_BITS
+from ..contract import COUNT_BITS, ROW_CELLS
 from ..signatures import CAPTURED_PASSES, layer_layout
 from .queue import BankQueue
 from .shapes import event_address, row_addr_width, source_layout
@@ -40,6 +40,8 @@ class Dispatcher(wiring.Component):
         The events of the beat. ``valid`` is 0 without a beat.
     pass_base : Out
         Weight row of tap 0, index 0 in this pass.
+    keep, capture, cell : Out
+        Only with row mode; of this pass, as in :class:`Beat`.
     stall_table, stall_drain, stall_steal : Out(1)
         No table is ready; a last beat waits for a credit; a beat issues less than it could because of ``steal``.
     """
@@ -51,6 +53,7 @@ class Dispatcher(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        row_mode = {"keep": Out(1), "capture": Out(1), "cell": Out(range(ROW_CELLS))}
         super().__init__(
             {
                 "layer": In(layer_layout()),
@@ -68,6 +71,7 @@ class Dispatcher(wiring.Component):
                 "last": Out(1),
                 "event": Out(data.ArrayLayout(data.ArrayLayout(event_address(config), 2), config.banks)),
                 "pass_base": Out(row_addr_width(config)),
+                **(row_mode if config.taps > 1 else {}),
                 "stall_table": Out(1),
                 "stall_drain": Out(1),
                 "stall_steal": Out(1),
@@ -121,24 +125,25 @@ class Dispatcher(wiring.Component):
         busy = Signal()
         credits, credit = Signal(range(CAPTURED_PASSES + 1), init=CAPTURED_PASSES), Signal(init=1)
         credits_next = Signal(range(CAPTURED_PASSES + 1))
+        passes, may_end, takes = self._row_mode(m, credit)
         last_pass = Signal()
         passes_left = Signal(_PASS_BITS)
         ends, ends_table = Signal(), Signal()
         m.d.comb += [
-            self.beat.eq(active & (~finishing | credit)),
+            self.beat.eq(active & (~finishing | may_end)),
             self.last.eq(finishing),
-            ends.eq(active & finishing & credit),
+            ends.eq(active & finishing & may_end),
             ends_table.eq(ends & last_pass),
             self.table_free.eq(ends_table),
             begin.eq(Mux(active, ends & (~last_pass | ready.bit_select(~half, 1)), ready.bit_select(half, 1))),
             self.done.eq(~busy & ~self.start),
-            self.stall_drain.eq(active & finishing & ~credit),
+            self.stall_drain.eq(active & finishing & ~may_end),
             self.stall_table.eq(busy & ~active),
         ]
-        m.d.comb += credits_next.eq(credits - ends + self.release)
+        m.d.comb += credits_next.eq(credits - (ends if takes is None else ends & takes) + self.release)
         m.d.sync += [credits.eq(credits_next), credit.eq(credits_next != 0)]
 
-        self._mark_tables(m, ready, strip_last, fill_half)
+        of_half = self._mark_tables(m, ready, strip_last, fill_half)
         with m.If(ends_table):
             m.d.sync += [ready.bit_select(half, 1).eq(0), half.eq(~half)]
             with m.If(strip_last.bit_select(half, 1)):
@@ -151,24 +156,49 @@ class Dispatcher(wiring.Component):
             m.d.sync += [active.eq(1), self.first.eq(1)]
             with m.If(new_table):
                 m.d.sync += [
-                    passes_left.eq(self.layer.n_passes),
-                    last_pass.eq(self.layer.n_passes == 1),
+                    passes_left.eq(passes),
+                    last_pass.eq(passes == 1),
                     self.pass_base.eq(self.layer.w_base),
                 ]
+                if self.config.taps > 1:
+                    chosen = Mux(half ^ active, of_half[1], of_half[0])  # of the table that begins
+                    m.d.sync += Cat(self.capture, self._first_cell).eq(chosen)
+                    m.d.sync += self._number.eq(0)
             with m.Else():
                 m.d.sync += [
                     passes_left.eq(passes_left - 1),
                     last_pass.eq(passes_left == 2),
                     self.pass_base.eq(self.pass_base + self.layer.w_pass_stride),
                 ]
+                if self.config.taps > 1:
+                    m.d.sync += self._number.eq(self._number + 1)
         with m.Elif(ends):
             m.d.sync += active.eq(0)
         with m.Elif(self.beat):
             m.d.sync += self.first.eq(0)
         return active, half, last_pass
 
-    def _mark_tables(self, m: Module, ready: Signal, strip_last: Signal, fill_half: Signal) -> None:
-        """A half is ready two cycles after its last source, when the tables of all banks have stored it."""
+    def _row_mode(self, m: Module, credit: Signal) -> tuple[Value, Value, Value | None]:
+        """Passes of a table; whether a pass may end, and whether it takes a credit with it: if it is captured."""
+        if self.config.taps == 1:
+            return self.layer.n_passes, credit, None
+        self._first_cell, self._number = Signal(range(ROW_CELLS)), Signal(range(ROW_CELLS))
+        row, passes = Signal(), Signal(_PASS_BITS)
+        m.d.sync += [
+            row.eq(self.layer.row_passes.any()),
+            passes.eq(Mux(row, self.layer.row_passes, self.layer.n_passes)),
+        ]
+        m.d.comb += [
+            self.keep.eq(row),
+            self.cell.eq(Mux(row, self._first_cell + self._number, ROW_CELLS - 1)),
+        ]
+        return passes, credit | ~self.capture, self.capture
+
+    def _mark_tables(self, m: Module, ready: Signal, strip_last: Signal, fill_half: Signal) -> list[Signal]:
+        """A half is ready two cycles after its last source, when the tables of all banks have stored it.
+
+        Returns capture flag and cell of both halves; with row mode only.
+        """
         filled = Signal()
         filled_half, filled_strip_last = Signal(), Signal()
         m.d.sync += [
@@ -181,3 +211,13 @@ class Dispatcher(wiring.Component):
                 ready.bit_select(filled_half, 1).eq(1),
                 strip_last.bit_select(filled_half, 1).eq(filled_strip_last),
             ]
+        of_half: list[Signal] = []
+        if self.config.taps > 1:
+            arrived = Cat(self.source.capture, self.source.cell)
+            with m.If(self.valid & self.source.last):
+                for number in range(2):
+                    held = Signal(len(arrived), name=f"row_mode_{number}")
+                    with m.If(fill_half == number):
+                        m.d.sync += held.eq(arrived)
+                    of_half.append(held)
+        return of_half

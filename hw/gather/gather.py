@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from ..config import Config
-from ..contract import COUNT_BITS
+from ..contract import COUNT_BITS, ROW_CELLS
 from ..memory import DualReadMemory
 from ..signatures import ActWrite, Beat, CountWrite, LocalBus, event_layout, layer_layout
 from .dispatcher import Dispatcher
@@ -161,14 +161,17 @@ class Gather(wiring.Component):
 
     def _beats(self, m: Module, dispatcher: Dispatcher) -> None:
         """Flags of the beat, as late as its data."""
-        flags = data.StructLayout({"valid": 1, "first": 1, "last": 1})
+        row_mode = {"keep": 1, "capture": 1, "cell": range(ROW_CELLS)} if self.config.taps > 1 else {}
+        flags = data.StructLayout({"valid": 1, "first": 1, "last": 1, **row_mode})
         now = Signal(flags)
         m.d.comb += [now.valid.eq(dispatcher.beat), now.first.eq(dispatcher.first), now.last.eq(dispatcher.last)]
+        m.d.comb += [now[name].eq(getattr(dispatcher, name)) for name in row_mode]
         for k in range(self.delay):
             later = Signal(flags, name=f"flags_{k}")
             m.d.sync += later.eq(now)
             now = later
         m.d.comb += [self.beat.valid.eq(now.valid), self.beat.first.eq(now.first), self.beat.last.eq(now.last)]
+        m.d.comb += [getattr(self.beat, name).eq(now[name]) for name in row_mode]
 
     def _events(self, m: Module, dispatcher: Dispatcher) -> None:
         valid = Signal(self.config.ports)

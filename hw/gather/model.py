@@ -6,9 +6,9 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..contract import EVENT_VALUE_BITS
+from ..contract import EVENT_VALUE_BITS, ROW_CELLS
 
-__all__ = ["GatherMemory", "Sources", "gather_events", "source_records"]
+__all__ = ["GatherMemory", "Sources", "gather_events", "pass_flags", "source_records"]
 
 Layer = Mapping[str, int]
 Sources = list[tuple[int | None, int]]
@@ -25,7 +25,13 @@ class GatherMemory:
 
 
 def source_records(layer: Layer) -> Iterator[Sources]:
-    """Source records of every output position and step of a strip. ``layer``: fields of the descriptor."""
+    """Source records of every output position and step of a strip, in row mode of every source column and step.
+
+    ``layer``: fields of the descriptor.
+    """
+    if layer["row_passes"]:
+        yield from _row_records(layer)
+        return
     steps = 1 if layer["static_input"] else layer["timesteps"]
     per_step = layer["t_src"] > 1 and not layer["static_input"]
     for oy, ox, t in itertools.product(range(layer["rows"]), range(layer["cols"]), range(steps)):
@@ -42,6 +48,39 @@ def source_records(layer: Layer) -> Iterator[Sources]:
         yield sources
 
 
+def _row_tables(layer: Layer) -> Iterator[tuple[int, int, int, int]]:
+    """(oy, ox, t, px) of every table of row mode; ox counts from the columns left of the first output column on."""
+    steps = 1 if layer["static_input"] else layer["timesteps"]
+    columns = layer["cols"] + (2 if layer["n_pool_x"] == 1 else 1)
+    return itertools.product(range(layer["rows"]), range(columns), range(steps), range(layer["n_pool_x"]))
+
+
+def _row_records(layer: Layer) -> Iterator[Sources]:
+    per_step = layer["t_src"] > 1 and not layer["static_input"]
+    for oy, ox, t, px in _row_tables(layer):
+        sources: Sources = []
+        for py, ky in itertools.product(range(layer["n_pool_y"]), range(layer["n_tap_y"])):
+            y = oy * layer["y_step"] + py * layer["y_pool"] + ky * layer["y_tap"] + layer["iy0"]
+            x = ox * layer["x_step"] + px * layer["x_pool"] + layer["ix0"]
+            if 0 <= y < layer["in_height"] and 0 <= x < layer["in_width"]:
+                sources.append((_record(layer, (oy, py, ky), (ox, px, 0)) + (t if per_step else 0), ky))
+            elif layer["pad_record"]:
+                sources.append((None, ky))
+        yield sources
+
+
+def pass_flags(layer: Layer) -> Iterator[tuple[int, int, int]]:
+    """(keep, capture, cell) of every pass; gather mode keeps nothing, and reads the last cell."""
+    if not layer["row_passes"]:
+        number = sum(1 for _ in source_records(layer)) * layer["n_passes"]
+        yield from itertools.repeat((0, 1, ROW_CELLS - 1), number)
+        return
+    lead = 2 if layer["n_pool_x"] == 1 else 1
+    for _, ox, t, _ in _row_tables(layer):
+        for number in range(layer["row_passes"]):
+            yield 1, int(ox >= lead), t * layer["row_passes"] + number
+
+
 def _record(layer: Layer, rows: tuple[int, int, int], cols: tuple[int, int, int]) -> int:
     """Record number of step 0; rows are taken modulo the ring."""
     row, col = layer["src_row0"], layer["src_col0"]
@@ -54,7 +93,7 @@ def _record(layer: Layer, rows: tuple[int, int, int], cols: tuple[int, int, int]
 def gather_events(layer: Layer, memory: GatherMemory) -> Iterator[list[list[tuple[int, int]]]]:
     """``(code, weight row)`` of the events of every pass, one list per bank, in the order in which they are issued."""
     for sources in source_records(layer):
-        for number in range(layer["n_passes"]):
+        for number in range(layer["row_passes"] or layer["n_passes"]):
             base = layer["w_base"] + number * layer["w_pass_stride"]
             yield [_bank_events(layer, memory, bank, sources, base) for bank in range(len(memory.act))]
 

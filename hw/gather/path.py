@@ -131,7 +131,7 @@ class BankPath(wiring.Component):
         config = self.config
         host = self.host_weight
         rows_a, rows_b = [], []
-        for word in range(config.weight_words):
+        for word in range(config.weight_memories):  # words of the host bus beyond them read as 0
             m.submodules[f"weights_{word}"] = memory = DualReadMemory(word_bits(config), config.weight_rows)
             m.d.comb += [
                 memory.a_en.eq(~host.active),

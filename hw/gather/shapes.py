@@ -6,6 +6,7 @@ from amaranth.lib import data
 from amaranth.utils import bits_for
 
 from ..config import Config
+from ..contract import ROW_CELLS
 
 __all__ = [
     "act_addr_width",
@@ -60,8 +61,10 @@ def source_layout(config: Config) -> data.StructLayout:
     """One source record on its way to the tables.
 
     ``push``: it exists (inside the image, or there is a pad record). ``first``, ``last``: of its table. ``strip_last``:
-    the last source of the strip.
+    the last source of the strip. Only with row mode: ``capture``: a column is finished when its table has been used up;
+    ``cell``: of its first pass.
     """
+    row_mode = {"capture": 1, "cell": range(ROW_CELLS)}
     return data.StructLayout(
         {
             "push": 1,
@@ -70,6 +73,7 @@ def source_layout(config: Config) -> data.StructLayout:
             "strip_last": 1,
             "addr": act_addr_width(config),
             "tap": row_addr_width(config),
+            **(row_mode if config.taps > 1 else {}),
         }
     )
 

@@ -10,7 +10,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..contract import EVENT_VALUE_BITS
+from ..contract import EVENT_VALUE_BITS, ROW_CELLS
 from .masked import MaskedPairs, Platform
 from .tree import AdderTree
 
@@ -19,12 +19,18 @@ __all__ = ["Accumulator", "BeatRegisters", "BeatValues", "Cluster", "SumLane", "
 
 @dataclasses.dataclass(frozen=True)
 class BeatValues:
-    """One valid beat, for the models: codes (ports), weight rows (ports, bit ``lane``), first and last of a pass."""
+    """One valid beat, for the models: codes (ports), weight rows (ports, bit ``lane``), first and last of a pass.
+
+    ``keep``, ``capture``, ``cell``: of row mode, as in :class:`Beat`.
+    """
 
     x: tuple[int, ...]
     row: tuple[int, ...]
     first: bool
     last: bool
+    keep: bool = False
+    capture: bool = True
+    cell: int = ROW_CELLS - 1
 
 
 def lane_delay(ports: int) -> int:

@@ -61,7 +61,6 @@ class _Cursor:
         self._skip_again = Signal.like(self.skip)  # of step 0
         self.gate = Signal.like(self.skip)
         m.d.comb += self._skip_next.eq(self.skip + layer.skip_groups)
-        self._slots = config.slots
         self._layer = layer
         # limits are registered: the layer is stable from one cycle before start
         limits = {}
@@ -69,9 +68,17 @@ class _Cursor:
             limits[name] = Signal(layer[name].shape(), name=f"last_{name}")
             m.d.sync += limits[name].eq(layer[name] - 1)
         self._static, self._few = Signal(), Signal()
-        m.d.sync += self._few.eq(layer.n_passes < -(-NeuronPair.recurrence // config.slots))
+        row = config.taps > 1
+        few = [layer.n_passes < -(-NeuronPair.recurrence // slots) for slots in (config.slots, config.row_slots)]
+        m.d.sync += self._few.eq(Mux(layer.row_passes.any(), few[1], few[0]) if row else few[0])
         m.d.sync += self._static.eq(layer.static_input)
-        self.slot_last = self.slot == config.slots - 1
+        self._slots: Value | int = config.slots
+        last_slot: Value | int = config.slots - 1
+        if row:  # one of three columns is finished: the first slots
+            self._slots, last_slot = Signal(range(config.slots + 1), name="slots"), Signal.like(self.slot)
+            chosen = Mux(layer.row_passes.any(), config.row_slots, config.slots)
+            m.d.sync += [self._slots.eq(chosen), last_slot.eq(chosen - 1)]
+        self.slot_last = self.slot == last_slot
         self._t_last = self.t == limits["timesteps"]
         self._pass_last = self._pass == limits["n_passes"]
         self._column_last = self._column == limits["cols"]

@@ -120,7 +120,7 @@ class Gather:
         if total.max() >= checks.p_limit:
             raise InputError(f"{strip.where}: S = {int(total.max())} does not fit the accumulator")
         partial: dict[int, NDArray[np.int64]] = {}
-        for entry in strip.weights.entries:
+        for entry in strip.weights.distinct:
             masked: NDArray[np.float64] = flat.astype(np.float64) @ entry.bits
             p = masked.astype(np.int64) << entry.shift
             c = (-p if entry.negate else p) - (total[:, None] if entry.subtract_s else 0)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program, section_capacity, sections_crc32
+from reverb_fpga.compiler.row_mode import check_row
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Gate, Opcode, Region
@@ -337,6 +338,7 @@ def _check_loops(fields: dict[str, int], config: Config, where: str) -> None:
     entries = fields["n_pool_y"] * fields["n_pool_x"] * fields["n_tap_y"] * fields["n_tap_x"]
     if entries > config.table_entries:
         raise InputError(f"{where}: gathers {entries} records per position, the table holds {config.table_entries}")
+    check_row(fields, config, where)
     if fields["tau_q"] > contract.TAU_ONE:
         raise InputError(f"{where}: tau_q = {fields['tau_q']} is more than {contract.TAU_ONE}")
     if fields["reset"] >> (config.membrane_width - 1):

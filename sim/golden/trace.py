@@ -50,12 +50,15 @@ class DescriptorStats:
         Source records with at least one event.
     stored : int array (N, T, positions, groups, banks)
         Events written, by group of neuron lanes.
+    columns : int array (N, T_in, rows, source columns, banks) or None
+        Of row mode: events of a pass, by source column from the first that an output row reads.
     """
 
     index: int
     gathered: NDArray[np.int64]
     entries: NDArray[np.int64]
     stored: NDArray[np.int64]
+    columns: NDArray[np.int64] | None = None
 
 
 def memory_image(memory: NDArray[np.uint8], state: Dataflow) -> MemoryImage:
@@ -82,21 +85,43 @@ def memory_image(memory: NDArray[np.uint8], state: Dataflow) -> MemoryImage:
 def count_events(strip: Strip, before: NDArray[np.uint8], after: NDArray[np.uint8], config: Config) -> DescriptorStats:
     """Statistics of one strip from the memory before and after it."""
     counts = _record_counts(before, strip.source.act_base, strip.source.number, strip.source.slots)
+    positions = len(strip.sources)
+    gathered, entries = _events(strip, counts, strip.sources.reshape(positions, -1))
+    columns = None
+    if strip.fields["row_passes"]:
+        sources = source_columns(strip)
+        columns, _ = _events(strip, counts, sources.reshape(-1, sources.shape[-1]))
+        columns = columns.reshape(*columns.shape[:2], *sources.shape[:2], -1)
+    return DescriptorStats(strip.index, gathered, entries, _stored(strip, after, config), columns)
+
+
+def source_columns(strip: Strip) -> NDArray[np.int64]:
+    """Source records (rows, source columns, records) of row mode: every column that an output row reads, once."""
+    f = strip.fields
+    walk = strip.sources.reshape(f["rows"], f["cols"], f["n_pool_y"], f["n_pool_x"], f["n_tap_y"], f["n_tap_x"])
+    by_column = walk.transpose(0, 1, 3, 5, 2, 4)  # row, column, column of the window, kx; py, ky
+    of_window = by_column.reshape(f["rows"], f["cols"] * f["n_pool_x"], f["n_tap_x"], -1)
+    return np.concatenate([of_window[:, :, 0], of_window[:, -1, 1:]], axis=1)
+
+
+def _events(
+    strip: Strip, counts: NDArray[np.int64], sources: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Events, and records with any, (N, T_in, tables, banks) of source records (tables, records)."""
     n, _, banks = counts.shape
-    positions, pooled, taps = strip.sources.shape
-    gathered = np.zeros((n, strip.steps_in, positions, banks), dtype=np.int64)
+    gathered = np.zeros((n, strip.steps_in, len(sources), banks), dtype=np.int64)
     entries = np.zeros_like(gathered)
     pad = np.zeros(banks, dtype=np.int64)
     if strip.pad is not None:
         pad = np.count_nonzero(strip.pad.reshape(-1, banks), axis=0).astype(np.int64)
-    for source in strip.sources.reshape(positions, pooled * taps).T:
+    for source in sources.T:
         for step in range(strip.steps_in):
             of_source = counts[:, np.maximum(source, 0) + step * (source >= 0)]
             of_source = np.where((source == PAD)[:, None], pad, of_source)
             of_source = np.where((source == NOTHING)[:, None], 0, of_source)
             gathered[:, step] += of_source
             entries[:, step] += of_source > 0
-    return DescriptorStats(strip.index, gathered, entries, _stored(strip, after, config))
+    return gathered, entries
 
 
 def _stored(strip: Strip, memory: NDArray[np.uint8], config: Config) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.row_mode import row_planes, slots_of, weight_rows
 from reverb_fpga.compiler.slot_checks import check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
@@ -56,7 +57,9 @@ class LayerWeights:
     matrix : int64 array (taps * channels, groups * neuron_lanes)
         ``z = codes @ matrix``.
     entries : tuple of LaneEntry
-        In the order in which they are drained.
+        In the order in which they are drained; in row mode those of every column of a pooling window.
+    distinct : tuple of LaneEntry
+        Those that make the matrix: in row mode of one column.
     z_gain : int
         Bound of every P << shift, c and partial z per unit of the largest (pooled) code.
     column_gain : int
@@ -65,6 +68,7 @@ class LayerWeights:
 
     matrix: NDArray[np.int64]
     entries: tuple[LaneEntry, ...]
+    distinct: tuple[LaneEntry, ...]
     z_gain: int
     column_gain: int
     _cast: dict[Any, NDArray[Any]] = dataclasses.field(default_factory=dict, repr=False)
@@ -98,7 +102,7 @@ class WeightStore:
 
     def layer(self, fields: dict[str, int], where: str) -> LayerWeights:
         """Weights of a LAYER descriptor. Raises InputError if they are not all in the program, or make no sense."""
-        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots")
+        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots", "row_passes")
         key = tuple(fields[name] for name in names)
         if key not in self._cache:
             self._cache[key] = self._decode(fields, where)
@@ -106,27 +110,29 @@ class WeightStore:
 
     def _decode(self, fields: dict[str, int], where: str) -> LayerWeights:
         entries = tuple(self._entries(fields, where))
+        number = fields["row_passes"] or fields["n_passes"]
+        distinct = tuple(entry for entry in entries if entry.index < number)
         lanes = self._config.neuron_lanes
         groups = max(entry.group for entry in entries) + 1
         rows = entries[0].bits.shape[0]
         matrix = np.zeros((rows, groups * lanes), dtype=np.int64)
         z_gain = 0
-        for entry in entries:
+        for entry in distinct:
             columns = slice(entry.group * lanes, (entry.group + 1) * lanes)
             matrix[:, columns] += entry.coefficients()
             shifted = entry.bits.astype(np.int64) << entry.shift
             z_gain = max(z_gain, _bound(shifted), _bound(entry.coefficients()), _bound(matrix[:, columns]))
-        return LayerWeights(matrix, entries, z_gain, int(np.abs(matrix).sum(axis=0).max()))
+        return LayerWeights(matrix, entries, distinct, z_gain, int(np.abs(matrix).sum(axis=0).max()))
 
     def _entries(self, fields: dict[str, int], where: str) -> Iterator[LaneEntry]:
         """Valid entries in drain order, their order checked."""
         config = self._config
-        first, count = fields["slot_base"], fields["n_passes"] * config.slots
+        first, count = fields["slot_base"], fields["n_passes"] * slots_of(fields, config)
         words = self._slot[first : first + count]
         if len(words) != count:
             raise InputError(f"{where}: slot entry {first + count - 1} of {len(self._slot)}")
-        for index, entries in enumerate(check_slots(words, config, where)):
-            bits = self._pass_bits(fields, index, where)
+        for index, entries in enumerate(check_slots(words, config, where, fields["row_passes"])):
+            bits = self._pass_bits(fields, index % (fields["row_passes"] or fields["n_passes"]), where)
             for entry in entries:
                 lanes = bits[:, entry["slot"] * config.neuron_lanes : (entry["slot"] + 1) * config.neuron_lanes]
                 yield LaneEntry(
@@ -137,12 +143,13 @@ class WeightStore:
 
     def _pass_bits(self, fields: dict[str, int], index: int, where: str) -> NDArray[np.uint8]:
         """Weight bits of one pass: (taps * channels, lanes)."""
-        rows = fields["n_tap_y"] * fields["n_tap_x"] * fields["src_slots"]
+        rows = weight_rows(fields)
         start = fields["w_base"] + index * fields["w_pass_stride"]
         if start + rows > self._rows:
             raise InputError(f"{where}: weight rows {start}..{start + rows - 1} of {self._rows}")
         # row = tap, channel index; together with the bank that is (tap, channel) in ascending order
-        return self._bits[start : start + rows].reshape(rows * self._config.banks, self._config.lanes)
+        bits = self._bits[start : start + rows].reshape(rows * self._config.banks, self._config.lanes)
+        return row_planes(bits, fields["n_tap_y"], self._config) if fields["row_passes"] else bits
 
 
 def _bound(matrix: NDArray[np.int64]) -> int:
