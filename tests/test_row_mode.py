@@ -83,7 +83,7 @@ def test_weights_mean_the_same_in_both_modes(pool: int) -> None:
 def test_row_mode_needs_a_configuration_that_has_it() -> None:
     assert not any(fields["row_passes"] for fields in layers_of(compiled(TINY)))
     draft = Draft.of(compiled(TINY))
-    draft.layers[0] |= {"row_passes": draft.layers[0]["n_passes"]}
+    draft.layers[0].update(row_passes=draft.layers[0]["n_passes"])
     with pytest.raises(InputError, match="is in row mode, which tiny does not have"):
         check_program(draft.sealed(), TINY)
     with pytest.raises(InputError, match="is in row mode, which tiny does not have"):
