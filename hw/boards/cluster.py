@@ -19,9 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reverb_fpga.hw import interrupts, processes
-from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
-
+from .. import interrupts, processes
+from ..errors import BuildError, EnvironmentMissing, InputError
 from . import logs
 from .seeds import INPUTS, Launch
 from .tools import POLL_SECONDS, Follow, Toolchain, ToolRun, find_toolchain
