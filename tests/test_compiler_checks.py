@@ -45,8 +45,8 @@ LIMITS = [
     ({"param_groups": 1}, "layer fc .*needs 2 groups of neuron parameters, there are 1"),
     ({"slot_entries": 1}, "layer conv1 .*needs 2 slot entries, there are 1"),
     ({"descriptors": 3}, "needs 4 descriptors, there are 3"),
-    ({"act_words": 70}, "layer conv1 needs 136 activation words per bank, there are 70"),
-    ({"count_words": 80}, "layer conv1 needs 100 count words, there are 80"),
+    ({"act_words": 70}, "layer conv1 needs 96 activation words per bank, there are 70"),
+    ({"count_words": 50}, "layer conv1 needs 60 count words, there are 50"),
     ({"table_entries": 8}, "layer conv1 needs 9 table entries"),
     ({"table_entries": 32}, "layer fc needs 36 table entries"),
 ]
