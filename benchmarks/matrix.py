@@ -73,6 +73,7 @@ class Row:
     images: int
     cycles: int | None
     float_golden_top1_agreement: float | None
+    unrounded_golden_top1_agreement: float | None
 
 
 def pictures(data_dir: Path | None, number: int) -> Images:
@@ -150,13 +151,16 @@ def codes_of(compiled: Compilation, pixels: Images) -> Images:
     return np.ascontiguousarray(codes.transpose(0, 1, 3, 4, 2))
 
 
-def agreement(checkpoint: Checkpoint, golden: NDArray[np.int64], pixels: Images) -> float:
-    """Share of images for which the float network, nothing rounded, names the golden model's class."""
+def agreement(checkpoint: Checkpoint, golden: NDArray[np.int64], pixels: Images, rounded: bool) -> float:
+    """Share of images for which the float network names the golden model's class.
+
+    ``rounded``: as it is trained and tested, real-valued spikes rounded to codes of 8 bits; else nothing is rounded.
+    """
     net = Network(checkpoint.spec)
     state = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
     net.load_state_dict(net.state_dict() | state)
     net.eval()
-    net.set_quantised(False)
+    net.set_quantised(rounded)
     with torch.no_grad():
         parts = [net(torch.from_numpy(pixels[at : at + 10])).argmax(dim=1) for at in range(0, len(pixels), 10)]
     return float((torch.cat(parts).numpy() == golden.argmax(axis=1)).mean())
@@ -167,7 +171,7 @@ def measure(checkpoint: Checkpoint, pixels: Images, config: Config, board: Confi
     spec = checkpoint.spec
     options = CompileOptions(static_input=pixels.ndim == 4)
     short = shortage(checkpoint, board, options)
-    row = Row(spec.arch, spec.system, spec.timesteps, config.name, short is None, short, None, 0, None, None)
+    row = Row(spec.arch, spec.system, spec.timesteps, config.name, short is None, short, None, 0, None, None, None)
     try:
         compiled = compile_network(checkpoint, config, options)
     except InputError as error:
@@ -176,7 +180,11 @@ def measure(checkpoint: Checkpoint, pixels: Images, config: Config, board: Confi
     codes = codes_of(compiled, pixels)
     model = GoldenModel(compiled.program, config)
     golden = np.concatenate([model.run(codes[at : at + 10]) for at in range(0, len(codes), 10)])
-    row = dataclasses.replace(row, float_golden_top1_agreement=agreement(checkpoint, golden, pixels))
+    row = dataclasses.replace(
+        row,
+        float_golden_top1_agreement=agreement(checkpoint, golden, pixels, rounded=True),
+        unrounded_golden_top1_agreement=agreement(checkpoint, golden, pixels, rounded=False),
+    )
     if core is None:
         return row
     found = Verifier(compiled.program, config, core).run(codes[:1])

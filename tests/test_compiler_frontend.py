@@ -239,6 +239,19 @@ def test_gated_programs_compute_what_was_trained(timesteps: int, alike: bool) ->
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.9
 
 
+def test_thresholds_of_binary_spikes_are_as_fine_as_the_memories_allow() -> None:
+    options = Options(system="bsnn", width=0.5, timesteps=2, v_th=0.5)
+    compiled = compile_network(_checkpoint(_residual("resnet20-classic", options, 2)), ROOMY)
+    units = {layer.name: int(layer.threshold.max()) for layer in compiled.network.layers if layer.spiking}
+    assert set(units.values()) <= {65536, 32768, 16384, 8192, 4096}
+    assert units["conv1"] == 65536
+    # what is stored of an identity is one threshold at most, of a convolution many
+    assert units["b11a"] > units["b21a"] >= 4096
+    for note in compiled.report.notes:
+        name = note.split(":")[0].removeprefix("layer ")
+        assert "saturate" not in note or units[name] == 4096, note
+
+
 def test_equal_factors_leave_time_redundant() -> None:
     """V_th = 0, a static image, T = 3: gates change from step to step unless their factors are the same."""
     spec = describe("resnet20-classic", DatasetSpec("random", SMALL, tuple("abcde")), Options(width=0.5, timesteps=3))

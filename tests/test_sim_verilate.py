@@ -8,6 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
 from components import Counter
 
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
@@ -106,3 +110,34 @@ def test_verilog_is_deterministic() -> None:
     text = verilate.to_verilog(Counter())
     assert text == verilate.to_verilog(Counter())
     assert "module top(" in text
+
+
+class _Store(wiring.Component):
+    """Words that nothing writes before they are read."""
+
+    def __init__(self, depth: int, init: list[int]) -> None:
+        self.depth, self.init = depth, init
+        super().__init__({"step": In(8), "count": Out(16)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.store = store = Memory(shape=16, depth=self.depth, init=self.init)
+        read, write = store.read_port(), store.write_port()
+        m.d.comb += [read.addr.eq(self.step), read.en.eq(1), self.count.eq(read.data), write.en.eq(0)]
+        return m
+
+
+def test_zeros_of_large_memories_are_not_written_down() -> None:
+    large = (1 << 17) // 16
+    assert "$meminit" in verilate.to_rtlil(_Store(large - 1, []))
+    assert "$meminit" in verilate.to_rtlil(_Store(large, [0, 0, 0, 7]))
+    assert "$meminit" not in verilate.to_rtlil(_Store(large, []))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("init", "found"), [([], "0\n"), ([0, 0, 0, 7], "7\n")])
+def test_large_memories_start_with_zeros_all_the_same(cache: Path, init: list[int], found: str) -> None:
+    harness = cache / "main.cpp"
+    harness.write_text(HARNESS.replace("STEP", "3").replace("port_", ""))
+    run = verilate.build_executable(_Store((1 << 17) // 16, init), "store", harness)
+    assert subprocess.run([run], capture_output=True, text=True, check=True).stdout == found

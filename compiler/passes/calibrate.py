@@ -68,13 +68,16 @@ def calibrate(network: FloatNetwork, folded: FoldedNetwork, images: NDArray[np.u
             steps[layer.name] = Step(1.0, 1, "binary")
         elif layer.code_step is not None and layer.code_bits is not None:
             steps[layer.name] = Step(layer.code_step, layer.code_bits, "training")
-        else:
+        elif layer.codes_of is None:
             missing.append(layer.name)
     if missing and images is not None:
         samples = _collect(folded, images, missing)
         steps |= {name: _best_step(samples[name]) for name in missing}
     elif missing:
         _add_statistics(network, folded, steps)
+    for layer in folded.layers:
+        if layer.codes_of is not None:
+            steps[layer.name] = steps[layer.codes_of]
     return steps
 
 
@@ -110,6 +113,9 @@ def _add_statistics(network: FloatNetwork, folded: FoldedNetwork, steps: dict[st
     """Batch normalisation says how far a current reaches: mean beta, deviation gamma; an identity, what it reads."""
     for layer, done in zip(network.layers, folded.layers, strict=True):
         if not layer.spiking or layer.name in steps:
+            continue
+        if layer.codes_of is not None:
+            steps[layer.name] = steps[layer.codes_of]
             continue
         reach = np.zeros(len(done.threshold))
         for leg, folded_leg in zip(layer.maps, done.maps, strict=True):

@@ -66,6 +66,7 @@ def _fold_layer(network: FloatNetwork, layer: FloatLayer, source: FoldedInput, s
         gate=_fold_gate(layer, scale),
         reset=layer.reset,
         strict=layer.strict,
+        codes_of=layer.codes_of,
     )
 
 

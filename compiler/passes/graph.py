@@ -123,6 +123,8 @@ class FloatLayer:
         Soft reset: what the membrane of a neuron that fires is lowered by, before it leaks; None: it is set to 0.
     strict : bool
         Fires where the membrane is above ``v_th``, not where it equals it.
+    codes_of : str or None
+        The tensor whose codes it fires, scale and width alike; None: codes of its own.
     """
 
     name: str
@@ -135,6 +137,7 @@ class FloatLayer:
     gate: FloatGate | None = None
     reset: float | None = None
     strict: bool = False
+    codes_of: str | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -215,6 +218,8 @@ class FoldedLayer:
     ----------
     code_step, code_bits : float and int, or None
         Value of one code of what it fires, where training fixed it.
+    codes_of : str or None
+        The tensor that has the same codes.
     """
 
     name: str
@@ -229,6 +234,7 @@ class FoldedLayer:
     gate: FoldedGate | None = None
     reset: float | None = None
     strict: bool = False
+    codes_of: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.geometry import NO_POOL, Geometry, Pool
 from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.compiler.passes.graph import FloatGate, FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
+from reverb_fpga.compiler.passes.largest import identity, largest
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.checkpoint import Checkpoint
 from reverb_fpga.models.description import BN_EPS, LayerSpec, NetworkSpec, PoolSpec, Shape
@@ -46,7 +47,7 @@ def import_checkpoint(checkpoint: Checkpoint, static_input: bool = True) -> Floa
         mean=spec.input.mean,
         std=spec.input.std,
         layers=tuple(layers),
-        tensors={tensor.name: reader.tensor(tensor.name) for tensor in spec.tensors},
+        tensors={tensor.name: reader.tensor(tensor.name) for tensor in spec.tensors} | reader.pooled,
         timesteps=spec.timesteps,
         static_input=static_input,
     )
@@ -59,7 +60,8 @@ class _Reader:
         self._spec = spec
         self._tensors = tensors
         self._shapes = {layer.name: shapes for layer, shapes in zip(spec.layers, spec.shapes(), strict=True)}
-        self._pooled: dict[tuple[str, PoolSpec], str] = {}
+        self._names: dict[tuple[str, PoolSpec], str] = {}
+        self.pooled: dict[str, FloatTensor] = {}  # what the layers fire that are not in the description
 
     def tensor(self, name: str) -> FloatTensor:
         """Alpha and codes of what a layer fires."""
@@ -75,16 +77,21 @@ class _Reader:
 
     def layer(self, layer: LayerSpec) -> list[FloatLayer]:
         """A layer with neurons, or the last; before it, the poolings that need neurons of their own."""
+        if (pool := self._largest_of_spikes(layer)) is not None:
+            return self._max_pool(self._spec.layer(layer.source), layer.source, pool, layer.name)
         before: list[FloatLayer] = []
         legs = [self._shortcut(layer, name, before) for name in layer.shortcuts]
         neuron = layer.neuron
-        if layer.kind == "pool" and layer.pool_before is not None and layer.pool_before.kind == "max":
-            return [self._max_pool(layer.name, layer.source, layer.pool_before, layer.name)]
         own = self._map(layer, before)
+        after: list[FloatLayer] = []
+        name = layer.name
+        if layer.pool_after is not None and layer.pool_after.kind == "max":
+            name = f"{layer.name}.all"
+            after = self._pool_of_currents(layer, layer.pool_after, name)
         return [
             *before,
             FloatLayer(
-                name=layer.name,
+                name=name,
                 maps=(*legs, own),
                 tau=neuron.tau if neuron is not None else 1.0,
                 v_th=neuron.v_th if neuron is not None else 0.0,
@@ -93,7 +100,15 @@ class _Reader:
                 timesteps=self._spec.timesteps,
                 gate=self._gate(layer),
             ),
+            *after,
         ]
+
+    def _largest_of_spikes(self, layer: LayerSpec) -> PoolSpec | None:
+        """The pool of a pool layer that fires what is largest of binary spikes, and nothing else is done to it."""
+        pool, tensor, neuron = layer.pool_before, self._spec.tensor(layer.name), layer.neuron
+        if layer.kind != "pool" or pool is None or pool.kind != "max" or tensor is None or neuron is None:
+            return None
+        return pool if self._binary(layer.source) and tensor.bits is None and neuron.v_th == 0 else None
 
     def _gate(self, layer: LayerSpec) -> FloatGate | None:
         if layer.gate is None:
@@ -117,7 +132,7 @@ class _Reader:
         """What a shortcut adds: the spikes of a tensor, or the current of a layer without neuron."""
         added = self._spec.layer(name)
         if added.neuron is not None:
-            return _identity(name, layer.out_channels, NO_POOL)
+            return identity(name, layer.out_channels)
         if added.gate is not None:
             raise InputError(f"layer {name}: a gate on a shortcut is not supported; gate the convolution")
         return self._map(added, before)
@@ -127,14 +142,9 @@ class _Reader:
         source, pool = layer.source, layer.pool_before
         if pool is not None and pool.kind == "max":
             source, pool = self._pooled_source(layer, pool, before), None
-        after = layer.pool_after
-        if after is not None and after.kind == "max":
-            raise InputError(
-                f"layer {layer.name}: max pooling of the current is not supported: the gather adds; use average "
-                "pooling, or max pooling of binary spikes"
-            )
+        after = layer.pool_after if layer.pool_after is None or layer.pool_after.kind == "avg" else None
         if layer.kind == "pool":
-            return _identity(source, layer.out_channels, _pool(pool))
+            return identity(source, layer.out_channels, _pool(pool))
         integers, scale, kind = _weights(layer, self._tensors[f"layers.{layer.name}.weight"])
         bias = self._tensors[f"layers.{layer.name}.bias"].astype(np.float64) if layer.bias else None
         return FloatMap(
@@ -163,45 +173,48 @@ class _Reader:
         )
 
     def _pooled_source(self, layer: LayerSpec, pool: PoolSpec, before: list[FloatLayer]) -> str:
-        """Name of the max-pooled source; its layer is made for the first reader."""
+        """Name of the max-pooled source; its layers are made for the first reader."""
         key = (layer.source, pool)
-        if key not in self._pooled:
-            self._pooled[key] = f"{layer.source}.max{len(self._pooled) + 1}"
-            before.append(self._max_pool(layer.name, layer.source, pool, self._pooled[key]))
-        return self._pooled[key]
+        if key not in self._names:
+            self._names[key] = f"{layer.source}.max{len(self._names) + 1}"
+            before += self._max_pool(self._spec.layer(layer.source), layer.source, pool, self._names[key])
+        return self._names[key]
 
-    def _max_pool(self, where: str, source: str, pool: PoolSpec, name: str) -> FloatLayer:
-        """The largest of binary spikes: one fires if any of its window did."""
-        if not self._binary(source):
+    def _pool_of_currents(self, layer: LayerSpec, pool: PoolSpec, whole: str) -> list[FloatLayer]:
+        """Max pooling of a current, of which the layer `whole` fires every position: neurons first, the largest then.
+
+        Exact as long as a larger current never fires less.
+        """
+        where, neuron = f"layer {layer.name}: max pooling of its current", layer.neuron
+        if neuron is None or (self._spec.timesteps > 1 and neuron.tau > 0):
             raise InputError(
-                f"layer {where}: max pooling of real-valued spikes is not supported: the gather adds; use average "
-                "pooling (supported: max pooling of binary spikes)"
+                f"{where} is not supported over several time steps with leak: the largest current need not make the "
+                "largest membrane; pool the spikes (pool_before of what reads them), or train with one time step"
             )
-        channels = self._shapes[source].out[0]
-        return FloatLayer(
-            name=name,
-            maps=(_identity(source, channels, _pool(pool)),),
-            tau=0.0,
-            v_th=0.5 / pool.area,
-            spiking=True,
-            binary=True,
-            timesteps=self._spec.timesteps,
-        )
+        if layer.shortcuts or layer.gate is not None:
+            raise InputError(f"{where} is not supported with shortcuts or a gate: they are added after pooling")
+        norm = self._norm(layer)
+        if norm is not None and bool((norm.gamma < 0).any()):
+            raise InputError(
+                f"{where} is not supported where its normalisation has a negative gamma: the largest becomes the "
+                "smallest; pool the spikes"
+            )
+        self.pooled[whole] = self.tensor(layer.name)
+        return self._max_pool(layer, whole, pool, layer.name)
 
+    def _max_pool(self, fires: LayerSpec, source: str, pool: PoolSpec, name: str) -> list[FloatLayer]:
+        """Layers whose last, `name`, fires the largest of each window of `source`, which holds what `fires` does.
 
-def _identity(source: str, channels: int, pool: Pool) -> FloatMap:
-    """Every channel as it is, averaged over windows."""
-    return FloatMap(
-        source=source,
-        weight=np.eye(channels, dtype=np.int64)[:, :, None, None],
-        kind=WeightKind.UNIT,
-        bits=1,
-        weight_scale=np.ones(channels),
-        scaled=False,
-        geometry=Geometry(in_pool=pool),
-        bias=np.zeros(channels),
-        norm=None,
-    )
+        Of binary spikes: whether any fired.
+        """
+        channels, steps = fires.out_channels, self._spec.timesteps
+        if self._binary(fires.name):
+            own = identity(source, channels, _pool(pool))
+            return [FloatLayer(name, (own,), tau=0.0, v_th=0.5 / pool.area, spiking=True, binary=True, timesteps=steps)]
+        layers = largest(source, channels, _pool(pool), name, steps)
+        alpha = self.tensor(fires.name).alpha
+        self.pooled |= {made.name: FloatTensor(alpha=alpha) for made in layers}
+        return layers
 
 
 def _pool(pool: PoolSpec | None) -> Pool:

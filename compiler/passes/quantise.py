@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["Quantised", "quantise"]
 
 _MAX_SHIFT = 63
-_BINARY_THRESHOLD = 16  # codes of the threshold of binary spikes
+_BINARY_CODES = (16, 256)  # codes of the threshold of binary spikes: the least, and more while nothing saturates
 _LOGIT_MARGIN = 0.98  # of the membrane's range: roundings of m, b and q stay inside
 
 Reals = NDArray[np.float64]
@@ -63,7 +63,8 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
     unit = 1.0
     for layer in folded.layers:
         bounds = [_bounds(leg, tensors[leg.source]) for leg in layer.maps]
-        unit = _unit(layer, bounds, steps.get(layer.name), folded.timesteps, config)
+        gain = max(float(leg.gain.max()) * tensors[leg.source].step for leg in layer.maps)
+        unit = _unit(layer, _Reach(bounds, gain), steps.get(layer.name), folded.timesteps, config)
         code_max = tensors[layer.name].top if layer.spiking else 1
         in_units = [(low / unit, high / unit) for low, high in bounds]
         trimmed, jump = _trimmed(layer, tensors, in_units, unit, code_max, config)
@@ -159,12 +160,18 @@ def _precision_notes(done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], jump
     return notes
 
 
-def _unit(
-    layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], step: Step | None, timesteps: int, config: Config
-) -> float:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Reach:
+    """What the maps of a layer can bring: bounds of their currents, and the largest gain of a code."""
+
+    bounds: Sequence[tuple[Reals, Reals]]
+    gain: float
+
+
+def _unit(layer: FoldedLayer, reach: _Reach, step: Step | None, timesteps: int, config: Config) -> float:
     """Value of one membrane unit of a layer."""
     if step is None:
-        return _logit_unit(layer, bounds, timesteps, config)
+        return _logit_unit(layer, reach.bounds, timesteps, config)
     if not layer.binary:
         return step.step / (1 << config.fraction_bits)
     threshold = float(layer.threshold.min())
@@ -174,7 +181,32 @@ def _unit(
             "membrane at rest does not fire"
         )
     # whatever reaches the threshold must round to one code at least; finer than that keeps the membrane's bits
-    return threshold / (_BINARY_THRESHOLD << config.fraction_bits)
+    least, most = (codes << config.fraction_bits for codes in _BINARY_CODES)
+    room = _room(layer, reach, config) * threshold
+    units = most
+    while units > least and units > room:
+        units //= 2
+    return threshold / units
+
+
+def _room(layer: FoldedLayer, reach: _Reach, config: Config) -> float:
+    """Units that a current of 1 may be: every gain fits, one step saturates neither membrane nor skip memory."""
+    room = ((1 << config.gain_width) - 1) / max(reach.gain, np.finfo(np.float64).tiny)
+    total = np.zeros(len(layer.threshold))
+    for position, stored in _summed(layer):
+        (low, high), leg = reach.bounds[position], layer.maps[position]
+        total = total + np.maximum(np.abs(low), np.abs(high)) + np.abs(leg.bias)
+        width = config.skip_width if stored else config.membrane_width
+        room = min(room, ((1 << (width - 1)) - 1) / max(float(total.max()), np.finfo(np.float64).tiny))
+    return room
+
+
+def _summed(layer: FoldedLayer | IntLayer) -> Iterator[tuple[int, bool]]:
+    """The maps of a layer in the order in which they are added, by position, and whether the sum is then stored."""
+    own = len(layer.maps) - 1
+    order = range(own + 1) if layer.gate is None else (own, *range(own))
+    for number, position in enumerate(order):
+        yield position, number < own or (layer.gate is not None and number == 0)
 
 
 def _logit_unit(layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], timesteps: int, config: Config) -> float:
@@ -275,23 +307,20 @@ def _notes(layer: FoldedLayer, done: IntLayer, bounds: Sequence[tuple[Reals, Rea
         return notes
     if layer.timesteps > 1 and done.tau_q != layer.tau * TAU_ONE:
         notes.append(f"layer {layer.name}: tau {layer.tau:g} is rounded to {done.tau_q}/{TAU_ONE}")
-    summands = list(zip(bounds, done.maps, strict=True))
     if done.gate is not None:
         notes.append(f"layer {layer.name}: its gate is rounded to 1/{GATE_ONE}, its argument to 1/{SIGMOID_STEPS}")
-        summands = [summands[-1], *summands[:-1]]
     total = np.zeros(len(layer.threshold))
     skip_limit = 1 << max(0, config.skip_width - 1)
-    for position, ((low, high), leg) in enumerate(summands):
+    for position, stored in _summed(layer):
+        (low, high), leg = bounds[position], done.maps[position]
         total = total + np.maximum(np.abs(low), np.abs(high)) + np.abs(leg.bias)
         worst = float(total.max())
-        last = position == len(bounds) - 1
-        stored = not last or (done.gate is not None and position == 0)
         if stored and worst >= skip_limit:
             notes.append(
                 f"layer {layer.name}: if every source fired at most, its current would saturate in the skip memory "
                 f"({worst / skip_limit:.1f} x)"
             )
-        if last and worst >= 1 << (config.membrane_width - 1):
+        if not stored and worst >= 1 << (config.membrane_width - 1):
             limit = 1 << (config.membrane_width - 1)
             notes.append(
                 f"layer {layer.name}: if every source fired at most, the membrane would saturate "
