@@ -281,14 +281,21 @@ PRESETS: dict[str, Config] = {
             slot_entries=512, descriptors=64, skip_words=512,
         ),
         Config(
+            name="ulx3s-85f-row", clusters=4, lanes_per_cluster=16, taps=3, banks=4, neuron_lanes=32,
+            act_words=14336, count_words=2048, weight_rows=3072, param_groups=128, layer_groups=32,
+            slot_entries=512, descriptors=64, skip_words=512,
+        ),
+        Config(
             name="large", clusters=2, lanes_per_cluster=16, banks=16, neuron_lanes=16,
             act_words=65536, count_words=65536, weight_rows=65535, param_groups=4096, layer_groups=128,
             slot_entries=4096, descriptors=2048, skip_words=16384, max_timesteps=16, acc_width=24,
         ),
     )
 }  # fmt: skip
-"""Preset per board; ``tiny`` is for tests, ``tiny-row`` for those of row mode;
-``large``, for simulation only, holds the papers' networks whole."""
+"""Preset per board; ``tiny`` is for tests, ``tiny-row`` for those of row mode.
+
+For simulation only: ``ulx3s-85f-row``, which has not been routed, and ``large``, which holds the papers' networks.
+"""
 
 
 def preset(name: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -18,7 +19,9 @@ from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
+from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.sim.cycles import CycleModel
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.operations import LayerOperations, Operations
 
@@ -30,7 +33,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
     names = set(sys.modules)
     yield importlib.import_module
     for name in set(sys.modules) - names:
-        if name in {"accuracy_density", "compare", "operations", "runs"}:
+        if name in {"accuracy_density", "array_model", "compare", "explore", "operations", "row_mode", "runs"}:
             del sys.modules[name]
 
 
@@ -47,6 +50,29 @@ def test_operations_are_the_events_times_the_neurons_they_reach(load: Any) -> No
     assert found.layers[1].dense == 28 * 28 * 9 * 32 * 64
     assert found.layers[-1].additions == 10 * (outputs[-2] > 0).sum() / 2
     assert all(0 < layer.density < 1 for layer in found.layers[1:])
+
+
+@pytest.mark.parametrize("in_rows", [True, False])
+def test_exploration_counts_the_beats_that_the_program_takes(load: Any, in_rows: bool) -> None:
+    """Of every layer of a bundled network that is compiled again, in row mode and in gather mode."""
+    explore, rows, array = load("explore"), load("row_mode"), load("array_model")
+    program = bundled.load_model("fashion-mnist")
+    own, target = config_of(program), preset("ulx3s-85f-row")
+    images = [item.load() for item in gather_items(Selection(limit=1), program)]
+    codes = to_codes(images, program.input)
+    moved = rows.again(program, own, target, codes, in_rows)
+    beats = dict.fromkeys((info.name for info in moved.layers), 0)
+    for strip in CycleModel(moved, target).strips(codes)[0]:
+        layer = moved.descriptor(strip.index)[1]["layer"]
+        beats[moved.layers[layer].name] += strip.beats - strip.stolen
+    shape = array.Shape(1, 4, 2, 64, neuron_lanes=32, taps=3)
+    wide = dataclasses.replace(shape, lanes=192, taps=1)
+    works = explore.layer_works(program, own, codes)
+    assert [work.name for work in works if work.columns is None] == ["fc1"]
+    for work in works:
+        in_row_mode = in_rows and work.columns is not None
+        counted = array.row_beats(work, shape) if in_row_mode else array.layer_cycles(work, wide).beats
+        assert beats[work.name] == counted, work.name
 
 
 def test_energy_is_counted_as_papers_do(load: Any) -> None:
