@@ -11,7 +11,13 @@ from reverb_fpga.hw.boards.bitstream import check_bitstream, device_named
 from reverb_fpga.hw.boards.table import BOARDS, board
 from reverb_fpga.hw.errors import InputError
 
-ECP5 = {"ulx3s-12f": "21111043", "ulx3s-25f": "41111043", "ulx3s-85f": "41113043"}
+CODES = {"LFE5U-12F": "21111043", "LFE5U-25F": "41111043", "LFE5U-85F": "41113043", "LFE5UM5G-45F": "81112043",
+         "LFE5UM5G-85F": "81113043"}  # fmt: skip
+ECP5 = {
+    name: next(code for device, code in CODES.items() if f" {device}-" in entry.device)
+    for name, entry in BOARDS.items()
+    if "LFE5" in entry.device
+}
 LOADER = """#!/bin/sh
 echo "called with: $*" >&2
 echo "$*" > {log}
@@ -60,7 +66,7 @@ def program(*arguments: str) -> int:
     return caught.value.code
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", [name for name, entry in BOARDS.items() if entry.loader])
 def test_the_right_bitstream_is_loaded(name: str, tmp_path: Path, loader: Path) -> None:
     bit = tmp_path / "-odd name.bit"
     if name in ECP5:
@@ -72,10 +78,17 @@ def test_the_right_bitstream_is_loaded(name: str, tmp_path: Path, loader: Path) 
     assert str(bit) in loader.read_text()
 
 
+def test_a_board_without_a_loader_says_what_to_do(
+    tmp_path: Path, loader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program("--board", "icesugar-pro", str(ecp5(tmp_path / "a.bit", ECP5["icesugar-pro"]))) == 2
+    assert "dropping it on the iCELink drive" in capsys.readouterr().err.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("ulx3s-12f", "41113043", ["LFE5U-85F (ulx3s-85f)", "ulx3s-12f has Lattice LFE5U-12F"]),
+        ("ulx3s-12f", "41113043", ["LFE5U-85F (ulx3s-85f, orangecrab-85f)", "ulx3s-12f has Lattice LFE5U-12F"]),
         ("ulx3s-85f", "21111043", ["LFE5U-12F (ulx3s-12f)"]),
         ("ulx3s-25f", "41112043", ["LFE5U-45F, but"]),
         ("arty-a7-35t", "41113043", ["LFE5U-85F", "AMD XC7A35T"]),

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from amaranth.build.run import BuildPlan
-from amaranth.hdl import Elaboratable, Module, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Elaboratable
+from board_cores import ByteEcho, Echo
 
 from reverb_fpga.host.commands import build
 from reverb_fpga.hw.boards import export, flow, logs, tools
@@ -28,52 +27,9 @@ from reverb_fpga.hw.boards.stages import STAGES, StageClock, duration, expected_
 from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board, link_of, uart_divisor
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
-from reverb_fpga.hw.link.signatures import received_bytes
-from reverb_fpga.hw.signatures import byte_stream
 
 # builds that stop early, as many here do, never elaborate their core
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-
-
-class Echo(wiring.Component):
-    """The smallest core: sends back what it hears."""
-
-    def __init__(self, stages: int = 2) -> None:
-        super().__init__({"reset": In(1), "rx": In(1), "tx": Out(1, init=1), "state": Out(4)})
-        self._stages = stages
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        last = self.rx
-        for index in range(self._stages):
-            stage = Signal(init=1, name=f"stage{index}")
-            m.d.sync += stage.eq(last)
-            last = stage
-        count = Signal(32)
-        m.d.sync += [self.tx.eq(last), count.eq(count + 1)]
-        m.d.comb += self.state.eq(count[-4:])
-        return m
-
-
-class ByteEcho(wiring.Component):
-    """The same behind a PHY of bytes."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            {"reset": In(1), "received": In(received_bytes()), "bytes": Out(byte_stream()), "state": Out(4)}
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        count = Signal(32)
-        m.d.sync += count.eq(count + 1)
-        m.d.comb += [
-            self.bytes.valid.eq(self.received.valid),
-            self.bytes.payload.eq(self.received.payload.data),
-            self.received.ready.eq(self.bytes.ready),
-            self.state.eq(count[-4:]),
-        ]
-        return m
 
 
 OPTIONS = BuildOptions(clock_mhz=50.0, divisor=25, baud=2_000_000)
@@ -122,6 +78,9 @@ def test_a_usb_link_has_pins_and_clocks_of_its_own() -> None:
     assert netlist.count("cell \\EHXPLLL ") == 2
     assert "usb_0__d_p" in constraints
     assert "uart" not in constraints
+    again = flow._plan(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), {})
+    assert again.files["top.il"] == plan.files["top.il"], "a build would never be found in the cache"
+    assert "USBStreamInEndpoint_1\n" in netlist
     assert link_of(board("ulx3s-85f"), None) is LinkKind.UART
     with pytest.raises(InputError, match="arty-a7-35t has no usb link; it has: uart"):
         link_of(board("arty-a7-35t"), "usb")

@@ -9,8 +9,9 @@ import click
 from rich.progress import Progress
 
 from reverb_fpga.hw.boards.logs import FROM_CACHE, BuildPhase
+from reverb_fpga.hw.boards.own import BOARD_HELP, find_board
 from reverb_fpga.hw.boards.stages import StageClock, duration, expected_times, keep_times
-from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, LinkKind, board, link_of, uart_divisor
+from reverb_fpga.hw.boards.table import Board, Flow, LinkKind, link_of, uart_divisor
 from reverb_fpga.hw.boards.tools import SOURCES
 from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import Config, preset
@@ -28,13 +29,14 @@ Examples:
   reverb-fpga build --board ulx3s-25f -o out/25f --clock 60 --tries 8 --jobs 4
   reverb-fpga build --board ulx3s-85f -o out/85f --tools native
   reverb-fpga build --board ulx3s-85f -o out/85f --tries 16 --jobs 16 --cluster tcp://10.0.0.5:8786
+  reverb-fpga build --board my-board.toml -o out/mine
   reverb-fpga build --board arty-a7-35t -o out/arty     exports a Vivado project, builds nothing
 """
 _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log shows life
 
 
 @click.command(name="build", epilog=_EXAMPLES)
-@click.option("--board", "board_name", required=True, metavar="NAME", help=f"One of: {', '.join(BOARDS)}.")
+@click.option("--board", "board_name", required=True, metavar="NAME|FILE", help=BOARD_HELP)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @click.option("--clock", type=click.FloatRange(min=1, max=400), metavar="MHZ", help="Clock of the overlay.")
 @click.option(
@@ -72,7 +74,7 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     DIR gets top.bit, top.config, report.json and the tools' logs. A bitstream is written only if its timing is met. For
     boards whose vendor tools do not run here, the project is exported: Verilog, constraints and script.
     """
-    target = board(board_name)
+    target = find_board(board_name)
     clock_mhz = options["clock"] if options["clock"] is not None else target.clock_mhz
     link = link_of(target, options["link"])
     divisor, baud = uart_divisor(clock_mhz, options["baud"]) if link is LinkKind.UART else (0, 0)
@@ -101,6 +103,8 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
         keep_times(times, target.name, clock.finish())
     print_report(report)
     click.echo(f"bitstream: {output / 'top.bit'}")
+    if target.wiring:
+        click.echo(f"{target.name}: {target.wiring}")
 
 
 class _Show:

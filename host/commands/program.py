@@ -12,7 +12,8 @@ import click
 
 from reverb_fpga.hw import processes
 from reverb_fpga.hw.boards.bitstream import boards_of, check_bitstream, device_named
-from reverb_fpga.hw.boards.table import BOARDS, Board, board
+from reverb_fpga.hw.boards.own import BOARD_HELP, find_board
+from reverb_fpga.hw.boards.table import Board
 from reverb_fpga.hw.errors import DeviceError, EnvironmentMissing, InputError
 
 __all__ = ["command"]
@@ -30,11 +31,11 @@ Examples:
 
 @click.command(name="program", epilog=_EXAMPLES)
 @click.argument("bitstream", type=click.Path(path_type=Path), metavar="FILE.bit")
-@click.option("--board", "board_name", required=True, metavar="NAME", help=f"One of: {', '.join(BOARDS)}.")
+@click.option("--board", "board_name", required=True, metavar="NAME|FILE", help=BOARD_HELP)
 @click.option("--flash", is_flag=True, help="Write the configuration flash instead of the FPGA itself.")
 def command(bitstream: Path, board_name: str, flash: bool) -> None:
     """Load a bitstream into a board over USB with openFPGALoader."""
-    target = board(board_name)
+    target = find_board(board_name)
     check_bitstream(bitstream, target)
     load(target, bitstream, flash=flash)
 
@@ -56,7 +57,9 @@ def load(target: Board, bitstream: Path, *, flash: bool) -> None:
             "or see https://trabucayre.github.io/openFPGALoader"
         )
     if target.loader is None:
-        raise InputError(f"{target.name}: {_LOADER} does not know this board")
+        raise InputError(
+            f"{target.name}: {_LOADER} does not know this board{'; ' if target.wiring else ''}{target.wiring}"
+        )
     # the whole path: a name that begins with a dash is no option
     file = str(bitstream if bitstream.is_absolute() else Path.cwd() / bitstream)
     code, said = _run([tool, "--board", target.loader, "--write-flash" if flash else "--write-sram", file])

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ Progress = Callable[[BuildPhase], None]
 
 PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
+_ADDRESS = re.compile(r"(\bUSB\w+?Endpoint)_(\d{6,})")
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
 
 
@@ -161,7 +163,15 @@ def _plan(design: Design, options: BuildOptions, toolchain: Toolchain) -> _Plan:
         synth_opts=["-noabc9", *options.synth],
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
-    return _Plan(design.board, design.config, options, platform, dict(plan.files), toolchain)
+    files = dict(plan.files)
+    files["top.il"] = _stable_names(str(files["top.il"]))
+    return _Plan(design.board, design.config, options, platform, files, toolchain)
+
+
+def _stable_names(netlist: str) -> str:
+    """LUNA names modules by addresses of this process: the same design would be another one each time."""
+    numbers: dict[str, int] = {}
+    return _ADDRESS.sub(lambda found: f"{found[1]}_{numbers.setdefault(found[2], len(numbers) + 1)}", netlist)
 
 
 def _kept_modules(config: Config) -> str:

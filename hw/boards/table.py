@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
+from typing import Any
 
 from ..errors import InputError
 from ..usb_identity import USB_MANUFACTURER, USB_PRODUCT_ID, USB_VENDOR_ID
 
-__all__ = ["BAUD_RATES", "BOARDS", "Board", "Flow", "LinkKind", "UsbIdentity", "board", "link_of", "uart_divisor"]
+__all__ = [
+    "BAUD_RATES", "BLOCK_RAMS", "BOARDS", "Board", "Flow", "LinkKind", "Pins", "UsbIdentity", "board", "link_of",
+    "uart_divisor",
+]  # fmt: skip
 
 BAUD_RATES = (3_000_000, 2_000_000, 1_500_000, 1_000_000, 500_000, 250_000, 115_200)
 _MAX_BAUD_ERROR = 0.015  # half a bit over ten bits is 5 %; leave most of it to the other end
 _MIN_DIVISOR = 8
+_SIZES = {"12F": 56, "25F": 56, "45F": 108, "85F": 208}  # the 12F is a 25F die, all of it usable with the open tools
+BLOCK_RAMS = {
+    f"{family}-{size}": _SIZES[size]
+    for family, sizes in (("LFE5U", _SIZES), ("LFE5UM", ("25F", "45F", "85F")), ("LFE5UM5G", ("25F", "45F", "85F")))
+    for size in sizes
+}
+"""Block RAMs (18 Kbit) by ECP5 device."""
 
 
 class Flow(enum.Enum):
@@ -46,6 +58,37 @@ class UsbIdentity:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Pins:
+    """What the overlay needs to know of an ECP5 board that amaranth-boards does not have.
+
+    Parameters
+    ----------
+    device : str
+        One of :data:`BLOCK_RAMS`.
+    package : str
+        As in the part's name: BG256, MG285, BG381, BG554 or BG756.
+    speed : str
+        Speed grade: 6, 7 or 8.
+    clock, rx, tx : str
+        Balls of the crystal and of the UART, as the FPGA sees it.
+    leds : tuple of str
+    leds_inverted : bool
+        They light at 0.
+    io_standard : str
+    """
+
+    device: str
+    package: str
+    speed: str
+    clock: str
+    rx: str
+    tx: str
+    leds: tuple[str, ...] = ()
+    leds_inverted: bool = False
+    io_standard: str = "LVCMOS33"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Board:
     """One board.
 
@@ -55,8 +98,8 @@ class Board:
         What ``--board`` takes.
     config : str
         Preset of :data:`reverb_fpga.hw.config.PRESETS` that is built for it.
-    platform : str
-        ``module:Class`` of its amaranth-boards platform.
+    platform : str, Pins or class
+        ``module:Class`` of its amaranth-boards platform, its pins, or a platform class.
     device : str
         FPGA, for people.
     flow : Flow
@@ -74,11 +117,13 @@ class Board:
         Bytes of input that the link takes ahead of the core; as much block RAM as is left.
     loader : str or None
         Board name that openFPGALoader knows.
+    wiring : str
+        What to connect before it can be talked to; empty if nothing.
     """
 
     name: str
     config: str
-    platform: str
+    platform: str | Pins | type[Any]
     device: str
     flow: Flow
     input_mhz: float
@@ -88,6 +133,7 @@ class Board:
     usb: tuple[UsbIdentity, ...] = ()
     ring: int = 2048
     loader: str | None = None
+    wiring: str = ""
 
     @property
     def builds_here(self) -> bool:
@@ -95,7 +141,7 @@ class Board:
         return self.flow is Flow.TRELLIS
 
 
-def _ulx3s(size: str, bram: int) -> Board:
+def _ulx3s(size: str) -> Board:
     return Board(
         name=f"ulx3s-{size.lower()}",
         config=f"ulx3s-{size.lower()}",
@@ -104,7 +150,7 @@ def _ulx3s(size: str, bram: int) -> Board:
         flow=Flow.TRELLIS,
         input_mhz=25.0,
         clock_mhz=50.0,
-        bram=bram,
+        bram=_SIZES[size],
         links=(LinkKind.UART, LinkKind.USB),
         usb=(UsbIdentity(0x0403, 0x6015, "ULX3S"), UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER)),
         ring=4096 if size == "85F" else 2048,
@@ -126,12 +172,93 @@ def _arty(size: str, config: str) -> Board:
     )
 
 
+def _ecpix5(size: str, config: str, clock_mhz: float) -> Board:
+    return Board(
+        name=f"ecpix5-{size.lower()}",
+        config=config,
+        platform=f"amaranth_boards.ecpix5:ECPIX5{size[:2]}Platform",
+        device=f"Lattice LFE5UM5G-{size}-8BG554",
+        flow=Flow.TRELLIS,
+        input_mhz=100.0,
+        clock_mhz=clock_mhz,
+        bram=_SIZES[size],
+        ring=4096 if size == "85F" else 2048,
+        loader="ecpix5",
+        wiring="the serial port is the second one of the FTDI bridge on micro-USB; name it with --port",
+    )
+
+
+def _orangecrab(size: str) -> Board:
+    return Board(
+        name=f"orangecrab-{size.lower()}",
+        config=f"ulx3s-{size.lower()}",
+        platform=f"amaranth_boards.orangecrab_r0_2:OrangeCrabR0_2_{size}Platform",
+        device=f"Lattice LFE5U-{size}-8MG285C",
+        flow=Flow.TRELLIS,
+        input_mhz=48.0,
+        clock_mhz=48.0,
+        bram=_SIZES[size],
+        links=(LinkKind.USB,),
+        usb=(UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER),),
+        ring=4096 if size == "85F" else 2048,
+        loader="orangeCrab",
+    )
+
+
+_SMALL: dict[str, Any] = {"config": "ulx3s-25f", "flow": Flow.TRELLIS, "clock_mhz": 50.0, "bram": _SIZES["25F"]}
+_SINGLE = (
+    Board(
+        name="icepi-zero",
+        platform="amaranth_boards.icepi_zero:IcepiZero1_3Platform",
+        device="Lattice LFE5U-25F-6BG256C",
+        input_mhz=50.0,
+        wiring="the serial port is that of its own USB bridge; name it with --port",
+        **_SMALL,
+    ),
+    Board(
+        name="colorlight-5a75b",
+        platform="amaranth_boards.colorlight_5a75b_r7_0:Colorlight_5A75B_R70Platform",
+        device="Lattice LFE5U-25F-6BG256C",
+        input_mhz=25.0,
+        loader="colorlight",
+        wiring="version 7.0 has no serial port: connect a 3.3 V USB-serial bridge to J19, its TX to KEY+ (ball M13) "
+        "and its RX to DATA_LED- (ball P11), and name it with --port",
+        **_SMALL,
+    ),
+    Board(
+        name="icesugar-pro",
+        platform="amaranth_boards.icesugar_pro:ICESugarProPlatform",
+        device="Lattice LFE5U-25F-6BG256C",
+        input_mhz=25.0,
+        wiring="load top.bit by dropping it on the iCELink drive; the serial port is iCELink's, name it with --port",
+        **_SMALL,
+    ),
+    Board(
+        name="colorlight-i5",
+        platform=Pins(
+            device="LFE5U-25F", package="BG381", speed="6", clock="P3", rx="H18", tx="J17", leds=("U16",),
+            leds_inverted=True,
+        ),
+        device="Lattice LFE5U-25F-6BG381C",
+        input_mhz=25.0,
+        loader="colorlight-i5",
+        wiring="the serial port is that of the extension board's debugger (balls H18, J17); name it with --port",
+        **_SMALL,
+    ),
+)  # fmt: skip
+
+
 BOARDS: dict[str, Board] = {
     board.name: board
     for board in (
-        _ulx3s("12F", 56),  # the 12F is a 25F die: 56 block RAMs, all usable with the open tools
-        _ulx3s("25F", 56),
-        _ulx3s("85F", 208),
+        _ulx3s("12F"),
+        _ulx3s("25F"),
+        _ulx3s("85F"),
+        _ecpix5("45F", "ulx3s-25f", 50.0),
+        _ecpix5("85F", "ulx3s-85f", 50.0),
+        _orangecrab("25F"),
+        _orangecrab("85F"),
+        *_SINGLE,
         _arty("35", "ulx3s-25f"),
         _arty("100", "ulx3s-85f"),
     )
@@ -144,12 +271,17 @@ def board(name: str) -> Board:
     Raises
     ------
     InputError
-        If there is none of that name; lists those there are.
+        If there is none of that name; names the nearest, and where to read on.
     """
     try:
         return BOARDS[name]
     except KeyError:
-        raise InputError(f"no board {name!r}; there are: {', '.join(BOARDS)}") from None
+        near = difflib.get_close_matches(name, BOARDS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise InputError(
+            f"no board {name!r}; {meant}There are: {', '.join(BOARDS)}; for a board of your own give FILE.toml, see "
+            "docs/boards.md"
+        ) from None
 
 
 def link_of(target: Board, name: str | None) -> LinkKind:

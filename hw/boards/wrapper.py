@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from amaranth.build import Attrs, Clock, Resource, Subsignal, res
+from amaranth.build import Pins as Balls
 from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Signal, Value
 from amaranth.lib import io, wiring
+from amaranth.vendor import LatticeECP5Platform
 
 from ..link import UsbPhy
 from .clocking import Ecp5Clock, Ecp5UsbClock, solve_pll
-from .table import Board, Flow, LinkKind
+from .table import Board, Flow, LinkKind, Pins
 
 __all__ = ["BoardTop", "platform_for"]
 
@@ -19,8 +22,35 @@ _HEARTBEAT_BITS = 25  # the slowest LED toggles about once a second at 50 MHz
 
 def platform_for(board: Board) -> Any:
     """A fresh amaranth platform of this board."""
+    if isinstance(board.platform, Pins):
+        return _platform(board.platform, board.input_mhz)
+    if isinstance(board.platform, type):
+        return board.platform()
     module, _, name = board.platform.partition(":")
     return getattr(importlib.import_module(module), name)()
+
+
+def _platform(pins: Pins, input_mhz: float) -> Any:
+    """A platform of amaranth's with the pins of a board, and nothing else that may be on it."""
+    attributes = Attrs(IO_TYPE=pins.io_standard)
+    uart = (Subsignal("rx", Balls(pins.rx, dir="i")), Subsignal("tx", Balls(pins.tx, dir="o")))
+    leds = [
+        Resource("led", index, Balls(ball, dir="o", invert=pins.leds_inverted), attributes)
+        for index, ball in enumerate(pins.leds)
+    ]
+    members = {
+        "device": pins.device,
+        "package": pins.package,
+        "speed": pins.speed,
+        "default_clk": "clock",
+        "resources": [
+            Resource("clock", 0, Balls(pins.clock, dir="i"), Clock(input_mhz * 1e6), attributes),
+            Resource("uart", 0, *uart, attributes),
+            *leds,
+        ],
+        "connectors": [],
+    }
+    return type("OwnPlatform", (LatticeECP5Platform,), members)()
 
 
 class BoardTop(Elaboratable):
@@ -85,7 +115,7 @@ class BoardTop(Elaboratable):
         m.d.sync += beat.eq(beat + 1)
         lights = Cat(beat[-1], locked, *busy, self.core.state)
         for index in range(len(lights)):
-            port = _optional(platform, "led", index)
+            port = _led(platform, index)
             if port is None:
                 break
             m.submodules[f"led{index}"] = led = io.Buffer("o", port)
@@ -96,7 +126,13 @@ def _uart_signals(platform: Any) -> list[str]:
     return [sub.name for sub in platform.lookup("uart", 0).ios]
 
 
-def _optional(platform: Any, name: str, index: int) -> Any:
-    if (name, index) not in platform.resources:
-        return None
-    return platform.request(name, index, dir="-")
+def _led(platform: Any, index: int) -> Any:
+    """A LED, or the green one of three; None if there is none, or the link has its pin."""
+    for name in ("led", "rgb_led"):
+        if (name, index) in platform.resources:
+            try:
+                port = platform.request(name, index, dir="-" if name == "led" else dict.fromkeys("rgb", "-"))
+            except res.ResourceError:
+                return None
+            return port if name == "led" else port.g
+    return None
