@@ -8,9 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from reverb_fpga.hw.config import preset
-from reverb_fpga.hw.errors import InputError
-
+from ..config import preset
+from ..errors import InputError
 from .table import BLOCK_RAMS, BOARDS, Board, Flow, LinkKind, Pins, board
 
 __all__ = ["BOARD_HELP", "SUFFIXES", "find_board"]
