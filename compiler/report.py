@@ -10,9 +10,10 @@ import numpy as np
 
 from reverb_fpga.compiler.backend.geometry import Walk, walks_of
 from reverb_fpga.compiler.backend.intervals import current_bounds, source_max
+from reverb_fpga.compiler.backend.mode import mode_of
 from reverb_fpga.compiler.backend.tiling import planes_of, tile_layer
 from reverb_fpga.compiler.ebr import DEVICE_BLOCKS, block_rams
-from reverb_fpga.compiler.intnet import IntMap, IntNetwork, WeightKind
+from reverb_fpga.compiler.intnet import IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.invariance import Invariance
 from reverb_fpga.compiler.program import Program
@@ -46,7 +47,8 @@ class MapReport:
     z_bits : int
         Bits that the current provably needs, sign included.
     passes, rows : int
-        Passes of the lane array, weight rows per bank.
+        Passes of the lane array for an output position and step, weight rows per bank.
+    row_mode : bool
     gain, shift : int
         Largest m, and r.
     """
@@ -57,6 +59,7 @@ class MapReport:
     z_bits: int
     passes: int
     rows: int
+    row_mode: bool
     gain: int
     shift: int
 
@@ -134,7 +137,9 @@ def make_report(
 
 def _layer(program: Program, network: IntNetwork, index: int, steps: Mapping[str, Step], config: Config) -> LayerReport:
     layer, info = network.layers[index], program.layers[index]
-    legs = [_map(network, leg, walk, config) for leg, walk in zip(layer.maps, walks_of(network)[index], strict=True)]
+    legs = [
+        _map(network, layer, leg, walk, config) for leg, walk in zip(layer.maps, walks_of(network)[index], strict=True)
+    ]
     step = steps.get(layer.name)
     rows = sum(leg.rows for leg in legs)
     return LayerReport(
@@ -149,16 +154,19 @@ def _layer(program: Program, network: IntNetwork, index: int, steps: Mapping[str
     )
 
 
-def _map(network: IntNetwork, leg: IntMap, walk: Walk, config: Config) -> MapReport:
+def _map(network: IntNetwork, layer: IntLayer, leg: IntMap, walk: Walk, config: Config) -> MapReport:
     low, high = current_bounds(leg.weight, walk.pooled, source_max(network, leg))
-    passes = len(tile_layer(-(-leg.weight.shape[0] // config.neuron_lanes), len(planes_of(leg)), config.slots))
+    mode = mode_of(network, layer, leg, walk, config)
+    passes = len(tile_layer(-(-layer.channels // config.neuron_lanes), len(planes_of(leg)), mode.slots))
+    taps = walk.y.n_tap if mode.row else walk.taps
     return MapReport(
         source=leg.source,
         weights=_weights(leg),
         fan_in=int(np.prod(leg.weight.shape[1:])) * walk.pooled,
         z_bits=max(int(high.max()).bit_length(), int(-low.min()).bit_length()) + 1,
-        passes=passes,
-        rows=passes * walk.taps * -(-leg.weight.shape[1] // config.banks),
+        passes=passes * mode.columns,
+        rows=passes * taps * -(-leg.weight.shape[1] // config.banks),
+        row_mode=mode.row,
         gain=int(leg.gain.max()),
         shift=leg.r_shift,
     )

@@ -13,8 +13,10 @@ from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.geometry import Geometry, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork, WeightKind
+from reverb_fpga.compiler.passes.invariance import Invariance
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.program_checks import check_program
+from reverb_fpga.compiler.report import make_report
 from reverb_fpga.compiler.testing import plain_layer, plain_meta, random_codes
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import InputError
@@ -100,6 +102,19 @@ def test_the_compiler_takes_the_cheaper_mode() -> None:
     assert modes(row_mode=None, channels=4) == {0: True, 1: True, 2: False}
     assert modes(stride=2) == {0: True, 1: False, 2: True}  # the classifier is three wide
     assert modes(pool=3, config=dataclasses.replace(ROWS, table_entries=128)) == {0: True, 1: False, 2: False}
+
+
+@pytest.mark.parametrize("config", [TINY, ROWS], ids=lambda config: config.name)
+@pytest.mark.parametrize("pool", [1, 2])
+def test_the_report_is_of_the_mode_that_was_taken(config: Config, pool: int) -> None:
+    drawn = network(pool=pool)
+    program = lower(drawn, config, plain_meta(drawn))
+    report = make_report(program, drawn, config, Invariance((), 2, 2), {}, ())
+    legs = [leg for layer in report.layers for leg in layer.maps]
+    by_layer = {fields["layer"]: fields for fields in layers_of(program)}
+    assert [leg.passes for leg in legs] == [by_layer[index]["n_passes"] for index in range(3)]
+    assert [leg.row_mode for leg in legs] == [by_layer[index]["row_passes"] > 0 for index in range(3)]
+    assert sum(leg.rows for leg in legs) == next(use.used for use in report.uses if use.resource.startswith("weight"))
 
 
 CASES = [
