@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from strategies import meta_of
 from targets import ModelTarget, Spoil
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.testing import plain_layer
+from reverb_fpga.compiler.testing import plain_layer, plain_meta
 from reverb_fpga.host import cli
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Counter, Region
@@ -60,7 +59,7 @@ def model(tmp_path: Path) -> Path:
     weight = rng.choice([-1, 1], (3, 1, 3, 3))
     layer = plain_layer("only", INPUT, weight, gain=three, bias=three, threshold=three, tau_q=256, spiking=False)
     network = IntNetwork(IntInput(1, 3, 3, np.zeros(1, dtype=np.uint8)), (layer,), 1, True)
-    return rvb.save(lower(network, TINY, meta_of(network)), tmp_path / "model.rvb")
+    return rvb.save(lower(network, TINY, plain_meta(network)), tmp_path / "model.rvb")
 
 
 def replace_core(monkeypatch: pytest.MonkeyPatch, spoil: Spoil | None = None) -> None:

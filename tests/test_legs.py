@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from legs import sealed, split, with_bias_through_skip
-from strategies import Case, NetworkSpec, Profile, build, meta_of, specs
+from strategies import specs
 from test_random_programs import compare_cycles
 
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.random_networks import Case, NetworkSpec, Profile, build
+from reverb_fpga.compiler.testing import plain_meta
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Gate, Opcode
@@ -38,7 +40,7 @@ def examples(number: int) -> settings:
 
 def compiled(case: Case) -> Program:
     try:
-        return lower(case.network, TINY, meta_of(case.network), case.hints)
+        return lower(case.network, TINY, plain_meta(case.network), case.hints)
     except InputError as error:
         assume("too large" not in str(error))
         raise

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
-from strategies import Case, NetworkSpec, Profile, build, meta_of, specs
+from strategies import specs
 
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.intnet import INPUT, IntLayer, WeightKind
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.random_networks import Case, NetworkSpec, Profile, build
+from reverb_fpga.compiler.testing import plain_meta
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import SLOT_FIELDS, Counter, Opcode
@@ -55,7 +57,7 @@ def compiled(case: Case, config: Config) -> Program:
     """The case's program; the example is dropped if the overlay cannot hold it."""
     hints = dataclasses.replace(case.hints, row_mode=True) if config.taps > 1 else case.hints
     try:
-        return lower(case.network, config, meta_of(case.network), hints)
+        return lower(case.network, config, plain_meta(case.network), hints)
     except InputError as error:
         assume("too large" not in str(error))
         raise

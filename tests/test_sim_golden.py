@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from numpy.typing import NDArray
-from strategies import Case, Images, Neurons, Profile, build, meta_of, specs
+from strategies import specs
 
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntNetwork
 from reverb_fpga.compiler.program import Program, sections_crc32
-from reverb_fpga.compiler.testing import plain_layer
+from reverb_fpga.compiler.random_networks import Case, Images, Neurons, Profile, build
+from reverb_fpga.compiler.testing import plain_layer, plain_meta
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
@@ -38,7 +39,7 @@ DETERMINISTIC = settings(
 def compiled(case: Case) -> Program:
     """The case's program; the example is dropped if the tiny overlay cannot hold it."""
     try:
-        return lower(case.network, TINY, meta_of(case.network), case.hints)
+        return lower(case.network, TINY, plain_meta(case.network), case.hints)
     except InputError as error:
         assume("too large" not in str(error))
         raise

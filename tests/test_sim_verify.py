@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from strategies import meta_of
 from targets import ModelTarget
 
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.testing import plain_layer
+from reverb_fpga.compiler.testing import plain_layer, plain_meta
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Region
 from reverb_fpga.sim.golden import GoldenModel
@@ -34,7 +33,7 @@ def _case() -> tuple[Program, NDArray[np.uint8]]:
         ),
     )  # fmt: skip
     network = IntNetwork(IntInput(2, 4, 4, np.array([3, 0], dtype=np.uint8)), layers, 2, False)
-    program = lower(network, TINY, meta_of(network), Hints(max_strip_rows=2))
+    program = lower(network, TINY, plain_meta(network), Hints(max_strip_rows=2))
     return program, rng.integers(0, 256, (2, 2, 4, 4, 2), dtype=np.uint8)
 
 
