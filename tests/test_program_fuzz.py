@@ -64,7 +64,7 @@ def fuzz(core: RtlCore, seed: int, number: int) -> collections.Counter[str]:
             raise AssertionError(f"seed {seed}, trial {trial}, {changes}: {error}") from error
         counts["ran"] += 1
         layers = (program.descriptor(index)[1] for index in range(1, program.n_descriptors - 1))
-        counts["in row mode"] += any(fields["row_passes"] for fields in layers)
+        counts["in row mode"] += any(fields.get("row_passes") for fields in layers)
     return counts
 
 
