@@ -6,6 +6,7 @@ latent weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ __all__ = [
     "code_of",
     "effective_weight",
     "multibit_ste",
-    "quantise_activation",
     "quantise_multibit",
     "quantise_ternary",
     "scaled_gradient",
@@ -37,21 +37,23 @@ def sign_plus(x: Tensor) -> Tensor:
     return (x.detach() >= 0).to(x.dtype).mul_(2).sub_(1)  # a tenth of the time of torch.where
 
 
-class _Binarise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return sign_plus(weight)
+class _StraightThrough(torch.autograd.Function):
+    """``quantiser(weight)``; the gradient passes where ``|weight| <= 1``."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, quantiser: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(weight)
+        return quantiser(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grad, weight, -_JUST_ABOVE_ONE, _JUST_ABOVE_ONE)
+        return torch.ops.aten.hardtanh_backward(grad, weight, -_JUST_ABOVE_ONE, _JUST_ABOVE_ONE), None
 
 
 def binarise(weight: Tensor) -> Tensor:
     """``sign(W)`` with the straight-through gradient: 1 where ``|W| <= 1``, else 0."""
-    return _Binarise.apply(weight)
+    return _StraightThrough.apply(weight, sign_plus)
 
 
 def quantise_multibit(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -105,21 +107,9 @@ def quantise_ternary(weight: Tensor) -> Tensor:
     return (torch.sign(flat) * live).reshape(weight.shape)
 
 
-class _TernarySte(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return quantise_ternary(weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (weight,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grad, weight, -_JUST_ABOVE_ONE, _JUST_ABOVE_ONE)
-
-
 def ternary_ste(weight: Tensor) -> Tensor:
     """:func:`quantise_ternary` with the straight-through gradient: 1 where ``|W| <= 1``, else 0."""
-    return _TernarySte.apply(weight)
+    return _StraightThrough.apply(weight, quantise_ternary)
 
 
 def effective_weight(weight: Tensor, spec: WeightSpec) -> Tensor:
@@ -172,16 +162,6 @@ def activation_codes(x: Tensor, gain: Tensor, bits: int) -> Tensor:
 def scaled_gradient(parameter: Tensor, factor: float) -> Tensor:
     """`parameter` itself, whose gradient is multiplied by `factor`."""
     return parameter * factor + (parameter * (1 - factor)).detach()
-
-
-def quantise_activation(x: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """``scale * clip(floor(x / scale + 0.5), 0, 2**bits - 1)`` with learned-step-size (LSQ) gradients.
-
-    `x` is any shape, `scale` a positive scalar tensor. Gradient of `x`: 1 inside the range, 0 outside; of `scale`:
-    code - x/scale inside, code outside, times ``1 / sqrt(numel * top)``.
-    """
-    step = scaled_gradient(scale, step_factor(x.numel(), bits))
-    return activation_codes(x, 1 / step, bits) * step
 
 
 def step_factor(count: int, bits: int) -> float:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from reverb_fpga.models.activation import Activation
+from reverb_fpga.models.layers import TensorSpec
 from reverb_fpga.models.quant import (
     binarise,
     code_of,
     multibit_ste,
-    quantise_activation,
     quantise_multibit,
+    quantise_ternary,
     sign_plus,
+    ternary_ste,
 )
 
 
@@ -26,6 +29,15 @@ def test_straight_through_only_within_one() -> None:
     binarise(weight).sum().backward()
     assert weight.grad is not None
     assert weight.grad.tolist() == [0, 1, 1, 1, 1, 0]
+
+
+def test_ternary_weights_pass_the_gradient_alike() -> None:
+    weight = torch.tensor([[-1.5, -0.9, 0.01, 0.5, 1.0]], requires_grad=True)
+    ternary = ternary_ste(weight)
+    assert ternary.tolist() == quantise_ternary(weight).tolist() == [[-1, -1, 0, 0, 1]]
+    (ternary * torch.arange(5)).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -47,22 +59,36 @@ def test_multibit_gradient_passes() -> None:
     assert (weight.grad == 3).all()
 
 
+def _activation(scale: float, bits: int) -> Activation:
+    activation = Activation(TensorSpec("a", bits), 1, divided=False)
+    assert activation.scale is not None
+    activation.scale.data.fill_(scale)
+    return activation
+
+
+def _rounded(activation: Activation, x: torch.Tensor) -> torch.Tensor:
+    encoded = activation.encode(x)
+    assert encoded.codes
+    assert encoded.gain is not None
+    return encoded.values * encoded.gain
+
+
 @pytest.mark.parametrize("bits", [4, 6, 8])
 def test_codes_round_half_up_and_clip(bits: int) -> None:
     top = 2**bits - 1
     x = torch.tensor([-3.0, -0.1, 0.0, 0.2499, 0.25, 0.75, 1.0, top / 2, 1e9])
-    scale = torch.tensor(0.5)
     expected = [0, 0, 0, 0, 1, 2, 2, top, top]
-    assert code_of(x, scale, bits).tolist() == expected
-    assert quantise_activation(x, scale, bits).tolist() == [0.5 * code for code in expected]
+    assert code_of(x, torch.tensor(0.5), bits).tolist() == expected
+    assert _rounded(_activation(0.5, bits), x).tolist() == [0.5 * code for code in expected]
 
 
 def test_step_gradients_are_those_of_lsq() -> None:
     x = torch.tensor([-1.0, 0.3, 1.1, 9.0], requires_grad=True)
-    scale = torch.tensor(0.5, requires_grad=True)
-    quantise_activation(x, scale, 2).sum().backward()
+    activation = _activation(0.5, 2)
+    _rounded(activation, x).sum().backward()
+    assert activation.scale is not None
     assert x.grad is not None
-    assert scale.grad is not None
+    assert activation.scale.grad is not None
     assert x.grad.tolist() == pytest.approx([0, 1, 1, 0])
     inside = (1 - 0.6) + (2 - 2.2)
-    assert scale.grad.item() == pytest.approx((inside + 3) / (4 * 3) ** 0.5, rel=1e-5)
+    assert activation.scale.grad.item() == pytest.approx((inside + 3) / (4 * 3) ** 0.5, rel=1e-5)
