@@ -15,7 +15,7 @@ from reverb_fpga.compiler.geometry import Pair, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntGate, IntLayer, IntMap, IntNetwork
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["Reference", "evaluate"]
+__all__ = ["Reference", "evaluate", "gates"]
 
 Tensor = NDArray[np.int64]
 
@@ -146,6 +146,11 @@ def _input_of(leg: IntMap, z: Tensor, skip: Tensor | None, widths: _Widths) -> T
     half = 1 << (leg.r_shift - 1) if leg.r_shift > 0 else 0
     q = _clip((z * leg.gain + half) >> leg.r_shift, widths.membrane)
     return _clip(q + leg.bias + (0 if skip is None else skip), widths.membrane)
+
+
+def gates(gate: IntGate, z: Tensor, step: int) -> Tensor:
+    """Gates (N, C), 0..256, of currents z (N, H, W, C) of one step, in the usual widths."""
+    return _gates(gate, z, step, _Widths(8, 24, 18))
 
 
 def _gates(gate: IntGate, z: Tensor, step: int, widths: _Widths) -> Tensor:

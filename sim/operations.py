@@ -18,10 +18,18 @@ from reverb_fpga.hw.config import Config
 
 from .golden import GoldenModel
 
-__all__ = ["LayerOperations", "Operations", "count_operations"]
+__all__ = ["LayerOperations", "MapOperations", "Operations", "count_operations"]
 
 JOULES_PER_OPERATION = 77e-15
 JOULES_PER_FLOP = 12.5e-12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MapOperations:
+    """One leg of a layer; fields as those of the layer."""
+
+    dense: int
+    additions: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +43,14 @@ class LayerOperations:
         Additions if every input were an event.
     additions : float
         Synaptic operations; for the first layer, its FLOPs.
+    maps : tuple of MapOperations
+        Its parts, one per leg.
     """
 
     name: str
     dense: int
     additions: float
+    maps: tuple[MapOperations, ...] = ()
 
     @property
     def density(self) -> float:
@@ -92,16 +103,16 @@ def count_operations(program: Program, config: Config, codes: NDArray[np.uint8])
             steps[found.index] = found.gathered.shape[1]
     layers = []
     for info in program.layers:
-        dense = additions = 0.0
+        legs = []
         for position, leg in enumerate(info.maps):
             strips = info.descriptors_of(position)
             whole = leg.additions * steps[strips[0]]
-            dense += whole
-            if leg.source == INPUT_TENSOR:
-                additions += whole
-            else:
-                additions += sum(gathered[strip] for strip in strips) * _additions_per_event(program, info, position)
-        layers.append(LayerOperations(name=info.name, dense=int(dense), additions=additions))
+            found_here: float = whole
+            if leg.source != INPUT_TENSOR:
+                found_here = sum(gathered[strip] for strip in strips) * _additions_per_event(program, info, position)
+            legs.append(MapOperations(dense=whole, additions=found_here))
+        dense, additions = sum(leg.dense for leg in legs), sum(leg.additions for leg in legs)
+        layers.append(LayerOperations(name=info.name, dense=dense, additions=additions, maps=tuple(legs)))
     return Operations(model=program.name, timesteps=program.timesteps, images=len(codes), layers=tuple(layers))
 
 

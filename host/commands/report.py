@@ -21,7 +21,7 @@ from ..completing import complete_models
 from ..console import make_table, output
 from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
-from ..model_report import LayerCost, ModelReport, build_for, measure
+from ..model_report import LayerCost, MapCost, ModelReport, build_for, measure
 from ..page.facts import Sources, gather_facts
 from ..page.write import check_library, page
 
@@ -135,15 +135,22 @@ def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
     console.say(
         f"{report.model} on {report.target}, T = {report.timesteps}{accuracy}; mean of {report.images} image(s)"
     )
-    headings = ("density %", "additions", "if dense", "cycles", "busy %")
+    headings = ("density\n%", "additions", "if dense", "cycles", "busy\n%", "block\nRAMs")
     table = make_table("layer", "output", right=headings)
     for layer in report.layers:
         table.add_row(*_cells(layer))
+        for leg in layer.maps if len(layer.maps) > 1 else ():
+            table.add_row(*_leg_cells(leg))
     console.table(table)
+    if any(len(layer.maps) > 1 for layer in report.layers):
+        console.say("indented: the summands of a layer's current, and what makes its gate, in the order of their work")
     console.say(
         f"{report.additions / 1e6:.2f} M synaptic operations; {1e6 * report.joules:.2f} uJ as papers estimate "
         f"energy ({1e6 * report.first_layer_joules:.2f} uJ of it in the first layer), which is no measurement"
     )
+    uses = ", ".join(f"{use} {blocks}" for use, blocks in report.block_rams.items())
+    if uses:
+        console.say(f"block RAM of the overlay (estimate): {uses}: {sum(report.block_rams.values())}")
     if report.cycles is None:
         console.say("cycles: the cycle model needs amaranth: pip install 'reverb-fpga[hw]'")
         return
@@ -160,6 +167,20 @@ def _cells(layer: LayerCost) -> tuple[str, ...]:
         f"{layer.dense:,}",
         "" if layer.cycles is None else f"{layer.cycles:,.0f}",
         "" if layer.busy is None else f"{100 * layer.busy:.0f}",
+        f"{layer.weight_blocks:.1f}",
+    )
+
+
+def _leg_cells(leg: MapCost) -> tuple[str, ...]:
+    return (
+        f"  {leg.kind}",
+        "" if leg.kind == "neurons" else f"of {leg.source}",
+        "",
+        f"{leg.additions:,.0f}",
+        f"{leg.dense:,}",
+        "" if leg.cycles is None else f"{leg.cycles:,.0f}",
+        "",
+        "",
     )
 
 
