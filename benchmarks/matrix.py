@@ -10,8 +10,10 @@ structured ones that this command draws; networks of 224x224 pixels see them enl
 moved about (synthetic events). `fits` and `short_of` are about the board (--board); cycles and logits are those of
 --target, in simulation: of one image, by the gateware, else (`golden_equals_rtl` null) by the cycle model.
 `float_golden_top1_agreement` is with the network as it is trained and tested, real-valued spikes rounded to 8 bits;
-`unrounded_golden_top1_agreement` with the same network in which no spike is rounded. `compared` says what of the image:
-every tensor, or (of long ones) logits, events and passes of every descriptor. Short runs come first.
+`unrounded_golden_top1_agreement` with the same network in which no spike is rounded. An untrained network may name few
+classes whatever it sees (`classes_named`), and agreement then says little; `centred_top1_agreement` is that of the
+logits less their mean over the images. `compared` says what of the image: every tensor, or (of long ones) logits,
+events and passes of every descriptor. Short runs come first.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -83,6 +86,7 @@ class Row:
     cycles: int | None
     float_golden_top1_agreement: float | None
     unrounded_golden_top1_agreement: float | None = None
+    centred_top1_agreement: float | None = None
     classes_named: int | None = None
     trained: bool = False
     compared: str | None = None
@@ -167,19 +171,25 @@ def codes_of(compiled: Compilation, pixels: Images) -> Images:
     return np.ascontiguousarray(codes.transpose(0, 1, 3, 4, 2))
 
 
-def agreement(checkpoint: Checkpoint, golden: NDArray[np.int64], pixels: Images, rounded: bool) -> float:
-    """Share of images for which the float network names the golden model's class.
-
-    ``rounded``: as it is trained and tested, real-valued spikes rounded to codes of 8 bits; else nothing is rounded.
-    """
+def float_logits(checkpoint: Checkpoint, pixels: Images, rounded: bool) -> NDArray[np.float32]:
+    """Of the float network: as it is trained and tested (real-valued spikes rounded to codes), or nothing rounded."""
     net = Network(checkpoint.spec)
     state = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
     net.load_state_dict(net.state_dict() | state)
     net.eval()
     net.set_quantised(rounded)
     with torch.no_grad():
-        parts = [net(torch.from_numpy(pixels[at : at + 10])).argmax(dim=1) for at in range(0, len(pixels), 10)]
-    return float((torch.cat(parts).numpy() == golden.argmax(axis=1)).mean())
+        return np.concatenate([net(torch.from_numpy(pixels[at : at + 10])).numpy() for at in range(0, len(pixels), 10)])
+
+
+def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Share of images of which both logits name the same class."""
+    return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+
+
+def centred(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Less what all images have in common, which in an untrained network decides alone."""
+    return logits - logits.mean(axis=0, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,11 +217,13 @@ def prepare(checkpoint: Checkpoint, pixels: Images, config: Config, board: Confi
     codes = codes_of(compiled, pixels)
     model = CycleModel(compiled.program, config)
     golden = np.concatenate([model.golden.run(codes[at : at + 10]) for at in range(0, len(codes), 10)])
+    found = float_logits(checkpoint, pixels, rounded=True)
     row = dataclasses.replace(
         row,
         cycles=model.cycles(codes[:1])[0],
-        float_golden_top1_agreement=agreement(checkpoint, golden, pixels, rounded=True),
-        unrounded_golden_top1_agreement=agreement(checkpoint, golden, pixels, rounded=False),
+        float_golden_top1_agreement=agreement(golden, found),
+        centred_top1_agreement=agreement(centred(golden), centred(found)),
+        unrounded_golden_top1_agreement=agreement(golden, float_logits(checkpoint, pixels, rounded=False)),
         classes_named=len(np.unique(golden.argmax(axis=1))),
     )
     return Prepared(row, compiled, codes[:1], golden[:1])
@@ -241,17 +253,20 @@ def table(rows: list[Row]) -> str:
     """Markdown."""
     heading = (
         "network", "system", "T", "weights", "fits the board", "golden = RTL", "cycles", "agrees with float",
-        "unrounded",
+        "unrounded", "centred", "classes",
     )  # fmt: skip
     lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
     for row in rows:
         equal = {None: "not run", True: f"identical ({row.compared})", False: "DIFFERS"}[row.golden_equals_rtl]
         cycles = "" if row.cycles is None else f"{row.cycles:,}{'' if row.golden_equals_rtl else ' (cycle model)'}"
-        shares = (row.float_golden_top1_agreement, row.unrounded_golden_top1_agreement)
+        shares = (
+            row.float_golden_top1_agreement, row.unrounded_golden_top1_agreement, row.centred_top1_agreement
+        )  # fmt: skip
         agrees = ["" if share is None else f"{100 * share:.0f} %" for share in shares]
         cells = (
             f"`{row.network}`", row.system, str(row.timesteps), "trained" if row.trained else "random",
             "yes" if row.fits else "no", equal, cycles, *agrees,
+            str(row.classes_named or ""),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
