@@ -17,7 +17,7 @@ from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_network
 from reverb_fpga.compiler.upgrade import old_digest
-from reverb_fpga.host.bundled import load_model
+from reverb_fpga.host.bundled import bundled_models, load_model
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import CONTRACT_VERSION, DESCRIPTOR_WORDS, PROGRAM_FIELDS, pack
 from reverb_fpga.hw.errors import InputError
@@ -32,12 +32,14 @@ DIGESTS = {
     "ulx3s-85f": 0x8FB62A51E13E7668,
 }
 
-# SHA-256 of two images' logits, from version 1
+# SHA-256 of two images' logits: from version 1, or from when the model was bundled
 LOGITS = {
     "fashion-mnist": "1d25007c71f5ba33",
     "fashion-mnist-t2": "bcfcf93eb4444c0b",
     "cifar10-cnv": "7b50aceb2959c821",
     "cifar10-cnv-t2": "f97ea5bbbe2938ca",
+    "fashion-mnist-12f": "069ef9ccd4f2c0bd",
+    "fashion-mnist-25f": "069ef9ccd4f2c0bd",
 }
 
 
@@ -93,6 +95,10 @@ def test_an_old_program_becomes_the_new_one(program: Program, tmp_path: Path) ->
 def test_damaged_old_programs_are_refused(program: Program, tmp_path: Path, head: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         rvb.load(as_version_1(program, tmp_path / "old.rvb", **head))
+
+
+def test_the_logits_of_every_bundled_model_are_known() -> None:
+    assert set(LOGITS) == set(bundled_models()), "add what the next test computes for the new model"
 
 
 @pytest.mark.parametrize(("name", "digest"), LOGITS.items())
