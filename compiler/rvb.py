@@ -156,10 +156,13 @@ def _load(archive: zipfile.ZipFile, config: Config | None) -> Program:
     name, digest = description["config_name"], description["config_digest"]
     target = config or preset(name)
     old = description.pop("contract") == OLD_VERSION
-    if digest != (old_digest(target) if old else target.digest):
+    wanted = old_digest(target) if old else target.digest
+    if digest != wanted:
+        here = "which that version did not have" if wanted is None else f"{wanted:016x}"
+        version = f" in version {OLD_VERSION}" if old else ""
         raise InputError(
-            f"compiled for configuration {name} ({digest:016x}), not for {target.name} as it is here "
-            f"({target.digest:016x}); compile it again"
+            f"compiled for configuration {name} ({digest:016x}), not for {target.name} as it is here"
+            f"{version} ({here}); compile it again"
         )
     description |= _sections(archive, description.pop("sections"), target)
     program = Program(**description)

@@ -49,9 +49,8 @@ def program() -> Program:
     return lower(network, TINY, plain_meta(network))
 
 
-def as_version_1(program: Program, path: Path, **head: int) -> Path:
+def as_version_1(program: Program, path: Path, digest: int = DIGESTS["tiny"], **head: int) -> Path:
     """The file that version 1 would have written; ``head`` spoils fields of its descriptor 0."""
-    digest = DIGESTS["tiny"]
     desc = program.desc.copy()
     body = b"".join(words.astype("<u4").tobytes() for _, words in program.sections())[4 * DESCRIPTOR_WORDS :]
     _, fields = program.descriptor(0)
@@ -99,6 +98,14 @@ def test_damaged_old_programs_are_refused(program: Program, tmp_path: Path, head
 
 def test_the_logits_of_every_bundled_model_are_known() -> None:
     assert set(LOGITS) == set(bundled_models()), "add what the next test computes for the new model"
+
+
+def test_an_old_program_of_another_configuration_says_which(program: Program, tmp_path: Path) -> None:
+    """The digests that are compared are those of version 1: two equal numbers told nothing."""
+    path = as_version_1(program, tmp_path / "old.rvb", TINY.digest)
+    with pytest.raises(InputError) as error:
+        rvb.load(path)
+    assert f"tiny ({TINY.digest:016x}), not for tiny as it is here in version 1 (9369a55ba06bb154)" in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "digest"), LOGITS.items())
