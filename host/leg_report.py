@@ -12,8 +12,8 @@ IMAGE = "image"
 
 _GATES = {
     Gate.SUM: "sums of the gate",
-    Gate.SIGMOID: "sigmoid of the gate",
-    Gate.APPLY: "convolution, gated",
+    Gate.SIGMOID: "sigmoid of gate",
+    Gate.APPLY: "gated convolution",
 }
 
 
@@ -24,7 +24,7 @@ def source_of(program: Program, info: LayerInfo, position: int) -> str:
 
 
 def kind_of(program: Program, info: LayerInfo, position: int) -> str:
-    """One of: convolution, linear, identity, shortcut, ... in words for people."""
+    """What it is, in a few words for people."""
     leg, last = info.maps[position], len(info.maps) - 1
     gate = Gate(leg.gate)
     if gate is not Gate.NONE:
@@ -35,7 +35,7 @@ def kind_of(program: Program, info: LayerInfo, position: int) -> str:
         return "pooling" if position == last and last == 0 else "identity shortcut"
     gated = any(other.gate for other in info.maps)
     if position < last or gated:
-        return "convolution shortcut"
+        return "conv. shortcut"
     return "convolution" if info.shape[1:] != (1, 1) else "linear"
 
 

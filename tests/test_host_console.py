@@ -19,7 +19,7 @@ from reverb_fpga.host.backends import Outcome
 from reverb_fpga.host.commands import compile as compile_command
 from reverb_fpga.host.commands import info, report, simulate
 from reverb_fpga.host.inputs import Item
-from reverb_fpga.host.model_report import LayerCost, ModelReport
+from reverb_fpga.host.model_report import LayerCost, MapCost, ModelReport
 from reverb_fpga.host.results import Run, print_table
 from reverb_fpga.hw.boards.report import BuildReport
 from reverb_fpga.hw.contract import Counter
@@ -34,8 +34,9 @@ def classify(program: Program, *, top: int, names: tuple[str, ...] = ("a.png", L
 
 
 def compiled() -> None:
-    own = MapReport("features.11", "binary", fan_in=18_432, z_bits=22, passes=8, rows=7_168, gain=1, shift=1)
-    shortcut = MapReport("stem.conv", "unit", fan_in=512, z_bits=9, passes=8, rows=128, gain=1, shift=1)
+    mode = {"row_mode": False}
+    own = MapReport("features.11", "binary", fan_in=18_432, z_bits=22, passes=8, rows=7_168, gain=1, shift=1, **mode)
+    shortcut = MapReport("stem.conv", "unit", fan_in=512, z_bits=9, passes=8, rows=128, gain=1, shift=1, **mode)
     layer = LayerReport(
         name="features.12", shape=(512, 30, 30), maps=(shortcut, own), weight_blocks=112.0, additions=28_901_376,
         strips=15, code_step=0.006754, code_origin="training",
@@ -49,9 +50,13 @@ def compiled() -> None:
 
 
 def model() -> None:
+    leg = MapCost(
+        kind="gated convolution", source="b12a", dense=28_901_376, additions=14_450_688.0, cycles=118_710.0,
+        weight_rows=7168,
+    )  # fmt: skip
     layer = LayerCost(
         name="conv2", shape=(512, 30, 30), density=0.201, dense=28_901_376, additions=14_450_688.0, cycles=118_710.0,
-        busy=1.0,
+        busy=1.0, maps=(leg, leg), weight_blocks=112.0,
     )  # fmt: skip
     value = ModelReport(
         model="cifar10-cnv", target="ulx3s-85f", timesteps=1, images=1, accuracy=87.6, layers=(layer,), additions=1e6,
@@ -86,7 +91,10 @@ TABLES: dict[str, tuple[Callable[[Program], None], list[str]]] = {
     "classify": (lambda program: classify(program, top=1), ["label", "confidence", "truth", "image", LONG]),
     "classify --top 10": (lambda program: classify(program, top=10), ["rank", "10", "image", LONG]),
     "compile": (lambda _: compiled(), ["strips", "0.006754", "28,901,376", "512x30x30", "features.12", "+ stem.conv"]),
-    "report MODEL": (lambda _: model(), ["density %", "busy %", "28,901,376", "118,710"]),
+    "report MODEL": (
+        lambda _: model(),
+        ["density", "busy", "28,901,376", "118,710", "gated convolution", "of b12a"],
+    ),
     "report BUILD": (lambda _: built(), ["83,640", "share", "gather.path.weights", "112"]),
     "simulate": (lambda _: simulated(), ["steal", "123,456"]),
     "info": (lambda _: info._print(info.collect()), ["LFE5U-12F-6BG381C", "XC7A100T-1LCSG324", "openFPGALoader", "T"]),

@@ -55,7 +55,7 @@ def test_shortcuts_are_told() -> None:
     found = {layer.name: [(leg.kind, leg.source) for leg in layer.maps] for layer in _measured(program).layers}
     assert found["conv1"] == [("convolution", "image")]
     assert found["b11b"] == [("identity shortcut", "conv1"), ("convolution", "b11a")]
-    assert found["b21b"] == [("convolution shortcut", "b13b"), ("convolution", "b21a")]
+    assert found["b21b"] == [("conv. shortcut", "b13b"), ("convolution", "b21a")]
     assert found["fc1"] == [("linear", "b33b")]
 
 
@@ -65,7 +65,7 @@ def test_what_gates_cost_is_told(tmp_path: Path) -> None:
     report = _measured(program)
     legs = {layer.name: layer.maps for layer in report.layers}["b11a"]
     assert [leg.kind for leg in legs] == [
-        "sums of the gate", "sigmoid of the gate", "convolution, gated", "identity shortcut"
+        "sums of the gate", "sigmoid of gate", "gated convolution", "identity shortcut"
     ]  # fmt: skip
     sums, sigmoid, gated, _ = legs
     assert sums.additions == gated.additions > 0 == sigmoid.additions
@@ -81,5 +81,5 @@ def test_the_table_shows_them(tmp_path: Path) -> None:
     np.save(picture, np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     result = CliRunner().invoke(command, [str(path), str(picture)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    for text in ("identity shortcut", "of conv1", "convolution shortcut", "of b13b", "block RAM of the overlay"):
+    for text in ("identity shortcut", "of conv1", "conv. shortcut", "of b13b", "block RAM of the overlay"):
         assert text in result.stdout

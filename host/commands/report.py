@@ -136,7 +136,7 @@ def _print_model(report: ModelReport, clock_mhz: float | None) -> None:
         f"{report.model} on {report.target}, T = {report.timesteps}{accuracy}; mean of {report.images} image(s)"
     )
     headings = ("density\n%", "additions", "if dense", "cycles", "busy\n%", "block\nRAMs")
-    table = make_table("layer", "output", right=headings)
+    table = make_table("layer", "output", right=headings, gap=1)
     for layer in report.layers:
         table.add_row(*_cells(layer))
         for leg in layer.maps if len(layer.maps) > 1 else ():
