@@ -5,7 +5,7 @@ from __future__ import annotations
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import COUNT_BITS, COUNTERS, DESCRIPTOR_WORDS, EVENT_INDEX_BITS, EVENT_VALUE_BITS
 
-__all__ = ["DEVICE_BLOCKS", "block_rams"]
+__all__ = ["DEVICE_BLOCKS", "block_rams", "stacked"]
 
 DEVICE_BLOCKS = {"ulx3s-12f": 56, "ulx3s-25f": 56, "ulx3s-85f": 208}
 """Blocks of the device that a preset is for."""
@@ -18,6 +18,12 @@ _LINK_BLOCKS = 2
 
 def _blocks(width: int, depth: int, shapes: dict[int, int]) -> int:
     return min(-(-width // w) * -(-depth // d) for w, d in shapes.items())
+
+
+def stacked(width: int, depth: int) -> int:
+    """Blocks above each other in a true dual-port memory: of the arrangements with the fewest blocks, the flattest."""
+    fewest = _blocks(width, depth, _TRUE_DUAL)
+    return min(-(-depth // d) for w, d in _TRUE_DUAL.items() if -(-width // w) * -(-depth // d) == fewest)
 
 
 def block_rams(config: Config) -> dict[str, int]:

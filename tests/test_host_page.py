@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 from browser import look_at
 from click.testing import CliRunner
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from strategies import specs
 
+from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.random_networks import Profile, build
+from reverb_fpga.compiler.testing import plain_meta
 from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.commands import compile as compiling
@@ -26,6 +33,7 @@ from reverb_fpga.host.page.runs import read_runs
 from reverb_fpga.host.page.timeline import timeline
 from reverb_fpga.host.page.write import page
 from reverb_fpga.hw.boards.report import BuildReport
+from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel
 from reverb_fpga.sim.golden.schedule import decode
@@ -128,6 +136,43 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     done = CliRunner().invoke(compiling.command, [str(checkpoint), "-o", str(program), "--check", "0"])
     assert done.exit_code == 0, done.output
     return checkpoint, program
+
+
+KINDS = {WeightKind.BINARY: "binary", WeightKind.TERNARY: "ternary", WeightKind.UNIT: "identity"}
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-row"])
+@settings(
+    max_examples=10, derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(data=st.data())
+def test_figures_of_any_program(name: str, data: st.DataObject) -> None:
+    """Shortcuts, gates, several steps, rings, rows: what the page says of them is what they are."""
+    case, config = build(data.draw(specs(Profile.EVERYTHING))), preset(name)
+    try:
+        hints = dataclasses.replace(case.hints, row_mode=config.taps > 1)
+        program = lower(case.network, config, plain_meta(case.network), hints)
+    except InputError as error:
+        assume("too large" not in str(error))
+        raise
+    facts = gather_facts(program, config, list(case.codes), ["a", "b"], Sources())
+    for found, layer in zip(facts.layers, case.network.layers, strict=True):
+        if layer.maps:
+            own = layer.maps[-1]
+            assert KINDS.get(own.kind, f"{own.bits} bit") in [leg.kind for leg in found.legs]
+        assert (found.code_bits == 0) == (not layer.spiking)
+    strips = CycleModel(program, config).strips(case.codes[:1])[0]
+    assert facts.timeline is not None
+    cycles = facts.timeline.cycles
+    assert facts.timeline.total[1] == pytest.approx(sum(strip.beats for strip in strips) / cycles)
+    assert facts.timeline.busy.mean(axis=1) == pytest.approx(facts.timeline.total, abs=1e-4)
+    assert all(share <= 1 for share in facts.timeline.total)
+    assert [span.end - span.start for span in facts.timeline.spans] == [strip.cycles for strip in strips]
+    assert 0 < facts.memory.peak <= facts.memory.capacity
+    assert all(layer.z_bits <= layer.z_width for layer in facts.precision)
+    text = page(facts)
+    assert all(layer.name in text for layer in program.layers)
 
 
 def test_golden_against_float(compiled: tuple[Path, Path]) -> None:

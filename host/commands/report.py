@@ -10,8 +10,9 @@ from typing import Any
 import click
 from rich.table import Table
 
+from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.boards.report import BuildReport, read_report
-from reverb_fpga.hw.boards.table import uart_divisor
+from reverb_fpga.hw.boards.table import board, uart_divisor
 from reverb_fpga.hw.errors import InputError, printable
 from reverb_fpga.models.files import check_output, write_whole
 
@@ -19,6 +20,7 @@ from .. import bundled
 from ..backends import config_of
 from ..completing import complete_models
 from ..console import make_table, output
+from ..estimate import CLOCK_RANGE, Estimate, estimate
 from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
 from ..model_report import LayerCost, MapCost, ModelReport, build_for, measure
@@ -34,7 +36,7 @@ Examples:
   reverb-fpga report cifar10-cnv -o report.html        a page with charts, for a browser
   reverb-fpga report model.rvb photos/ --images 50 --build out/85f
   reverb-fpga report model.rvb --checkpoint runs/net/best.safetensors --run runs/net -o report.html
-  reverb-fpga report cifar10-cnv --clock 66
+  reverb-fpga report cifar10-cnv --board ulx3s-85f --clock 60    estimates, before anything is built
   reverb-fpga report out/85f                   device use and clock of a build
   reverb-fpga report cifar10-cnv --json
 """
@@ -49,6 +51,7 @@ Examples:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.  [default: data]")
 @click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
 @click.option("--clock", type=click.FloatRange(1, 1000), metavar="MHZ", help="Images/s at this clock.")
+@click.option("--board", metavar="NAME", help="Estimate what its overlay takes of this board, without a build.")
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="That the model was compiled from: golden against float (-o)."
 )
@@ -86,7 +89,8 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
         check_library()
     program = bundled.load_model(subject)
     build = build_for(program, options["build"]) if options["build"] else None
-    clock = options["clock"] or (build.clock_mhz if build else None)
+    guess = _estimate(program, options)
+    clock = options["clock"] or (build.clock_mhz if build else guess.clock_mhz if guess else None)
     selection = Selection(
         paths=paths, limit=options["count"] or 10, dataset=options["dataset"], data_dir=options["data_dir"]
     )
@@ -96,7 +100,7 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
     if target is not None:
         sources = Sources(
             build=build, checkpoint=options["checkpoint"], run=options["run"] or _known_run(subject),
-            clock_mhz=clock, baud=_baud(build, clock),
+            clock_mhz=clock, baud=_baud(build, clock), estimate=guess,
         )  # fmt: skip
         facts = gather_facts(program, config_of(program), pixels, [item.name for item in read], sources)
         report = facts.report
@@ -105,12 +109,42 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
         report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
     if as_json:
         rate = report.images_per_second(clock) if clock else None
-        click.echo(json.dumps(dataclasses.asdict(report) | {"clock_mhz": clock, "images_per_second": rate}))
+        more = {"clock_mhz": clock, "images_per_second": rate, "estimate": dataclasses.asdict(guess) if guess else None}
+        click.echo(json.dumps(dataclasses.asdict(report) | more))
     else:
         _print_model(report, clock)
+        if guess is not None:
+            _print_estimate(guess)
         if target is not None:
             output().say(printable(f"written: {target}"))
     return reader.complain(len(items))
+
+
+def _estimate(program: Program, options: dict[str, Any]) -> Estimate | None:
+    if options["board"] is None:
+        return None
+    if options["build"] is not None:
+        raise InputError("--build has what was built, --board estimates it; give one of them")
+    target, config = board(options["board"]), config_of(program)
+    if target.config != config.name:
+        raise InputError(
+            f"{program.name} is compiled for {config.name}, {target.name} takes {target.config}: compile it with "
+            f"--target {target.config}"
+        )
+    return estimate(target, config, options["clock"])
+
+
+def _print_estimate(guess: Estimate) -> None:
+    console = output()
+    table = make_table(f"estimate for {guess.board}", right=("used", "of", "share"))
+    for resource in guess.resources:
+        table.add_row(resource.name, f"{resource.used:,}", f"{resource.available:,}", f"{100 * resource.share:.0f} %")
+    console.table(table)
+    low, high = CLOCK_RANGE
+    console.say(
+        f"{'fits' if guess.fits else 'does not fit'}; errors against real builds: docs/boards.md. Clock: no estimate; "
+        f"routed builds of the ULX3S-85F reached {low:g} to {high:g} MHz"
+    )
 
 
 def _known_run(subject: str | None) -> Path | None:

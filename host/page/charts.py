@@ -30,6 +30,7 @@ __all__ = [
     "image_time_chart",
     "memory_chart",
     "precision_chart",
+    "resource_chart",
     "run_chart",
     "timeline_chart",
 ]
@@ -238,16 +239,20 @@ def run_chart(curves: tuple[RunCurve, ...]) -> figure:
     return plot
 
 
+def resource_chart(used: list[tuple[str, int, int]]) -> figure:
+    """Names, what is used and what there is."""
+    shares = [100 * number / total if total else 0 for _, number, total in used]
+    bars = Bars(
+        title="Resources", unit="% of the device", names=[name for name, _, _ in used], most=max(100, *shares),
+        number="0", values=shares, details=[f"{number:,} of {total:,}" for _, number, total in used],
+    )  # fmt: skip
+    return bar_chart(bars)
+
+
 def build_charts(build: BuildReport) -> list[figure]:
     """Resources of the device, block RAM by use, and the longest path."""
     kinds = (("LUT4", "lut4"), ("flip-flops", "ff"), ("block RAM", "bram"), ("multipliers", "dsp"))
-    used = [(name, getattr(build, field), build.available[field]) for name, field in kinds]
-    bars = Bars(
-        title="Resources", unit="% of the device", names=[name for name, _, _ in used], most=100, number="0",
-        values=[100 * number / total if total else 0 for _, number, total in used],
-        details=[f"{number:,} of {total:,}" for _, number, total in used],
-    )  # fmt: skip
-    charts = [bar_chart(bars)]
+    charts = [resource_chart([(name, getattr(build, field), build.available[field]) for name, field in kinds])]
     if build.bram_by_use:
         uses = build.bram_by_use
         details = [f"{name}: {number}" for name, number in uses.items()]
@@ -259,7 +264,7 @@ def build_charts(build: BuildReport) -> list[figure]:
     if hops:
         bars = Bars(
             title=f"Longest path, {len(hops)} hops", unit="ns from its beginning",
-            names=[f"{hop[2]} {hop[3][-18:]}" for hop in hops],
+            names=[f"{hop[2]} …{hop[3][-12:]}" for hop in hops],
             values=[float(hop[1]) for hop in hops], details=[hop[0] for hop in hops], number="0.0",
         )  # fmt: skip
         charts.append(bar_chart(bars, COLOURS[4]))

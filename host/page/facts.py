@@ -15,6 +15,7 @@ from reverb_fpga.hw.boards.report import BuildReport
 from reverb_fpga.hw.config import Config
 from reverb_fpga.sim.golden import GoldenModel
 
+from ..estimate import Estimate
 from ..images import Pixels, over_time, to_codes
 from ..model_report import ModelReport, measure
 from .graph import LayerFacts, layer_facts
@@ -36,6 +37,8 @@ class Sources:
     Parameters
     ----------
     build : BuildReport or None
+    estimate : Estimate or None
+        Of the board, where there is no build.
     checkpoint : Path or None
     run : Path or None
         Folder of a training run, or its log.
@@ -46,6 +49,7 @@ class Sources:
     """
 
     build: BuildReport | None = None
+    estimate: Estimate | None = None
     checkpoint: Path | None = None
     run: Path | None = None
     clock_mhz: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from reverb_fpga.compiler.program import INPUT_TENSOR, LayerInfo, Program
+from reverb_fpga.compiler.program import LayerInfo, Program
 from reverb_fpga.hw.contract import Gate
 from reverb_fpga.sim.golden.schedule import Schedule, Strip
 
@@ -83,7 +83,8 @@ def _legs(info: LayerInfo, strips: dict[int, Strip]) -> tuple[Leg, ...]:
         if leg.gate == Gate.SIGMOID or not leg.additions:
             continue  # it gathers nothing
         kind = _kind(strip)
-        legs.append(Leg(max(leg.source, INPUT_TENSOR), f"{_window(strip)}, {kind}", kind, leg.gate != Gate.NONE))
+        row = ", by rows" if strip.fields["row_passes"] else ""
+        legs.append(Leg(leg.source, f"{_window(strip)}, {kind}{row}", kind, leg.gate != Gate.NONE))
     return tuple(legs)
 
 

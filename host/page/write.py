@@ -118,6 +118,14 @@ def _given(facts: PageFacts) -> list[_Section]:
     if facts.runs:
         origin = "From the log of training: images that were held out; a point per epoch, a diamond for the last."
         sections.append(_Section("Accuracy and density", origin, [charts.run_chart(facts.runs)]))
+    guess = facts.sources.estimate
+    if guess is not None:
+        origin = (
+            f"Estimated from the configuration, for {guess.board}: nothing was synthesised. The errors against real "
+            "builds stand in the project's docs/boards.md."
+        )
+        used = [(resource.name, resource.used, resource.available) for resource in guess.resources]
+        sections.append(_Section("Before a build", origin, [charts.resource_chart(used)]))
     if build is not None:
         origin = (
             f"From the build's report.json: {build.board}, {build.clock_mhz:g} MHz asked for, timing met up to "

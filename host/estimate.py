@@ -1,0 +1,140 @@
+"""What an overlay takes of a board, before anything is synthesised.
+
+Cells of every part of the overlay are a linear function of a few figures of its configuration; the coefficients were
+fitted to what yosys reports part by part (``benchmarks/synthesis.py``). Block RAM and multipliers are counted. How far
+all of it is from real builds stands in ``docs/boards.md``; a test holds the estimates against those builds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from reverb_fpga.compiler.ebr import block_rams, stacked
+from reverb_fpga.hw.boards.table import Board, Flow
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import EVENT_INDEX_BITS, EVENT_VALUE_BITS
+from reverb_fpga.hw.errors import InputError
+
+__all__ = ["CLOCK_RANGE", "LUTS_OF_CARRY", "LUTS_OF_RAM", "PARTS", "Estimate", "Resource", "estimate", "features"]
+
+CLOCK_RANGE = (51.3, 66.7)
+"""MHz that routed builds of the ULX3S-85F reached: what was seen, not a model."""
+
+LUTS_OF_CARRY = 2
+"""LUT4 of a CCU2C."""
+LUTS_OF_RAM = 8.1
+"""LUT4 of a DPR16X4, as nextpnr counts its data and write ports: two routed builds."""
+
+_SIZE = re.compile(r"LFE5U\w*-(\d+F)")
+_DEVICES = {"12F": (24_288, 56, 28), "25F": (24_288, 56, 28), "45F": (43_848, 108, 72), "85F": (83_640, 208, 156)}
+"""LUT4 (as many flip-flops), block RAMs, multipliers of an ECP5. The 12F is a 25F die."""
+_RAM_DEPTH = 16  # of distributed RAM
+_RING_BLOCK = 2048  # bytes of the link's ring in a block RAM
+_MULTIPLIERS_OF_PAIR = 4
+_MULTIPLIERS = 5  # of gather, neuron unit and sequencer
+
+PARTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "lane_cluster": ((9.8, 12.0), (9.42, 50.19)),
+    "pair": ((955.97, 144.9), (1057.87, 2.85)),
+    "neuron": ((1040.57, 258.81, 86.1), (2177.33, 146.42, 72.37)),
+    "gather": ((1180.44, 1619.98, 0.53), (735.73, 522.14, 0.07)),
+    "link": ((3571.57,), (1350.0,)),
+    "rest": ((3899.75,), (4317.17,)),
+}
+"""Coefficients of :func:`features`, for LUT4 and for flip-flops: what ``benchmarks/synthesis.py`` prints."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resource:
+    """How much of a resource an overlay takes, and how much there is."""
+
+    name: str
+    used: int
+    available: int
+
+    @property
+    def share(self) -> float:
+        """0..1, or more where it does not fit."""
+        return self.used / self.available
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Of one configuration on one board.
+
+    Parameters
+    ----------
+    resources : tuple of Resource
+        LUT4 (carry and LUT RAM included), flip-flops, block RAM, multipliers.
+    clock_mhz : float
+        At which rates are computed: asked for, or the board's usual one.
+    """
+
+    board: str
+    config: str
+    resources: tuple[Resource, ...]
+    clock_mhz: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing is beyond the device."""
+        return all(resource.used <= resource.available for resource in self.resources)
+
+
+def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Estimate:
+    """Estimate what ``build`` would find, with a UART.
+
+    Raises
+    ------
+    InputError
+        For a board whose tools are others, for their cells are not these, and for a configuration with row mode, of
+        which nothing was fitted.
+    """
+    if board.flow is not Flow.TRELLIS:
+        raise InputError(f"{board.name}: estimates are of boards that are built here (ECP5), not by {board.flow.value}")
+    if config.taps > 1:
+        raise InputError(f"configuration {config.name}: there are no estimates of row mode yet; build it")
+    size = _SIZE.search(board.device)
+    if size is None or size[1] not in _DEVICES:
+        raise InputError(f"{board.name}: what a {board.device} holds is not known here")
+    luts, blocks, multipliers = _DEVICES[size[1]]
+    used = (
+        ("LUT4", _sum(config, 0), luts),
+        ("flip-flops", _sum(config, 1), luts),
+        ("block RAM", _blocks(config, board), blocks),
+        ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // 2) + _MULTIPLIERS, multipliers),
+    )
+    resources = tuple(Resource(*entry) for entry in used)
+    return Estimate(board.name, config.name, resources, clock_mhz or board.clock_mhz)
+
+
+def features(config: Config) -> dict[str, tuple[float, ...]]:
+    """By part, the figures that its cells are a linear function of."""
+    pairs = config.neuron_lanes // 2
+    return {
+        "lane_cluster": ((config.lanes + 1) * config.ports, config.lanes + 1),  # and one lane that sums the values
+        "pair": (pairs, pairs * -(-config.layer_groups // _RAM_DEPTH)),  # membranes
+        "neuron": (1, config.neuron_lanes, config.lanes),
+        "gather": (1, config.banks, _selected(config)),
+        "link": (1,),
+        "rest": (1,),
+    }
+
+
+def _selected(config: Config) -> float:
+    """Bits that are chosen among block RAMs above each other, times the number of those beyond the first."""
+    weights = config.lanes * (stacked(config.lanes, config.weight_rows) - 1)
+    events = EVENT_VALUE_BITS + EVENT_INDEX_BITS
+    return config.ports * (weights + events * (stacked(events, config.act_words) - 1))
+
+
+def _sum(config: Config, kind: int) -> int:
+    found = features(config)
+    return round(sum(sum(c * f for c, f in zip(PARTS[part][kind], found[part], strict=True)) for part in found))
+
+
+def _blocks(config: Config, board: Board) -> int:
+    """On paper; the link's ring is as large as the board has it."""
+    uses = block_rams(config) | {"link buffers": 1 + -(-board.ring // _RING_BLOCK)}
+    return sum(uses.values())
