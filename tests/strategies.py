@@ -1,13 +1,49 @@
-"""Hypothesis draws a small specification of a network, which shrinks well."""
+"""Hypothesis draws a small specification of a network, which shrinks well; and how it is asked to."""
 
 from __future__ import annotations
 
+import dataclasses
+
+from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 
+from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.intnet import WeightKind
-from reverb_fpga.compiler.random_networks import MAX_SIDE, Images, LayerSpec, NetworkSpec, Neurons, Profile, Shortcut
+from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.random_networks import (
+    MAX_SIDE,
+    Case,
+    Images,
+    LayerSpec,
+    NetworkSpec,
+    Neurons,
+    Profile,
+    Shortcut,
+)
+from reverb_fpga.compiler.testing import plain_meta
+from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.errors import InputError
 
-__all__ = ["specs"]
+__all__ = ["compiled", "examples", "specs"]
+
+
+def examples(number: int) -> settings:
+    """The same examples in every run; no shrinking, for the first failure is readable."""
+    return settings(
+        max_examples=number, derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+def compiled(case: Case, config: Config) -> Program:
+    """The case's program; the example is dropped if the overlay cannot hold it."""
+    hints = dataclasses.replace(case.hints, row_mode=True) if config.taps > 1 else case.hints
+    try:
+        return lower(case.network, config, plain_meta(case.network), hints)
+    except InputError as error:
+        assume("too large" not in str(error))
+        raise
+
 
 _LEAKS = st.sampled_from([0, 1, 64, 128, 200, 255, 256])
 _RESETS = st.sampled_from([None, None, None, 0, 300, 4096, (1 << 23) - 1])

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import given
 from legs import sealed, split, with_bias_through_skip
-from strategies import specs
+from strategies import compiled, examples, specs
 from test_random_programs import compare_cycles
 
 from reverb_fpga.compiler import reference
-from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.random_networks import Case, NetworkSpec, Profile, build
-from reverb_fpga.compiler.testing import plain_meta
+from reverb_fpga.compiler.random_networks import NetworkSpec, Profile, build
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Gate, Opcode
@@ -28,22 +26,6 @@ from reverb_fpga.sim.rtl_core import RtlCore
 
 TINY = preset("tiny")
 PROFILES = (Profile.ANY, Profile.DYNAMIC, Profile.TILED, Profile.MULTIBIT, Profile.EVERYTHING)
-
-
-def examples(number: int) -> settings:
-    """The same examples in every run."""
-    return settings(
-        max_examples=number, derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-
-
-def compiled(case: Case) -> Program:
-    try:
-        return lower(case.network, TINY, plain_meta(case.network), case.hints)
-    except InputError as error:
-        assume("too large" not in str(error))
-        raise
 
 
 def layers_of(program: Program) -> list[dict[str, int]]:
@@ -102,7 +84,7 @@ class Coverage:
 
 def check_on_gateware(spec: NetworkSpec, core: RtlCore, coverage: Coverage) -> None:
     case = build(spec)
-    program = split(compiled(case), TINY, np.random.default_rng(spec.seed), gates=spec.seed % 2 == 0)
+    program = split(compiled(case, TINY), TINY, np.random.default_rng(spec.seed), gates=spec.seed % 2 == 0)
     model = GoldenModel(program, TINY)
     expected = model.run(case.codes)
     core.load(program)
@@ -146,7 +128,7 @@ def test_200_programs_on_the_gateware(core: RtlCore) -> None:
 def test_a_bias_through_the_skip_memory_changes_nothing(spec: NetworkSpec) -> None:
     """``q + (b - k) + k``: the three are added exactly before anything saturates."""
     case = build(spec)
-    program = with_bias_through_skip(compiled(case), TINY, np.random.default_rng(spec.seed))
+    program = with_bias_through_skip(compiled(case, TINY), TINY, np.random.default_rng(spec.seed))
     assert any(fields["store_skip"] for fields in layers_of(program)) or program.n_descriptors > TINY.descriptors // 2
     expected = reference.evaluate(case.network, case.codes)
     layers, logits = GoldenModel(program, TINY).run_layers(case.codes)
@@ -160,7 +142,7 @@ def _two_legs() -> Program:
     rng = np.random.default_rng(4)
     for seed in range(100):
         spec = dataclasses.replace(_SPEC, seed=seed)
-        program = split(compiled(build(spec)), TINY, rng)
+        program = split(compiled(build(spec), TINY), TINY, rng)
         if layers_of(program)[0]["store_skip"] and not layers_of(program)[1]["store_skip"]:
             return program
     raise AssertionError("none found")

@@ -8,19 +8,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
-from strategies import specs
+from hypothesis import given
+from strategies import compiled, examples, specs
 
 from reverb_fpga.compiler import reference
-from reverb_fpga.compiler.backend import lower
 from reverb_fpga.compiler.intnet import INPUT, IntLayer, WeightKind
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.random_networks import Case, NetworkSpec, Profile, build
-from reverb_fpga.compiler.testing import plain_meta
 from reverb_fpga.hw import contract
-from reverb_fpga.hw.config import Config, preset
+from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import SLOT_FIELDS, Counter, Opcode
-from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel, StripCycles
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
@@ -43,24 +40,6 @@ GRAPHS = 500
 _GRAPH_QUOTA = 20  # graph programs that must have each of the features of graphs
 _QUOTA = 10  # programs that must hit each mode
 _LARGE_QUOTA = 50  # programs that must have each of the features of Profile.EVERYTHING
-
-
-def examples(number: int) -> settings:
-    """The same examples in every run; no shrinking, for the first failure is readable."""
-    return settings(
-        max_examples=number, derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-
-
-def compiled(case: Case, config: Config) -> Program:
-    """The case's program; the example is dropped if the overlay cannot hold it."""
-    hints = dataclasses.replace(case.hints, row_mode=True) if config.taps > 1 else case.hints
-    try:
-        return lower(case.network, config, plain_meta(case.network), hints)
-    except InputError as error:
-        assume("too large" not in str(error))
-        raise
 
 
 @dataclasses.dataclass

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from numpy.typing import NDArray
-from strategies import specs
+from strategies import compiled, specs
 
 from reverb_fpga.compiler import reference
-from reverb_fpga.compiler.backend import Hints, lower
+from reverb_fpga.compiler.backend import Hints
 from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntNetwork
 from reverb_fpga.compiler.program import Program, sections_crc32
 from reverb_fpga.compiler.random_networks import Case, Images, Neurons, Profile, build
-from reverb_fpga.compiler.testing import plain_layer, plain_meta
+from reverb_fpga.compiler.testing import plain_layer
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
@@ -36,15 +36,6 @@ DETERMINISTIC = settings(
 )
 
 
-def compiled(case: Case) -> Program:
-    """The case's program; the example is dropped if the tiny overlay cannot hold it."""
-    try:
-        return lower(case.network, TINY, plain_meta(case.network), case.hints)
-    except InputError as error:
-        assume("too large" not in str(error))
-        raise
-
-
 def require_equal(case: Case, program: Program) -> None:
     expected = reference.evaluate(case.network, case.codes)
     layers, logits = GoldenModel(program, TINY).run_layers(case.codes)
@@ -59,7 +50,7 @@ def test_random_programs_equal_reference(profile: Profile) -> None:
     @given(specs(profile))
     def check(spec) -> None:  # type: ignore[no-untyped-def]
         case = build(spec)
-        require_equal(case, compiled(case))
+        require_equal(case, compiled(case, TINY))
 
     check()
 
@@ -72,7 +63,7 @@ def test_extremes_equal_reference(images: Images, neurons: Neurons) -> None:
     def check(spec) -> None:  # type: ignore[no-untyped-def]
         layers = tuple(dataclasses.replace(layer, neurons=neurons, extreme_weights=True) for layer in spec.layers)
         case = build(dataclasses.replace(spec, images=images, layers=layers))
-        require_equal(case, compiled(case))
+        require_equal(case, compiled(case, TINY))
 
     check()
 
@@ -110,7 +101,7 @@ def changed(program: Program, index: int, values: Mapping[str, int]) -> Program:
 
 def test_memory_image_holds_what_layers_hold() -> None:
     case = _small()
-    program = compiled(case)
+    program = compiled(case, TINY)
     model = GoldenModel(program, TINY)
     layers, _ = model.run_layers(case.codes)
     descriptor = program.layers[0].strips[-1][0]
@@ -132,7 +123,7 @@ def test_memory_image_holds_what_layers_hold() -> None:
 
 def test_statistics_count_the_events_of_every_position() -> None:
     case = _small()
-    program = compiled(case)
+    program = compiled(case, TINY)
     model = GoldenModel(program, TINY)
     stats = model.statistics(case.codes)
     layers, _ = model.run_layers(case.codes)
@@ -151,7 +142,7 @@ def test_statistics_count_the_events_of_every_position() -> None:
 
 def test_batches_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     case = _small()
-    program = compiled(case)
+    program = compiled(case, TINY)
     whole = GoldenModel(program, TINY).run(case.codes)
     monkeypatch.setattr("reverb_fpga.sim.golden.model._WORKING_BYTES", 1)
     monkeypatch.setattr("reverb_fpga.sim.golden.model._MAX_BATCH", 2)
@@ -184,7 +175,7 @@ def test_batches_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_senseless_layer_is_named(values: dict[str, int], message: str) -> None:
-    program = compiled(_small())
+    program = compiled(_small(), TINY)
     with pytest.raises(InputError, match=message) as error:
         GoldenModel(changed(program, 1, values), TINY)
     assert "layer conv" in str(error.value)
@@ -205,13 +196,13 @@ def test_senseless_layer_is_named(values: dict[str, int], message: str) -> None:
     ],
 )
 def test_senseless_header(values: dict[str, int], message: str) -> None:
-    program = compiled(_small())
+    program = compiled(_small(), TINY)
     with pytest.raises(InputError, match=message):
         GoldenModel(changed(program, 0, values), TINY)
 
 
 def test_flipped_weight_bit_is_noticed() -> None:
-    program = compiled(_small())
+    program = compiled(_small(), TINY)
     weight = program.weight.copy()
     weight[3] ^= 1
     with pytest.raises(InputError, match="damaged"):
@@ -219,7 +210,7 @@ def test_flipped_weight_bit_is_noticed() -> None:
 
 
 def test_schedule_without_end() -> None:
-    program = compiled(_small())
+    program = compiled(_small(), TINY)
     desc = program.desc.copy()
     desc[-DESCRIPTOR_WORDS:] = desc[-2 * DESCRIPTOR_WORDS : -DESCRIPTOR_WORDS]
     endless = dataclasses.replace(program, desc=desc)
@@ -228,7 +219,7 @@ def test_schedule_without_end() -> None:
 
 
 def test_unknown_opcode_and_reserved_bits() -> None:
-    program = compiled(_small())
+    program = compiled(_small(), TINY)
     for word, message in ((0x99, "unknown opcode"), (Opcode.END | 1 << 30, "reserved bits")):
         desc = program.desc.copy()
         desc[-DESCRIPTOR_WORDS] = word
@@ -239,14 +230,14 @@ def test_unknown_opcode_and_reserved_bits() -> None:
 
 def test_wrong_input_shape() -> None:
     case = _small()
-    model = GoldenModel(compiled(case), TINY)
+    model = GoldenModel(compiled(case, TINY), TINY)
     with pytest.raises(InputError, match="input codes"):
         model.run(case.codes[:, :, :3])
 
 
 def test_current_that_overflows_names_the_layer() -> None:
     """The back end refuses such a network, so the widths are taken away from a program that was fine."""
-    program = compiled(_small())
+    program = compiled(_small(), TINY)
     narrow = dataclasses.replace(TINY, z_width=8)
     moved = changed(
         dataclasses.replace(program, config_digest=narrow.digest),
@@ -265,7 +256,7 @@ def test_current_that_overflows_names_the_layer() -> None:
 def test_mutated_programs_run_or_are_refused() -> None:
     """Any field of any descriptor set to anything: a result or one clear line, never a crash."""
     case = _small()
-    program = compiled(case)
+    program = compiled(case, TINY)
     rng = np.random.default_rng(11)
     messages = []
     for _ in range(300):
