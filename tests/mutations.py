@@ -26,6 +26,7 @@ from reverb_fpga.hw.contract import (
     pack,
     unpack,
 )
+from reverb_fpga.hw.errors import InputError
 
 __all__ = ["Draft", "bases", "mutated"]
 
@@ -48,7 +49,12 @@ def bases(rng: Rng, config: Config, number: int) -> list[Program]:
             )  # fmt: skip
             row_mode = True if config.taps > 1 else None
             hint = dataclasses.replace(hints[int(rng.integers(len(hints)))], row_mode=row_mode)
-            program = lower(network, config, plain_meta(network), hint)
+            try:
+                program = lower(network, config, plain_meta(network), hint)
+            except InputError as error:
+                if "too large" not in str(error):
+                    raise
+                continue
             legs = int(rng.integers(5)) if config.taps == 1 else 5  # those that are split off gather
             if legs == 0:
                 program = with_bias_through_skip(program, config, rng)
