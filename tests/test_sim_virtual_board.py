@@ -231,6 +231,7 @@ def test_the_simulation_ends_with_its_parent(board: VirtualBoard) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_whole_images_survive_1000_faults(board: VirtualBoard) -> None:
     """Load, stream and compute images over a damaged line: right logits, or a reported error and another try."""
     timing = Timing(response=1.5, per_byte=5e-3, tries=10, hello_tries=10, run=120.0)
