@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reverb_fpga.hw.boards import tools
-from reverb_fpga.hw.boards.logs import BuildPhase
+from reverb_fpga.hw.boards.logs import BuildPhase, RouterWatch
 from reverb_fpga.hw.boards.seeds import Attempt, SeedTrials, here
 from reverb_fpga.hw.boards.tools import Toolchain, find_toolchain
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
@@ -29,6 +29,12 @@ while len(list(pathlib.Path("..").glob("began-*"))) < int(sys.argv[1]) and time.
 pathlib.Path("nextpnr.log").write_text("Info: Running router2...\\n" + ("ERROR: no way\\n" if seed == 13 else ""))
 if seed == 13:
     sys.exit(1)
+if seed == 66:
+    with pathlib.Path("nextpnr.log").open("a") as log:
+        for iteration in range(1, 60):
+            wires = max(200 - 5 * iteration, 40 * iteration - 1400)
+            log.write(f"Info:     iter={iteration} wires=99 overused={wires} overuse=9\\n")
+    time.sleep(120)
 pathlib.Path("timing.json").write_text(json.dumps({"fmax": {"clk": {"achieved": 40 + seed, "constraint": 50}}}))
 if 40 + seed < 50:
     sys.exit(1)
@@ -37,6 +43,7 @@ pathlib.Path("top.config").write_text(str(seed))
 
 
 def _trials(work: Path, together: int = 1) -> tuple[SeedTrials, list[BuildPhase]]:
+    work.mkdir(exist_ok=True)
     for name in ("top.json", "top.lpf"):
         (work / name).write_text("")
     toolchain = Toolchain({}, {"nextpnr-ecp5": (sys.executable, "-c", _NEXTPNR, str(together))})
@@ -73,6 +80,22 @@ def test_no_seed_is_good(tmp_path: Path) -> None:
 def test_one_that_breaks_down_is_told(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no way"):
         _run(tmp_path, [13], 1)
+
+
+def test_a_router_that_does_not_converge_is_ended(tmp_path: Path) -> None:
+    message = r"the router does not converge: 25 wires overused in iteration 35, 600 in 50; try another --seed"
+    with pytest.raises(BuildError, match=message):
+        _run(tmp_path / "one", [66], 1)
+    best = _run(tmp_path / "two", [66, 12], 2)
+    assert best.seed == 12
+
+
+def test_routers_that_converge_slowly_are_left_alone() -> None:
+    seen = [59614, 1047, 193, 106, 51, 23, 10, 13, 11, 8, 12, 5, 6, 10, 11, 6, 2, 2, 3, 6, 5, 3, 3, 3, 1, 0]
+    watch = RouterWatch()
+    for iteration, wires in enumerate(seen * 3, 1):  # again and again: every seed's log begins at 1
+        number = (iteration - 1) % len(seen) + 1
+        assert watch.follow(f"Info:     iter={number} wires=1 overused={wires} overuse=1 archfail=NA") is None
 
 
 def test_an_exception_ends_all_of_them(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from typing import Any, Self
 from .. import interrupts, processes
 from ..errors import BuildError, EnvironmentMissing, InputError
 from . import logs
-from .seeds import INPUTS, Launch
-from .tools import POLL_SECONDS, Follow, Toolchain, ToolRun, find_toolchain
+from .seeds import INPUTS, Launch, NextpnrRun
+from .tools import POLL_SECONDS, Follow, Toolchain, find_toolchain
 
 __all__ = ["LOCAL", "on_cluster"]
 
@@ -215,7 +215,7 @@ def _run(toolchain: Toolchain, job: _Job, work: Path, follow: Follow, unwanted: 
     """Run nextpnr to its end, or until nobody wants it any more; its error, if any."""
     arguments = list(job.arguments)
     asked = time.monotonic()
-    with ToolRun(toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", work, follow) as run:
+    with NextpnrRun(toolchain, arguments, work, follow) as run:
         while not run.poll():
             time.sleep(POLL_SECONDS)
             if time.monotonic() - asked >= _ASK_SECONDS:

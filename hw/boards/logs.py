@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["FROM_CACHE", "BuildPhase", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
+__all__ = ["FROM_CACHE", "BuildPhase", "RouterWatch", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
 
 
 FROM_CACHE = "taken from the cache"
@@ -35,6 +35,7 @@ _UTILISATION = re.compile(r"^Info:\s+(TRELLIS_COMB|TRELLIS_FF|DP16KD|MULT18X18D)
 _PLACER = re.compile(r"^Info: overlap: COMB=([\d.]+)%")
 _ANNEAL = re.compile(r"^Info:\s+at iteration #(\d+): temp = .*wirelen = (\d+)")
 _ROUTER = re.compile(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
+_ROUTER_PATIENCE, _ROUTER_GROWTH, _ROUTER_FEW = 15, 4, 100  # iterations; times the fewest wires, and so many at least
 _FMAX = re.compile(r"^Info: Max frequency for clock\s+'(.+)': ([\d.]+) MHz")
 _STEPS = (
     (re.compile(r"^Info: Packing"), "packing"),
@@ -48,6 +49,29 @@ _SINK_OR_SOURCE = re.compile(r"^Info:\s+[\w-]+\s+([\d.]+)\s+([\d.]+)\s+(Source|N
 _MEMORY_TAIL = re.compile(r"(\.(mem|memory|store|store_memory|dual_read_ram_\d+))?(\.\d+)+$")
 _WRAPPERS = re.compile(r"^((core|overlay)\.)+")  # the board's wrapper and the top level call what they wrap so
 _ARRAY_INDEX = re.compile(r"_?\d+")
+
+
+class RouterWatch:
+    """Tells from its log when router2 will not come to an end: wires that want the same place grow in number again.
+
+    A placement that can be routed has fewer of them from one iteration to the next, give or take a few near the end.
+    One that cannot raises the price of the places until everything moves; the router would go on like that for ever.
+    """
+
+    def __init__(self) -> None:
+        self._best = (0, 0)  # iteration, wires
+
+    def follow(self, line: str) -> str | None:
+        """What is wrong, once it is."""
+        if (match := _ROUTER.match(line)) is None:
+            return None
+        iteration, wires = int(match[1]), int(match[2])
+        best, fewest = self._best
+        if not best or iteration <= best or wires < fewest:
+            self._best = (iteration, wires)
+        elif iteration - best >= _ROUTER_PATIENCE and wires >= max(_ROUTER_FEW, _ROUTER_GROWTH * fewest):
+            return f"the router does not converge: {fewest} wires overused in iteration {best}, {wires} in {iteration}"
+        return None
 
 
 def yosys_phase(line: str) -> BuildPhase | None:

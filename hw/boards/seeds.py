@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from . import logs
 from .logs import BuildPhase
 from .tools import POLL_SECONDS, Follow, Toolchain, ToolRun
 
-__all__ = ["INPUTS", "Attempt", "Launch", "SeedRun", "SeedTrials", "fmax_of", "here"]
+__all__ = ["INPUTS", "Attempt", "Launch", "NextpnrRun", "SeedRun", "SeedTrials", "fmax_of", "here"]
 
 INPUTS = ("top.json", "top.lpf")
 """What nextpnr reads: the netlist and its constraints."""
@@ -51,11 +52,34 @@ class Launch(Protocol):
     def __call__(self, arguments: list[str], directory: Path, follow: Follow) -> SeedRun: ...
 
 
+class NextpnrRun(ToolRun):
+    """nextpnr on this machine; ended where its router does not converge. Parameters are those of ToolRun."""
+
+    def __init__(self, toolchain: Toolchain, arguments: list[str], directory: Path, follow: Follow) -> None:
+        super().__init__(toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", directory, self._both)
+        self._then = follow
+        self._watch = logs.RouterWatch()
+        self._hopeless: str | None = None
+
+    def poll(self) -> bool:
+        ended = super().poll()
+        if self._hopeless is not None and not ended:
+            self.end()
+        return ended or self._hopeless is not None
+
+    def check(self) -> None:
+        if self._hopeless is not None:
+            raise BuildError(f"{self._hopeless}; try another --seed, or more --tries")
+        super().check()
+
+    def _both(self, line: str) -> None:
+        self._hopeless = self._hopeless or self._watch.follow(line)
+        self._then(line)
+
+
 def here(toolchain: Toolchain) -> Launch:
     """Runs on this machine."""
-    return lambda arguments, directory, follow: ToolRun(
-        toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", directory, follow
-    )
+    return functools.partial(NextpnrRun, toolchain)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,6 +140,10 @@ class ToolRun:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    def end(self) -> None:
+        """End it before its time."""
+        self._stack.close()
+
     def poll(self) -> bool:
         """Follow the lines that were added; whether it has ended."""
         ended = self._process.poll() is not None
