@@ -32,8 +32,9 @@ class Built:
 BUILDS = (
     Built("tiny, synthesised", "tiny", (17_587, 13_720, 27, 13), 2, 2),
     Built("ulx3s-12f, synthesised with a ring of 4 KiB", "ulx3s-12f", (25_070, 16_889, 57, 13), 2, 2),
+    Built("ulx3s-25f, synthesised, not fitted", "ulx3s-25f", (27_160, 19_987, 57, 13), 2, 2),
     Built("ulx3s-85f, routed at 58.08 MHz", "ulx3s-85f", (45_660, 34_311, 205, 37), 2, 2),
-    Built("ulx3s-85f with USB, packed", "ulx3s-85f", (46_254, 35_676, 205, 37), 3, 5),
+    Built("ulx3s-85f with USB, routed at 61.59 MHz", "ulx3s-85f", (46_254, 35_676, 205, 37), 3, 5),
     Built("ulx3s-85f of an older version, routed at 66.69 MHz", "ulx3s-85f", (39_193, 32_288, 204, 37), 20, 8),
     Built(
         "ulx3s-85f of the one before, tools from pip, routed at 59.02 MHz",
