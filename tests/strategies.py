@@ -141,5 +141,5 @@ def specs(draw: st.DrawFn, profile: Profile = Profile.ANY, max_steps: int = 4) -
         ring_rows=draw(st.sampled_from([None, 1, 2, 3, 4])),
         seed=draw(st.integers(0, 2**32 - 1)),
         input_rows=draw(st.sampled_from([None, None, 1, 2, 3])),
-        spare_rows=draw(st.sampled_from([None, None, 1, 3])),
+        spare_rows=draw(st.sampled_from([None, 1, 3])),
     )
