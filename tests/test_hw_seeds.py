@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reverb_fpga.hw.boards import tools
-from reverb_fpga.hw.boards.logs import BuildPhase, RouterWatch
+from reverb_fpga.hw.boards.logs import BuildPhase, PlacementWatch
 from reverb_fpga.hw.boards.seeds import Attempt, SeedTrials, here
 from reverb_fpga.hw.boards.tools import Toolchain, find_toolchain
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing
@@ -90,9 +90,17 @@ def test_a_router_that_does_not_converge_is_ended(tmp_path: Path) -> None:
     assert best.seed == 12
 
 
+def test_a_design_larger_than_the_device_is_told_at_once() -> None:
+    watch = PlacementWatch()
+    assert watch.follow("Info: \t              DP16KD:      56/     56   100%") is None
+    assert watch.follow("Info: \t        TRELLIS_COMB:   27308/  24288   112%") == (
+        "the overlay takes 27,308 of the device's 24,288 LUT4; it needs a smaller configuration, or a larger board"
+    )
+
+
 def test_routers_that_converge_slowly_are_left_alone() -> None:
     seen = [59614, 1047, 193, 106, 51, 23, 10, 13, 11, 8, 12, 5, 6, 10, 11, 6, 2, 2, 3, 6, 5, 3, 3, 3, 1, 0]
-    watch = RouterWatch()
+    watch = PlacementWatch()
     for iteration, wires in enumerate(seen * 3, 1):  # again and again: every seed's log begins at 1
         number = (iteration - 1) % len(seen) + 1
         assert watch.follow(f"Info:     iter={number} wires=1 overused={wires} overuse=1 archfail=NA") is None

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["FROM_CACHE", "BuildPhase", "RouterWatch", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
+__all__ = ["FROM_CACHE", "BuildPhase", "PlacementWatch", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
 
 
 FROM_CACHE = "taken from the cache"
@@ -31,6 +31,7 @@ class BuildPhase:
 
 
 _YOSYS_PASS = re.compile(r"^(\d+)\.(\d+)\. Executing ([A-Z0-9_]+) pass")
+_CELLS = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "flip-flops", "DP16KD": "block RAMs", "MULT18X18D": "multipliers"}
 _UTILISATION = re.compile(r"^Info:\s+(TRELLIS_COMB|TRELLIS_FF|DP16KD|MULT18X18D):\s*(\d+)/\s*(\d+)")
 _PLACER = re.compile(r"^Info: overlap: COMB=([\d.]+)%")
 _ANNEAL = re.compile(r"^Info:\s+at iteration #(\d+): temp = .*wirelen = (\d+)")
@@ -51,18 +52,24 @@ _WRAPPERS = re.compile(r"^((core|overlay)\.)+")  # the board's wrapper and the t
 _ARRAY_INDEX = re.compile(r"_?\d+")
 
 
-class RouterWatch:
-    """Tells from its log when router2 will not come to an end: wires that want the same place grow in number again.
+class PlacementWatch:
+    """Tells from nextpnr's log when it will not come to an end.
 
-    A placement that can be routed has fewer of them from one iteration to the next, give or take a few near the end.
-    One that cannot raises the price of the places until everything moves; the router would go on like that for ever.
+    A design larger than the device is placed all the same, for hours. And router2 goes on for ever where wires that
+    want the same place grow in number again: a placement that can be routed has fewer of them from one iteration to the
+    next, give or take a few near the end; one that cannot raises the price of the places until everything moves.
     """
 
     def __init__(self) -> None:
         self._best = (0, 0)  # iteration, wires
 
     def follow(self, line: str) -> str | None:
-        """What is wrong, once it is."""
+        """What is wrong, once it is, and what to do."""
+        if (match := _UTILISATION.match(line)) is not None and int(match[2]) > int(match[3]):
+            return (
+                f"the overlay takes {int(match[2]):,} of the device's {int(match[3]):,} {_CELLS[match[1]]}; it needs a "
+                "smaller configuration, or a larger board"
+            )
         if (match := _ROUTER.match(line)) is None:
             return None
         iteration, wires = int(match[1]), int(match[2])
@@ -70,7 +77,10 @@ class RouterWatch:
         if not best or iteration <= best or wires < fewest:
             self._best = (iteration, wires)
         elif iteration - best >= _ROUTER_PATIENCE and wires >= max(_ROUTER_FEW, _ROUTER_GROWTH * fewest):
-            return f"the router does not converge: {fewest} wires overused in iteration {best}, {wires} in {iteration}"
+            return (
+                f"the router does not converge: {fewest} wires overused in iteration {best}, {wires} in {iteration}; "
+                "try another --seed, or more --tries"
+            )
         return None
 
 

@@ -53,12 +53,12 @@ class Launch(Protocol):
 
 
 class NextpnrRun(ToolRun):
-    """nextpnr on this machine; ended where its router does not converge. Parameters are those of ToolRun."""
+    """nextpnr on this machine; ended where it would not come to an end. Parameters are those of ToolRun."""
 
     def __init__(self, toolchain: Toolchain, arguments: list[str], directory: Path, follow: Follow) -> None:
         super().__init__(toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", directory, self._both)
         self._then = follow
-        self._watch = logs.RouterWatch()
+        self._watch = logs.PlacementWatch()
         self._hopeless: str | None = None
 
     def poll(self) -> bool:
@@ -69,7 +69,7 @@ class NextpnrRun(ToolRun):
 
     def check(self) -> None:
         if self._hopeless is not None:
-            raise BuildError(f"{self._hopeless}; try another --seed, or more --tries")
+            raise BuildError(self._hopeless)
         super().check()
 
     def _both(self, line: str) -> None:
