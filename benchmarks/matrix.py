@@ -40,6 +40,7 @@ from reverb_fpga.models.files import write_whole
 from reverb_fpga.models.network import Network
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 from reverb_fpga.sim.cycles import CycleModel
+from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
 from reverb_fpga.sim.verify import Verifier
 
@@ -208,14 +209,14 @@ def prepare(checkpoint: Checkpoint, pixels: Images, config: Config, board: Confi
     options = CompileOptions(static_input=pixels.ndim == 4)
     short = shortage(checkpoint, board, options)
     row = Row(spec.arch, spec.system, spec.timesteps, config.name, short is None, short, None, 0, None, None)
-    none = np.zeros((0, 0), dtype=np.int64)
     try:
-        compiled = compile_network(checkpoint, config, options)
+        ready = one_image(row, checkpoint, pixels, config)
     except InputError as error:
         told = str(error) if short is None else f"{short}; {error}"
-        return Prepared(dataclasses.replace(row, short_of=told), None, pixels[:0], none)
-    codes = codes_of(compiled, pixels)
-    model = CycleModel(compiled.program, config)
+        return Prepared(dataclasses.replace(row, short_of=told), None, pixels[:0], np.zeros((0, 0), dtype=np.int64))
+    assert ready.compiled is not None
+    codes = codes_of(ready.compiled, pixels)
+    model = CycleModel(ready.compiled.program, config)
     golden = np.concatenate([model.golden.run(codes[at : at + 10]) for at in range(0, len(codes), 10)])
     found = float_logits(checkpoint, pixels, rounded=True)
     row = dataclasses.replace(
@@ -226,7 +227,14 @@ def prepare(checkpoint: Checkpoint, pixels: Images, config: Config, board: Confi
         unrounded_golden_top1_agreement=agreement(golden, float_logits(checkpoint, pixels, rounded=False)),
         classes_named=len(np.unique(golden.argmax(axis=1))),
     )
-    return Prepared(row, compiled, codes[:1], golden[:1])
+    return dataclasses.replace(ready, row=row)
+
+
+def one_image(row: Row, checkpoint: Checkpoint, pixels: Images, config: Config) -> Prepared:
+    """What the gateware needs of a row. Raises InputError if the configuration is short of something."""
+    compiled = compile_network(checkpoint, config, CompileOptions(static_input=pixels.ndim == 4))
+    codes = codes_of(compiled, pixels[:1])
+    return Prepared(row, compiled, codes, GoldenModel(compiled.program, config).run(codes))
 
 
 def simulate(prepared: Prepared, config: Config, core: RtlCore) -> Row:
@@ -310,22 +318,24 @@ def main(
     ]
     shown = pictures(data_dir, images)
 
-    def prepared(network: str, system: str) -> Prepared:
+    def network_of(network: str, system: str) -> tuple[Checkpoint, Images]:
         pixels = inputs_of(network, shown[: min(images, 20)] if _SIDES.get(network) == 224 else shown)
         source = given.get((network, system))
-        checkpoint = untrained(network, system, pixels) if source is None else read_checkpoint(source)
+        return untrained(network, system, pixels) if source is None else read_checkpoint(source), pixels
+
+    def prepared(network: str, system: str) -> Row:
         try:
-            found = prepare(checkpoint, pixels, config, limits)
+            row = prepare(*network_of(network, system), config, limits).row
         except ReverbError as error:
             raise type(error)(f"{network} {system}: {error}") from None
-        return dataclasses.replace(found, row=dataclasses.replace(found.row, trained=source is not None))
+        return dataclasses.replace(row, trained=(network, system) in given)
 
     waiting = []
     for number, (network, system) in enumerate(wanted, start=1):
         path = rows / f"{network}-{system}.json"
         click.echo(f"[{number}/{len(wanted)}] {network} {system}{': done' if path.exists() else ''}", err=True)
         if not path.exists():
-            _write(path, prepared(network, system).row)
+            _write(path, prepared(network, system))
         row = _read(path)
         if row.golden_equals_rtl is None and row.float_golden_top1_agreement is not None:
             waiting.append((row.cycles or 0, network, system, path))
@@ -335,7 +345,7 @@ def main(
             for number, (cycles, network, system, path) in enumerate(sorted(waiting), start=1):
                 told = f"[{number}/{len(waiting)}] {network} {system}: {cycles:,} cycles in simulation"
                 click.echo(told, err=True)
-                _write(path, simulate(prepared(network, system), config, core))
+                _write(path, simulate(one_image(_read(path), *network_of(network, system), config), config, core))
                 _write_table(out)
     click.echo(table(_table(out)))
 
