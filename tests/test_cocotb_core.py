@@ -58,7 +58,7 @@ def test_core(tmp_path: Path) -> None:
 def test_top_through_its_pins(tmp_path: Path) -> None:
     """Ten images through the UART's pins, halting after every descriptor."""
     options = RandomOptions(max_side=4, max_channels=5, max_layers=2, max_timesteps=2, min_timesteps=2)
-    program, codes = store(tmp_path, "random", *random_case(3, options, IMAGES))
+    program, codes = store(tmp_path, "random", *random_case(2, options, IMAGES))
     parameters = {"program": program, "codes": codes, "divisor": DIVISOR, "limit": 20_000_000, **CONFIG}
     outcome = run_bench(Top(TINY, DIVISOR), "top-tiny", BENCHES / "bench_top.py", parameters)
     assert outcome.figures["images"] == IMAGES
