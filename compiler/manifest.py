@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from reverb_fpga.compiler.program import INPUT_TENSOR, InputTransform, LayerInfo, MapInfo
+from reverb_fpga.compiler.program import INPUT_TENSOR, ArrayInput, InputTransform, LayerInfo, MapInfo
 from reverb_fpga.compiler.upgrade import OLD_VERSION
 from reverb_fpga.hw.contract import CONTRACT_VERSION, Gate
 from reverb_fpga.hw.errors import InputError
@@ -77,7 +77,8 @@ def _list(value: object, where: str, low: int, high: int, item: Callable[[Any, s
 
 
 def _input(value: object) -> InputTransform:
-    table = _table(value, "input", ("channels", "height", "width", "scale", "offset", "invert"))
+    keys: tuple[str, ...] = ("channels", "height", "width", "scale", "offset", "invert")
+    table = _table(value, "input", (*keys, "array") if isinstance(value, dict) and "array" in value else keys)
     channels = _integer(table["channels"], "input.channels", 1, 4096)
     return InputTransform(
         channels=channels,
@@ -86,6 +87,23 @@ def _input(value: object) -> InputTransform:
         scale=_list(table["scale"], "input.scale", channels, channels, _number),
         offset=_list(table["offset"], "input.offset", channels, channels, _number),
         invert=_boolean(table["invert"], "input.invert"),
+        array=_array(table["array"], math.prod((channels, table["height"], table["width"])))
+        if "array" in table
+        else None,
+    )
+
+
+def _array(value: object, size: int) -> ArrayInput:
+    where = "input.array"
+    table = _table(value, where, ("shape", "scale", "offset"))
+    shape = _list(table["shape"], f"{where}.shape", 1, 3, lambda entry, at: _integer(entry, at, 1, 1 << 20))
+    if len(shape) == 2 or math.prod(shape) != size:
+        raise _fail(f"{where}.shape", f"{shape} is not what the program reads, {size} numbers")
+    channels = shape[0] if len(shape) == 3 else 1
+    return ArrayInput(
+        shape=shape,
+        scale=_list(table["scale"], f"{where}.scale", channels, channels, _number),
+        offset=_list(table["offset"], f"{where}.offset", channels, channels, _number),
     )
 
 

@@ -13,16 +13,16 @@ from reverb_fpga.compiler.checks import check_float, check_folded
 from reverb_fpga.compiler.intnet import IntNetwork
 from reverb_fpga.compiler.passes.calibrate import calibrate
 from reverb_fpga.compiler.passes.fold import fold
-from reverb_fpga.compiler.passes.graph import FoldedNetwork
+from reverb_fpga.compiler.passes.graph import FloatNetwork, FoldedNetwork
 from reverb_fpga.compiler.passes.importing import import_checkpoint
 from reverb_fpga.compiler.passes.invariance import drop_redundant_time, prove_invariance
 from reverb_fpga.compiler.passes.quantise import quantise
-from reverb_fpga.compiler.program import InputTransform, Program, ProgramMeta
+from reverb_fpga.compiler.program import ArrayInput, InputTransform, Program, ProgramMeta
 from reverb_fpga.compiler.report import CompileReport, make_report
 from reverb_fpga.hw.config import Config
 from reverb_fpga.models.checkpoint import Checkpoint, read_checkpoint
 
-__all__ = ["Compilation", "CompileOptions", "compile_checkpoint", "compile_network"]
+__all__ = ["Compilation", "CompileOptions", "Description", "compile_checkpoint", "compile_graph", "compile_network"]
 
 _LIGHT_ON_DARK = ("mnist", "fashion-mnist")
 
@@ -47,6 +47,29 @@ class CompileOptions:
     images: NDArray[np.uint8] | None = None
     static_input: bool = True
     hints: Hints | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a float graph does not say of itself; fields as in :class:`~reverb_fpga.compiler.program.Program`.
+
+    Parameters
+    ----------
+    array : ArrayInput or None
+        The network takes real numbers, not images.
+    notes : tuple of str
+        What the front end could not keep exactly.
+    """
+
+    name: str
+    arch: str
+    system: str
+    dataset: str
+    labels: tuple[str, ...]
+    accuracy: float | None = None
+    invert: bool = False
+    array: ArrayInput | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +97,23 @@ def compile_network(checkpoint: Checkpoint, config: Config, options: CompileOpti
     """Compile a checkpoint that is already read. Errors as :func:`compile_checkpoint`."""
     options = options or CompileOptions()
     imported = import_checkpoint(checkpoint, options.static_input and checkpoint.spec.static_input)
+    spec, accuracy = checkpoint.spec, checkpoint.info.get("accuracy")
+    description = Description(
+        name=f"{spec.arch}-{spec.dataset}",
+        arch=spec.arch,
+        system=spec.system,
+        dataset=spec.dataset,
+        labels=spec.labels,
+        accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
+        invert=spec.dataset in _LIGHT_ON_DARK,
+    )
+    return compile_graph(imported, description, config, options)
+
+
+def compile_graph(
+    imported: FloatNetwork, description: Description, config: Config, options: CompileOptions
+) -> Compilation:
+    """Compile a float graph. Errors as :func:`compile_checkpoint`."""
     check_float(imported)
     proof = prove_invariance(imported)
     graph = drop_redundant_time(imported, proof)
@@ -81,28 +121,30 @@ def compile_network(checkpoint: Checkpoint, config: Config, options: CompileOpti
     check_folded(folded)
     steps = calibrate(graph, folded, options.images)
     quantised = quantise(folded, steps, config)
-    program = lower(quantised.network, config, _meta(checkpoint, folded, quantised.logit_scale, options), options.hints)
-    report = make_report(program, quantised.network, config, proof, steps, quantised.notes)
+    program = lower(
+        quantised.network, config, _meta(description, folded, quantised.logit_scale, options), options.hints
+    )
+    report = make_report(program, quantised.network, config, proof, steps, (*description.notes, *quantised.notes))
     return Compilation(program, report, folded, quantised.network)
 
 
-def _meta(checkpoint: Checkpoint, folded: FoldedNetwork, logit_scale: float, options: CompileOptions) -> ProgramMeta:
-    spec = checkpoint.spec
-    accuracy = checkpoint.info.get("accuracy")
+def _meta(description: Description, folded: FoldedNetwork, logit_scale: float, options: CompileOptions) -> ProgramMeta:
+    source = folded.input
     return ProgramMeta(
-        name=options.name or f"{spec.arch}-{spec.dataset}",
-        arch=spec.arch,
-        system=spec.system,
-        dataset=spec.dataset,
-        accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
-        labels=spec.labels,
+        name=options.name or description.name,
+        arch=description.arch,
+        system=description.system,
+        dataset=description.dataset,
+        accuracy=description.accuracy,
+        labels=description.labels,
         input=InputTransform(
-            channels=spec.input.channels,
-            height=spec.input.height,
-            width=spec.input.width,
-            scale=tuple(float(value) for value in folded.input.scale),
-            offset=tuple(float(value) for value in folded.input.offset),
-            invert=spec.dataset in _LIGHT_ON_DARK,
+            channels=len(source.scale),
+            height=source.height,
+            width=source.width,
+            scale=tuple(float(value) for value in source.scale),
+            offset=tuple(float(value) for value in source.offset),
+            invert=description.invert,
+            array=description.array,
         ),
         logit_scale=logit_scale,
     )

@@ -16,6 +16,7 @@ from reverb_fpga.hw.errors import InputError
 
 __all__ = [
     "INPUT_TENSOR",
+    "ArrayInput",
     "InputTransform",
     "LayerInfo",
     "MapInfo",
@@ -31,6 +32,26 @@ _IN_RECORDS = contract.field_of(contract.INPUT_FIELDS, "in_records")
 
 
 @dataclasses.dataclass(frozen=True)
+class ArrayInput:
+    """Real numbers as a module of its own takes them, instead of an image.
+
+    ``code = clip(floor(x * scale[c] + offset[c] + 0.5), 0, 255)`` per channel of the array, which then is read in the
+    shape of the program's input.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one input, without batch and time: (channels, height, width), or (features,).
+    scale, offset : tuple of float
+        Per channel; one for all features.
+    """
+
+    shape: tuple[int, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class InputTransform:
     """How an image becomes input codes: ``code = clip(floor(pixel * scale[c] + offset[c] + 0.5), 0, 255)``.
 
@@ -42,6 +63,8 @@ class InputTransform:
         From pixels 0..255 to codes.
     invert : bool
         True if the training images are light on dark and a photograph would be dark on light; never applied silently.
+    array : ArrayInput or None
+        Its inputs are no images; scale and offset say nothing then.
     """
 
     channels: int
@@ -50,6 +73,7 @@ class InputTransform:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     invert: bool = False
+    array: ArrayInput | None = None
 
 
 INPUT_TENSOR = -1

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from reverb_fpga.compiler.manifest import FORMAT_VERSION, parse_manifest
-from reverb_fpga.compiler.program import Program, Section, section_capacity
+from reverb_fpga.compiler.program import ArrayInput, Program, Section, section_capacity
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.compiler.upgrade import OLD_VERSION, old_digest, upgraded
 from reverb_fpga.hw.config import Config, preset
@@ -104,6 +104,7 @@ def _manifest(program: Program) -> dict[str, Any]:
             "scale": list(program.input.scale),
             "offset": list(program.input.offset),
             "invert": program.input.invert,
+            **_array(program.input.array),
         },
         "layers": [
             {
@@ -125,6 +126,13 @@ def _manifest(program: Program) -> dict[str, Any]:
             for name in SECTIONS
         },
     }
+
+
+def _array(array: ArrayInput | None) -> dict[str, Any]:
+    """Only where there is one: files of images are as they always were."""
+    if array is None:
+        return {}
+    return {"array": {name: list(values) for name, values in dataclasses.asdict(array).items()}}
 
 
 def load(path: Path | str, config: Config | None = None) -> Program:

@@ -48,6 +48,9 @@ def fit(pixels: Pixels, transform: InputTransform, *, crop: bool = False) -> Pix
         The model takes no images.
     """
     shape = (transform.height, transform.width, transform.channels)
+    if transform.array is not None:
+        sides = ", ".join(map(str, transform.array.shape))
+        raise InputError(f"the model takes arrays of numbers (N, {sides}), not pictures; use it from Python: rf.load")
     if pixels.ndim == 4 and pixels.shape[1:] == shape:
         return pixels
     if transform.channels not in (1, 3):

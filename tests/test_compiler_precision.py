@@ -120,7 +120,7 @@ def _first_layer(legs: list[tuple[np.ndarray, np.ndarray]]) -> IntLayer:
 
     first = layer("first", INPUT, (8, 4, 3, 3), legs, spiking=True)
     last = layer("last", "first", (3, 8, 1, 1), [(np.full(3, 0.1), np.zeros(3))], spiking=False)
-    source = FoldedInput(3, 3, np.ones(4), np.zeros(4), np.zeros(4, dtype=np.int64))
+    source = FoldedInput(3, 3, np.ones(4), np.zeros(4), np.zeros(4, dtype=np.int64), np.zeros(4))
     network = FoldedNetwork(source, (first, last), 1, True)
     return quantise(network, {"first": Step(0.02, 8, "training")}, preset("tiny")).network.layers[0]
 
@@ -169,7 +169,7 @@ def test_one_wild_channel_leaves_the_others_their_bits() -> None:
         gain[3] *= wild
         first = layer("first", INPUT, (8, 4, 3, 3), gain, spiking=True)
         last = layer("last", "first", (3, 8, 1, 1), np.full(3, 0.1), spiking=False)
-        source = FoldedInput(3, 3, np.ones(4), np.zeros(4), np.zeros(4, dtype=np.int64))
+        source = FoldedInput(3, 3, np.ones(4), np.zeros(4), np.zeros(4, dtype=np.int64), np.zeros(4))
         return FoldedNetwork(source, (first, last), 1, True)
 
     step = {"first": Step(0.02, 8, "training")}

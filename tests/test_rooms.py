@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHARED = {"reverb_fpga.hw", "reverb_fpga.hw.config", "reverb_fpga.hw.contract", "reverb_fpga.hw.errors"}
 MAY_IMPORT = {
+    "api": {"host"},
     "models": {"models"},
     "compiler": {"compiler", "models"},
     "hw": {"hw"},

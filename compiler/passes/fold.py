@@ -37,7 +37,9 @@ def fold(network: FloatNetwork) -> FoldedNetwork:
     scale = std.min() / std
     mean = np.asarray(network.mean, dtype=np.float64)
     zero = np.rint(mean * scale).astype(np.int64)
-    source = FoldedInput(network.height, network.width, scale, zero - mean * scale, zero)
+    # codes of unscaled channels are the pixels; where 0 is none of them, the biases know it exactly
+    centre = mean if np.all(scale == 1) else zero.astype(np.float64)
+    source = FoldedInput(network.height, network.width, scale, centre - mean * scale, zero, centre)
     layers = tuple(_fold_layer(network, layer, source, float(std.min())) for layer in network.layers)
     return FoldedNetwork(source, layers, network.timesteps, network.static_input)
 
@@ -106,5 +108,5 @@ def _fold_input(leg: FoldedMap, source: FoldedInput, std: float) -> FoldedMap:
     """Read codes instead of normalised pixels: every window is complete (padding has the code of 0), so the offset is
     a constant."""
     gain = leg.gain / std
-    offset = np.einsum("oikl,i->o", leg.weight, source.zero) * leg.geometry.pooled
+    offset = np.einsum("oikl,i->o", leg.weight, source.centre) * leg.geometry.pooled
     return dataclasses.replace(leg, gain=gain, bias=leg.bias - gain * offset)

@@ -151,7 +151,7 @@ class FloatNetwork:
 
     height: int
     width: int
-    mean: tuple[int, ...]
+    mean: tuple[float, ...]
     std: tuple[float, ...]
     layers: tuple[FloatLayer, ...]
     tensors: Mapping[str, FloatTensor]
@@ -166,7 +166,9 @@ class FoldedInput:
     Parameters
     ----------
     zero : int64 array (C,)
-        The code of a normalised 0, 0..255: exact, because ``offset`` makes it an integer.
+        The code outside the image, 0..255: that of a normalised 0, or the nearest.
+    centre : float64 array (C,)
+        The code of a normalised 0. ``offset`` makes it an integer where channels are scaled; else as it was given.
     """
 
     height: int
@@ -174,6 +176,7 @@ class FoldedInput:
     scale: Reals
     offset: Reals
     zero: Ints
+    centre: Reals
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

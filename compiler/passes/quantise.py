@@ -171,7 +171,9 @@ class _Reach:
 def _unit(layer: FoldedLayer, reach: _Reach, step: Step | None, timesteps: int, config: Config) -> float:
     """Value of one membrane unit of a layer."""
     if step is None:
-        return _logit_unit(layer, reach.bounds, timesteps, config)
+        # of a single source the range would allow finer units than the gain
+        finest = reach.gain / ((1 << config.gain_width) - 1) * (1 + 1e-9)
+        return max(finest, _logit_unit(layer, reach.bounds, timesteps, config))
     if not layer.binary:
         return step.step / (1 << config.fraction_bits)
     threshold = float(layer.threshold.min())
