@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from strategies import meta_of
 
 torch = pytest.importorskip("torch")
 
@@ -16,6 +15,7 @@ from reverb_fpga.compiler.passes.calibrate import calibrate  # noqa: E402
 from reverb_fpga.compiler.passes.fold import fold  # noqa: E402
 from reverb_fpga.compiler.passes.importing import import_checkpoint  # noqa: E402
 from reverb_fpga.compiler.passes.quantise import quantise  # noqa: E402
+from reverb_fpga.compiler.testing import plain_meta  # noqa: E402
 from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.models.checkpoint import Checkpoint  # noqa: E402
 from reverb_fpga.models.description import (  # noqa: E402
@@ -80,7 +80,7 @@ def errors(seed: int) -> np.ndarray:
     )
     found = reference.evaluate(done, codes)
     np.testing.assert_array_equal(
-        GoldenModel(lower(done, CONFIG, meta_of(done)), CONFIG).run(codes), found.logits
+        GoldenModel(lower(done, CONFIG, plain_meta(done)), CONFIG).run(codes), found.logits
     )  # these are the gates of the program
     at = done.index("two")
     own, gate, z = folded.layers[at].maps[-1], folded.layers[at].gate, found.currents[at]

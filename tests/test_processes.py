@@ -191,8 +191,8 @@ def test_a_second_signal_forces(tmp_path: Path) -> None:
     """The first one is stuck in a cleanup; the second ends the process, its children and its folders."""
     code = f"""
 with interrupts.unwinding(), processes.scratch(".stuck-", Path({str(tmp_path)!r})):
-    process = processes.start({FAMILY!r}, cwd={str(tmp_path)!r})
-    try:
+    try:  # its files may be there before it has returned
+        process = processes.start({FAMILY!r}, cwd={str(tmp_path)!r})
         time.sleep(60)
     finally:
         Path({str(tmp_path / "stuck")!r}).write_text("1")
