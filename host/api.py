@@ -244,13 +244,14 @@ def compile(
     timesteps: int | None = None,
     labels: Sequence[str] | None = None,
     name: str | None = None,
+    dt: float = 1e-4,
 ) -> Model:
     """Compile a network.
 
     Parameters
     ----------
-    module : torch.nn.Module, or path
-        A module (of torch layers, SpikingJelly, snnTorch), or a checkpoint of ``reverb-fpga train``.
+    module : torch.nn.Module, nir.NIRGraph, or path
+        A module (of torch layers, SpikingJelly, snnTorch), a NIR graph, or a checkpoint of ``reverb-fpga train``.
     samples : array-like
         Of a module: inputs as it takes them, float (N, C, H, W), (N, features), or with time (T, N, C, H, W); for
         shapes, calibration and the comparison. Inputs outside their range are clipped to it. Of a checkpoint: uint8
@@ -261,6 +262,8 @@ def compile(
         How often to run a module that runs one step at a time.
     labels, name : optional
         Names of the classes ("0", "1", ...) and of the program.
+    dt : float
+        Length of a step of a NIR graph, in its units of time.
 
     Raises
     ------
@@ -275,8 +278,14 @@ def compile(
         import torch
     except ImportError:
         raise EnvironmentMissing("torch is not installed: pip install 'reverb-fpga[train]'") from None
+    if type(module).__name__ == "NIRGraph":
+        from reverb_fpga.compiler.frontends.nir_modules import NirModule
+
+        module = NirModule(module, dt)
     if not isinstance(module, torch.nn.Module):
-        raise InputError(f"a {type(module).__name__} cannot be compiled; give a torch module, or a checkpoint's path")
+        raise InputError(
+            f"a {type(module).__name__} cannot be compiled; give a torch module, a NIR graph, or a checkpoint's path"
+        )
     from reverb_fpga.compiler.frontends.modules import Samples, compile_module, run_module
 
     if samples is None:

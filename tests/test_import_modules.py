@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
 pytest.importorskip("snntorch")
+pytest.importorskip("nir")
 
+import nir  # noqa: E402
 import snntorch as snn  # noqa: E402
 from spikingjelly.activation_based import functional, layer, neuron  # noqa: E402
 from torch import nn  # noqa: E402
@@ -198,6 +201,49 @@ def test_what_has_no_counterpart_is_refused_by_layer_and_reason(name: str) -> No
     make, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
         rf.compile(make(), IMAGES, target=SIMULATED)
+
+
+def nir_graph() -> nir.NIRGraph:
+    rng = np.random.default_rng(4)
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.integers(-3, 4, shape) / 3.0
+
+    one = np.ones((6, 5, 5))
+    nodes = {
+        "input": nir.Input(np.array([1, 12, 12])),
+        "conv": nir.Conv2d((12, 12), weights(6, 1, 3, 3), (2, 2), (0, 0), (1, 1), 1, rng.normal(size=6)),
+        "lif": nir.LIF(tau=2e-4 * one, r=2 * one, v_leak=0 * one, v_threshold=one),
+        "flat": nir.Flatten({"input": np.array([6, 5, 5])}, 0),
+        "fc": nir.Affine(weights(4, 150), rng.normal(size=4)),
+        "output": nir.Output(np.array([4])),
+    }
+    names = list(nodes)
+    return nir.NIRGraph(nodes, list(itertools.pairwise(names)), type_check=False)
+
+
+def test_nir_graphs_agree_with_their_equations() -> None:
+    graph = nir_graph()
+    model = rf.compile(graph, IMAGES, timesteps=5, target=SIMULATED)
+    assert model.agreement is not None
+    assert model.agreement.agree >= len(IMAGES) - 1, str(model.agreement)
+    conv, lif, fc = (graph.nodes[name] for name in ("conv", "lif", "fc"))
+    current = F.conv2d(IMAGES.double(), torch.tensor(conv.weight), torch.tensor(conv.bias), 2)
+    v, total = torch.zeros_like(current), torch.zeros(len(IMAGES), 4, dtype=torch.float64)
+    for _ in range(5):
+        v = v + 1e-4 / torch.tensor(lif.tau) * (torch.tensor(lif.r) * current - v)
+        z = (v > 1).double()
+        v = v * (1 - z)
+        total += F.linear(z.flatten(1), torch.tensor(fc.weight), torch.tensor(fc.bias)) / 5
+    same = (torch.tensor(model.logits(IMAGES)).argmax(1) == total.argmax(1)).sum()
+    assert int(same) >= len(IMAGES) - 1
+
+
+def test_nodes_of_nir_without_a_counterpart_are_refused_by_name() -> None:
+    graph = nir_graph()
+    graph.nodes["lif"] = nir.LI(tau=np.ones(1), r=np.ones(1), v_leak=np.zeros(1))
+    with pytest.raises(InputError, match="layer lif: LI nodes have no counterpart; supported are Linear"):
+        rf.compile(graph, IMAGES, timesteps=5)
 
 
 def test_rounded_weights_are_told_and_agree() -> None:
