@@ -176,10 +176,6 @@ def _lapicque(module: Any) -> Neuron:
     return _snntorch(module, 1.0 - step / (resistance * capacity), step / capacity)
 
 
-def _own(module: Any) -> Neuron:
-    return Neuron(_leak(float(module.tau)), _numbers(module.v_th), binary=bool(module.binary))
-
-
 def _euler(module: Any) -> Neuron:
     return Neuron(
         _leak(_one(module.tau, "its leak")), _numbers(module.v_th), _one(module.gain, "its resistance"), strict=True
@@ -192,6 +188,5 @@ _READERS: dict[tuple[str, str], Callable[[Any], Neuron]] = {
     ("spikingjelly", "ParametricLIFNode"): _plif_node,
     ("snntorch", "Leaky"): _leaky,
     ("snntorch", "Lapicque"): _lapicque,
-    ("reverb_fpga", "LIF"): _own,
     ("reverb_fpga", "EulerLIF"): _euler,
 }
