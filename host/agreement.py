@@ -15,7 +15,7 @@ from reverb_fpga.hw.errors import EnvironmentMissing
 from .bundled import bundled_images
 from .images import over_time, read_image, to_codes
 
-__all__ = ["Agreement", "agreement", "bundled_samples", "trained_logits"]
+__all__ = ["Agreement", "agreement", "bundled_samples", "compared", "trained_logits"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,13 @@ def agreement(checkpoint: Path, program: Program, config: Config, images: NDArra
     wanted = trained_logits(checkpoint, images)
     codes = to_codes(list(np.moveaxis(images, -3, -1)), program.input)
     found = GoldenModel(program, config).run(over_time(codes, program)) * program.logit_scale
+    return compared(wanted, np.asarray(found, dtype=np.float64))
+
+
+def compared(wanted: NDArray[np.float64], found: NDArray[np.float64]) -> Agreement:
+    """Compare logits (N, classes): of the float network, and of the golden model in the same units."""
     return Agreement(
-        images=len(images),
+        images=len(wanted),
         agree=int(np.count_nonzero(wanted.argmax(axis=1) == found.argmax(axis=1))),
         difference=float(np.abs(wanted - found).max()),
         spread=float(np.ptp(wanted, axis=1).max()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 
 from . import images
-from .agreement import Agreement
-from .backends import BackendOptions, config_of, open_backend
+from .agreement import Agreement, agreement, compared
+from .backends import BackendOptions, config_of, open_backend, simulated_core
 from .bundled import load_model
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Input", "Model", "compile", "devices", "load"]
 
 Codes = NDArray[np.uint8]
+_CODE_MAX = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +140,6 @@ class Model:
         """
         from reverb_fpga.sim.verify import Verifier
 
-        from .commands.verify import simulated_core
-
         config = self._golden.config
         codes = self._random() if x is None else self._codes(x)
         with simulated_core(config, lambda _: None) as core:
@@ -189,7 +189,14 @@ class Model:
             raise InputError("the input has entries that are not finite numbers")
         sides = (-1,) + (1,) * (own - 1)
         scaled = values * np.reshape(array.scale, sides) + np.reshape(array.offset, sides)
-        codes = np.clip(np.floor(scaled + 0.5), 0, 255).astype(np.uint8)
+        rounded = np.floor(scaled + 0.5)
+        if beyond := np.count_nonzero((rounded < 0) | (rounded > _CODE_MAX)):
+            warnings.warn(
+                f"{beyond} of {rounded.size} input values lie outside the range of the samples that the model was "
+                "compiled with, and are clipped to it",
+                stacklevel=4,
+            )
+        codes = np.clip(rounded, 0, _CODE_MAX).astype(np.uint8)
         source = self.program.input
         shaped = codes.reshape(steps, -1, source.channels, source.height, source.width)
         return np.ascontiguousarray(shaped.transpose(1, 0, 3, 4, 2))
@@ -254,8 +261,8 @@ def compile(
         A module (of torch layers, SpikingJelly, snnTorch), a NIR graph, or a checkpoint of ``reverb-fpga train``.
     samples : array-like
         Of a module: inputs as it takes them, float (N, C, H, W), (N, features), or with time (T, N, C, H, W); for
-        shapes, calibration and the comparison. Inputs outside their range are clipped to it. Of a checkpoint: uint8
-        (N, C, H, W), for calibration; may be left out.
+        shapes, calibration and the comparison. Inputs outside their range are clipped to it later, with a warning. Of
+        a checkpoint: uint8 (N, C, H, W), for calibration; may be left out.
     target : str
         Configuration: of a board, or ``large`` or ``tiny`` for simulation.
     timesteps : int or None
@@ -294,7 +301,7 @@ def compile(
     kind = type(module).__name__
     compiled = compile_module(module, given, preset(target), timesteps, labels=labels, name=name or kind)
     model = Model(compiled.program, compiled.report.notes)
-    model.agreement = _agreement(run_module(module, given, timesteps), model.logits(given.data))
+    model.agreement = compared(run_module(module, given, timesteps), model.logits(given.data))
     return model
 
 
@@ -308,19 +315,8 @@ def _of_checkpoint(path: str | Path, samples: Any, target: str, name: str | None
     compiled = compile_checkpoint(Path(path), config, CompileOptions(name=name, images=pixels))
     model = Model(compiled.program, compiled.report.notes)
     if pixels is not None:
-        from .agreement import agreement
-
         model.agreement = agreement(Path(path), compiled.program, config, pixels)
     return model
-
-
-def _agreement(wanted: NDArray[np.float64], found: NDArray[np.float64]) -> Agreement:
-    return Agreement(
-        images=len(wanted),
-        agree=int(np.count_nonzero(wanted.argmax(axis=1) == found.argmax(axis=1))),
-        difference=float(np.abs(wanted - found).max()),
-        spread=float(np.ptp(wanted, axis=1).max()),
-    )
 
 
 def _plain(x: Any) -> Any:

@@ -6,7 +6,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from .driver import Device
 from .session import SIMULATED
 from .transport import SerialTransport
 
-__all__ = ["BACKENDS", "Backend", "BackendOptions", "Outcome", "config_of", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "BackendOptions", "Outcome", "config_of", "open_backend", "simulated_core"]
 
 BACKENDS = ("golden", "rtl", "serial")
 _IDLE_SECONDS = 0.1  # between looks for a new image
@@ -188,3 +189,17 @@ def _virtual_board(config: Config, options: BackendOptions) -> Iterator[Device]:
         Device(SerialTransport(board.port, round(board.line.baud)), SIMULATED) as device,
     ):
         yield device
+
+
+@contextmanager
+def simulated_core(config: Config, report: Callable[[str], None], waveform: Path | None = None) -> Iterator[Any]:
+    """The simulated core. Raises EnvironmentMissing if the simulation packages are not installed."""
+    try:
+        from reverb_fpga.sim.rtl_core import RtlCore
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "reverb_fpga":
+            raise
+        raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
+    report("building the simulated gateware (minutes the first time)")
+    with RtlCore(config, waveform=waveform, progress=report) as core:
+        yield core

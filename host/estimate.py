@@ -27,8 +27,8 @@ LUTS_OF_RAM = 8.1
 """LUT4 of a DPR16X4, as nextpnr counts its data and write ports: two routed builds."""
 
 _SIZE = re.compile(r"LFE5U\w*-(\d+F)")
-_DEVICES = {"12F": (24_288, 56, 28), "25F": (24_288, 56, 28), "45F": (43_848, 108, 72), "85F": (83_640, 208, 156)}
-"""LUT4 (as many flip-flops), block RAMs, multipliers of an ECP5. The 12F is a 25F die."""
+_DEVICES = {"12F": (24_288, 28), "25F": (24_288, 28), "45F": (43_848, 72), "85F": (83_640, 156)}
+"""LUT4 (as many flip-flops) and multipliers of an ECP5. The 12F is a 25F die."""
 _RAM_DEPTH = 16  # of distributed RAM
 _RING_BLOCK = 2048  # bytes of the link's ring in a block RAM
 _MULTIPLIERS_OF_PAIR = 4
@@ -96,13 +96,13 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Es
     if config.taps > 1:
         raise InputError(f"configuration {config.name}: there are no estimates of row mode yet; build it")
     size = _SIZE.search(board.device)
-    if size is None or size[1] not in _DEVICES:
+    if size is None or size[1] not in _DEVICES or board.bram is None:
         raise InputError(f"{board.name}: what a {board.device} holds is not known here")
-    luts, blocks, multipliers = _DEVICES[size[1]]
+    luts, multipliers = _DEVICES[size[1]]
     used = (
         ("LUT4", _sum(config, 0), luts),
         ("flip-flops", _sum(config, 1), luts),
-        ("block RAM", _blocks(config, board), blocks),
+        ("block RAM", _blocks(config, board), board.bram),
         ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // 2) + _MULTIPLIERS, multipliers),
     )
     resources = tuple(Resource(*entry) for entry in used)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import look_at
+from build_reports import build_report
 from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,6 @@ from reverb_fpga.host.page.memory import memory_over_schedule
 from reverb_fpga.host.page.runs import read_runs
 from reverb_fpga.host.page.timeline import timeline
 from reverb_fpga.host.page.write import page
-from reverb_fpga.hw.boards.report import BuildReport
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel
@@ -54,17 +54,6 @@ def _pixels(program: Program, count: int) -> list[np.ndarray]:
 
 def _facts(program: Program, sources: Sources, name: str = "image") -> PageFacts:
     return gather_facts(program, config_of(program), _pixels(program, 2), [name, name], sources)
-
-
-def _build(**fields: object) -> BuildReport:
-    known = {
-        "board": "ulx3s-85f", "config": "tiny", "config_digest": "0", "additions_per_cycle": 32, "lut4": 900,
-        "ff": 700, "bram": 12, "dsp": 4, "available": {"lut4": 83640, "ff": 83640, "bram": 208, "dsp": 156},
-        "clock_mhz": 50.0, "fmax_mhz": 61.5, "baud": 2_000_000, "divisor": 25, "seconds": 100.0, "seed": 1,
-        "bram_by_use": {"weights": 8, "link": 4}, "critical_path": ["0.52 ns source core.q", "3.10 ns net core.d"],
-        "tools": {}, "design_digest": "0",
-    }  # fmt: skip
-    return BuildReport(**{**known, **fields})  # type: ignore[arg-type]
 
 
 def test_the_timeline_is_that_of_the_cycle_model() -> None:
@@ -273,7 +262,7 @@ def test_a_page_of_hostile_names_in_a_browser(fashion_program: Program, tmp_path
     program = dataclasses.replace(fashion_program, name=HOSTILE, arch=HOSTILE, dataset=HOSTILE, layers=layers)
     (tmp_path / "run'<b>").mkdir()
     (tmp_path / "run'<b>" / "metrics.jsonl").write_text((MODELS / "cifar10-cnv.metrics.jsonl").read_text())
-    build = _build(
+    build = build_report(
         board=HOSTILE, bram_by_use={HOSTILE: 3, HOSTILE + "2": 2}, critical_path=[f"1.00 ns net {HOSTILE}"] * 2
     )
     sources = Sources(build=build, run=tmp_path, clock_mhz=50.0, baud=2_000_000)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -298,7 +299,7 @@ def test_stale_naks_do_not_use_up_the_tries() -> None:
 
 # -- the command itself ---------------------------------------------------------------------------------------
 
-FINDINGS: dict[str, tuple[dict[str, object], str]] = {
+FINDINGS: dict[str, tuple[dict[str, Any], str]] = {
     "flood": ({"babble": RNG.randbytes(1024)}, r"no answer from .* bytes came that are none"),
     "silence": ({"twist": lambda _: b""}, r"no answer from .*is the board powered and programmed"),
     "garbage": ({"twist": lambda data: RNG.randbytes(len(data))}, r"no answer from .* bytes came that are none"),
@@ -323,7 +324,7 @@ def test_classify_on_whatever_calls_itself_a_board(
     overlay = FakeOverlay()
     overlay.digest, overlay.image_bytes = bundled.load_model("fashion-mnist").config_digest, 784
     begin = time.monotonic()
-    with PtyBoard(overlay, **manners) as board:  # type: ignore[arg-type]
+    with PtyBoard(overlay, **manners) as board:
         attached.append(entry(board.port))
         with pytest.raises(SystemExit) as caught:
             cli.main(["classify", "--backend", "serial", "--port", "auto", "--limit", "3", "--no-progress"])

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
@@ -281,7 +282,7 @@ async def _write(ctx, bus, addr, data):  # type: ignore[no-untyped-def]
     ctx.set(bus.w_en, 0)
 
 
-async def _read(ctx, bus, addr, region):  # type: ignore[no-untyped-def]
+async def _read(ctx: Any, bus: Any, addr: int, region: contract.Region) -> int:
     ctx.set(bus.addr, addr)
     ctx.set(bus.r_en, 1)
     await ctx.tick()

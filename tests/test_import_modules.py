@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
@@ -291,3 +293,27 @@ def test_importing_takes_neither_torch_nor_amaranth() -> None:
     loaded = code.replace("rf.__version__", "rf.load()")
     result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def small_model() -> tuple[rf.Model, NDArray[np.float32]]:
+    """For the tiny configuration, which simulates in seconds."""
+    torch.manual_seed(0)
+    first = [nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2)]
+    samples = torch.rand(20, 1, 8, 8).numpy()
+    return rf.compile(nn.Sequential(*first, nn.Flatten(), nn.Linear(64, 3)), samples, target="tiny"), samples
+
+
+def test_the_gateware_runs_an_imported_module_as_the_golden_model_does() -> None:
+    model, samples = small_model()
+    assert model.verify(samples[:2]).difference is None
+    assert model.verify().difference is None
+    np.testing.assert_array_equal(model.logits(samples[:3]), model.logits(samples[:3], backend="rtl"))
+
+
+def test_inputs_beyond_the_samples_are_not_clipped_in_silence() -> None:
+    model, samples = small_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.logits(samples)
+    with pytest.warns(UserWarning, match=r"64 of 1280 input values lie outside the range of the samples"):
+        model.logits(np.where(np.arange(20)[:, None, None, None] == 3, 9.0, samples))

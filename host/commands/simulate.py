@@ -19,10 +19,10 @@ from reverb_fpga.models.files import check_output
 from reverb_fpga.sim.golden import GoldenModel
 
 from .. import bundled, progress
-from ..backends import config_of
+from ..backends import config_of, simulated_core
 from ..console import make_table, output
 from ..inputs import Selection
-from .verify import input_codes, simulated_core
+from .verify import input_codes
 
 __all__ = ["command"]
 

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import DeviceError, EnvironmentMissing, printable
+from reverb_fpga.hw.errors import DeviceError, printable
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.verify import Target, Verification, Verifier
 
 from .. import bundled, images, ports, progress
-from ..backends import config_of
+from ..backends import config_of, simulated_core
 from ..inputs import ItemReader, Selection, gather_items
 
-__all__ = ["command", "input_codes", "simulated_core"]
+__all__ = ["command", "input_codes"]
 
 Codes = NDArray[np.uint8]
 
@@ -90,20 +90,6 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
     _, pixels = ItemReader(program, strict=True).read_all(items)
     codes = images.over_time(images.to_codes(pixels, transform), program)
     return ", ".join(printable(item.name) for item in items), codes
-
-
-@contextmanager
-def simulated_core(config: Config, report: Callable[[str], None], waveform: Path | None = None) -> Iterator[Any]:
-    """The simulated core. Raises EnvironmentMissing if the simulation packages are not installed."""
-    try:
-        from reverb_fpga.sim.rtl_core import RtlCore
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "reverb_fpga":
-            raise
-        raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
-    report("building the simulated gateware (minutes the first time)")
-    with RtlCore(config, waveform=waveform, progress=report) as core:
-        yield core
 
 
 @contextmanager

@@ -141,6 +141,11 @@ class Board:
         return self.flow is Flow.TRELLIS
 
 
+def _ring(size: str) -> int:
+    """Only the largest device has a block RAM to spare."""
+    return 4096 if size == "85F" else 2048
+
+
 def _ulx3s(size: str) -> Board:
     return Board(
         name=f"ulx3s-{size.lower()}",
@@ -153,7 +158,7 @@ def _ulx3s(size: str) -> Board:
         bram=_SIZES[size],
         links=(LinkKind.UART, LinkKind.USB),
         usb=(UsbIdentity(0x0403, 0x6015, "ULX3S"), UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER)),
-        ring=4096 if size == "85F" else 2048,
+        ring=_ring(size),
         loader="ulx3s",
     )
 
@@ -172,7 +177,7 @@ def _arty(size: str, config: str) -> Board:
     )
 
 
-def _ecpix5(size: str, config: str, clock_mhz: float) -> Board:
+def _ecpix5(size: str, config: str) -> Board:
     return Board(
         name=f"ecpix5-{size.lower()}",
         config=config,
@@ -180,9 +185,9 @@ def _ecpix5(size: str, config: str, clock_mhz: float) -> Board:
         device=f"Lattice LFE5UM5G-{size}-8BG554",
         flow=Flow.TRELLIS,
         input_mhz=100.0,
-        clock_mhz=clock_mhz,
+        clock_mhz=50.0,
         bram=_SIZES[size],
-        ring=4096 if size == "85F" else 2048,
+        ring=_ring(size),
         loader="ecpix5",
         wiring="the serial port is the second one of the FTDI bridge on micro-USB; name it with --port",
     )
@@ -200,7 +205,7 @@ def _orangecrab(size: str) -> Board:
         bram=_SIZES[size],
         links=(LinkKind.USB,),
         usb=(UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER),),
-        ring=4096 if size == "85F" else 2048,
+        ring=_ring(size),
         loader="orangeCrab",
     )
 
@@ -254,8 +259,8 @@ BOARDS: dict[str, Board] = {
         _ulx3s("12F"),
         _ulx3s("25F"),
         _ulx3s("85F"),
-        _ecpix5("45F", "ulx3s-25f", 50.0),
-        _ecpix5("85F", "ulx3s-85f", 50.0),
+        _ecpix5("45F", "ulx3s-25f"),
+        _ecpix5("85F", "ulx3s-85f"),
         _orangecrab("25F"),
         _orangecrab("85F"),
         *_SINGLE,

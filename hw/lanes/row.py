@@ -121,6 +121,12 @@ class TapCarry(wiring.Component):
         return m
 
 
+def _beat_members(ports: int) -> dict[str, In]:
+    """What clusters and the lane of S are told alike."""
+    flags = {name: In(1) for name in ("valid", "first", "last", "keep", "capture")}
+    return {**flags, "cell": In(range(ROW_CELLS)), "x": In(data.ArrayLayout(EVENT_VALUE_BITS, ports))}
+
+
 class RowCluster(wiring.Component):
     """A cluster whose ``lanes`` channels have three lanes each: of three columns, or of three channels in gather mode.
 
@@ -142,13 +148,7 @@ class RowCluster(wiring.Component):
         self.delay = lane_delay(ports) + 1
         super().__init__(
             {
-                "valid": In(1),
-                "first": In(1),
-                "last": In(1),
-                "keep": In(1),
-                "capture": In(1),
-                "cell": In(range(ROW_CELLS)),
-                "x": In(data.ArrayLayout(EVENT_VALUE_BITS, ports)),
+                **_beat_members(ports),
                 "row": In(data.ArrayLayout(ROW_TAPS * lanes, ports)),
                 "p": Out(data.ArrayLayout(acc_width, ROW_TAPS * lanes)),
             }
@@ -175,13 +175,7 @@ class RowSumLane(wiring.Component):
         self.acc_width = acc_width
         super().__init__(
             {
-                "valid": In(1),
-                "first": In(1),
-                "last": In(1),
-                "keep": In(1),
-                "capture": In(1),
-                "cell": In(range(ROW_CELLS)),
-                "x": In(data.ArrayLayout(EVENT_VALUE_BITS, ports)),
+                **_beat_members(ports),
                 "s": Out(acc_width),
             }
         )
