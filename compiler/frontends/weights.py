@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.intnet import WeightKind
+from reverb_fpga.models.quant import quantise_multibit
 
 __all__ = ["ROUNDED_BITS", "Integers", "integers_of"]
 
@@ -41,8 +43,8 @@ class Integers:
 def integers_of(weight: Reals) -> Integers:
     """Weights (C_out, ...) as binary, ternary or 2..8-bit integers, each channel with a scale of its own.
 
-    Weights that are such integers times a scale are taken as they are; others are rounded to 8 bits, symmetrically, the
-    largest of a channel to 127.
+    Weights that are such integers times a scale are taken as they are; others are rounded to 8 bits as the trainer
+    rounds them (:func:`~reverb_fpga.models.quant.quantise_multibit`).
     """
     flat = weight.reshape(len(weight), -1)
     peak = np.abs(flat).max(axis=1)
@@ -58,11 +60,10 @@ def integers_of(weight: Reals) -> Integers:
             return Integers(integers, peak, WeightKind.TERNARY, 1, exact=True)
         bits = int(tops.max()).bit_length() + 1
         return Integers(integers, peak / tops, WeightKind.MULTIBIT, bits, exact=True)
-    top = (1 << (ROUNDED_BITS - 1)) - 1
-    scale = peak / top
-    rounded = np.rint(flat / scale[:, None])
-    wrong = np.square(rounded * scale[:, None] - flat).sum() / max(np.square(flat).sum(), np.finfo(float).tiny)
-    integers = rounded.astype(np.int64).reshape(weight.shape)
+    rounded, scales = quantise_multibit(torch.from_numpy(weight), ROUNDED_BITS)
+    integers, scale = rounded.numpy().astype(np.int64), scales.numpy()
+    off = np.square(integers.reshape(flat.shape) * scale[:, None] - flat).sum()
+    wrong = off / max(np.square(flat).sum(), np.finfo(float).tiny)
     return Integers(integers, scale, WeightKind.MULTIBIT, ROUNDED_BITS, exact=False, error=float(np.sqrt(wrong)))
 
 
