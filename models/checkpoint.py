@@ -45,7 +45,16 @@ _MAX_CHECKPOINT = 2 << 30  # 500 million weights; the largest target holds 1.7 m
 _MAX_STATE = 8 << 30  # an optimiser keeps two numbers beside every weight
 _MAX_RANK = 8
 _MAX_NOTE = 1e15
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F64": np.dtype("<f8"),
+    "BF16": np.dtype("<u2"),  # the upper half of a float32
+}
+_OURS = ("F32", "I64")  # what this project writes
+_PARALLEL, _COMPILED = "module.", "_orig_mod."  # in names: DataParallel puts the one in front, torch.compile the other
+_COUNTER = ".num_batches_tracked"  # of BatchNorm: how many batches its averages saw; evaluation does not use it
 
 Array = NDArray[np.float32]
 
@@ -98,6 +107,9 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """
     with open_regular(path, _MAX_STATE) as file:
         header = _read_header(path, file)
+        for name, entry in header.entries.items():
+            if entry.kind not in _OURS:
+                raise InputError(f"{path}: tensor {name!r:.80} is {entry.kind}, expected one of {', '.join(_OURS)}")
         return {name: _read_tensor(path, file, entry) for name, entry in header.entries.items()}, header.metadata
 
 
@@ -105,10 +117,14 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 class _Entry:
     """Where a tensor lies in the file, and what it is."""
 
-    dtype: np.dtype[Any]
+    kind: str
     shape: tuple[int, ...]
     start: int
     end: int
+
+    @property
+    def floating(self) -> bool:
+        return self.kind != "I64"
 
 
 @dataclass(frozen=True)
@@ -166,9 +182,9 @@ def _entry(path: Path, name: str, entry: object, base: int) -> _Entry:
     where = f"{path}: damaged checkpoint: tensor {name!r:.80}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{where} has a malformed header entry")
-    dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
-    if dtype is None:
-        raise InputError(f"{where} has type {entry['dtype']!r:.20}, expected F32")
+    kind = entry["dtype"]
+    if not isinstance(kind, str) or kind not in _DTYPES:
+        raise InputError(f"{where} has type {kind!r:.20}, expected F32, BF16, F16 or F64")
     shape, offsets = entry["shape"], entry["data_offsets"]
     for values in (shape, offsets):
         if not isinstance(values, list) or not all(type(v) is int and 0 <= v < 1 << 40 for v in values):
@@ -176,12 +192,13 @@ def _entry(path: Path, name: str, entry: object, base: int) -> _Entry:
     count = 1
     for side in shape[:_MAX_RANK]:
         count *= side
-    if len(shape) > _MAX_RANK or len(offsets) != 2 or offsets[1] - offsets[0] != count * dtype.itemsize:
+    if len(shape) > _MAX_RANK or len(offsets) != 2 or offsets[1] - offsets[0] != count * _DTYPES[kind].itemsize:
         raise InputError(f"{where} has a shape that does not go with its offsets")
-    return _Entry(dtype, tuple(shape), base + offsets[0], base + offsets[1])
+    return _Entry(kind, tuple(shape), base + offsets[0], base + offsets[1])
 
 
 def _read_tensor(path: Path, file: BinaryIO, entry: _Entry) -> NDArray[Any]:
+    """Its numbers: float32 whatever the width in the file (F64 is rounded), or int64."""
     try:
         file.seek(entry.start)
         data = file.read(entry.end - entry.start)
@@ -189,11 +206,18 @@ def _read_tensor(path: Path, file: BinaryIO, entry: _Entry) -> NDArray[Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     if len(data) != entry.end - entry.start:
         raise InputError(f"{path}: damaged checkpoint: shorter than it was a moment ago")
-    return np.frombuffer(data, entry.dtype).reshape(entry.shape)
+    found = np.frombuffer(data, _DTYPES[entry.kind]).reshape(entry.shape)
+    if entry.kind == "BF16":
+        return (found.astype("<u4") << 16).view("<f4")
+    with np.errstate(over="ignore"):  # beyond float32: infinite, which is found to be no number
+        return found.astype("<f4") if entry.kind in ("F16", "F64") else found
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read and check a checkpoint of at most 2 GiB without torch.
+
+    Tensors may be F32, BF16, F16 or F64 (rounded to float32); names may stand behind ``module.`` or ``_orig_mod.``, and
+    the batch counters of BatchNorm may be there: what a state dict of a wrapped network holds.
 
     Raises
     ------
@@ -216,12 +240,27 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         except OverflowError:
             raise InputError(f"{path}: network description: a number that no float can hold") from None
         info = _info(path, metadata.get(_INFO, "{}"))
-        entries = _of_this_version(metadata[_KEY], spec, header.entries)
+        entries = _of_this_version(metadata[_KEY], spec, _unwrapped(path, header.entries))
         _check_entries(path, spec, entries)
         tensors = {name: _read_tensor(path, file, entry) for name, entry in entries.items()}
     for name, tensor in tensors.items():
         _check_values(path, name, tensor)
     return Checkpoint(spec, {name: tensors[name] for name in spec.tensor_shapes()}, info)
+
+
+def _unwrapped(path: Path, entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """Tensors under their own names, without what wrappers of torch put before them, and without batch counters."""
+    result: dict[str, _Entry] = {}
+    for given, entry in entries.items():
+        name = given.replace(_COMPILED, "")
+        while name.startswith(_PARALLEL):
+            name = name.removeprefix(_PARALLEL)
+        if name.endswith(_COUNTER) and not entry.shape and not entry.floating:
+            continue
+        if name in result:
+            raise InputError(f"{path}: tensor {name!r:.80} is there twice, once behind a wrapper's name")
+        result[name] = entry
+    return result
 
 
 def _of_this_version(text: str, spec: NetworkSpec, entries: dict[str, _Entry]) -> dict[str, _Entry]:
@@ -245,9 +284,9 @@ def _check_entries(path: Path, spec: NetworkSpec, entries: Mapping[str, _Entry])
         entry = entries.get(name)
         if entry is None:
             raise InputError(f"{path}: tensor {name} is missing")
-        if entry.dtype != np.float32 or entry.shape != shape:
+        if not entry.floating or entry.shape != shape:
             raise InputError(
-                f"{path}: tensor {name} is {entry.dtype} {entry.shape}, its description asks for float32 {shape}"
+                f"{path}: tensor {name} is {entry.kind} {entry.shape}, its description asks for floats {shape}"
             )
 
 

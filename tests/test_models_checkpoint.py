@@ -116,9 +116,12 @@ def _replace_number(old: str, new: str) -> Any:
     [
         (lambda t, m: t.pop("layers.conv1.weight"), "layers.conv1.weight is missing"),
         (lambda t, m: t.update(extra=np.zeros(1, np.float32)), "'extra' does not belong"),
-        (_set("tensors.conv1.alpha", lambda a: a[:-1]), "tensors.conv1.alpha is float32"),
-        (_set("tensors.conv1.alpha", lambda a: a.astype(np.int64)), "tensors.conv1.alpha is int64"),
-        (_set("tensors.conv1.alpha", lambda a: a.astype(np.float64)), "has type 'F64'"),
+        (_set("tensors.conv1.alpha", lambda a: a[:-1]), "tensors.conv1.alpha is F32"),
+        (_set("tensors.conv1.alpha", lambda a: a.astype(np.int64)), "tensors.conv1.alpha is I64"),
+        (_set("tensors.conv1.alpha", lambda a: a.astype(np.int16)), "has type 'I16', expected F32, BF16, F16 or F64"),
+        (_set("tensors.conv1.alpha", lambda a: a.astype(np.float64) * 1e300), "not finite"),
+        (lambda t, m: t.update({"module.layers.conv1.weight": t["layers.conv1.weight"]}), "is there twice"),
+        (lambda t, m: t.update({"x.num_batches_tracked": np.zeros(3, np.int64)}), "does not belong"),
         (_set("layers.conv2.weight", lambda a: a * np.float32("nan")), "not finite"),
         (_set("tensors.conv1.scale", lambda a: a * 0), "scale must be positive"),
         (_set("layers.conv2.bn.running_var", lambda a: a - 1e9), "running_var must not be negative"),
@@ -141,6 +144,40 @@ def test_every_tensor_is_checked(network: Network, tmp_path: Path, change: Any, 
         read_checkpoint(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+WRAPPED = {
+    "DataParallel": lambda name: f"module.{name}",
+    "torch.compile": lambda name: f"_orig_mod.{name}",
+    "both": lambda name: f"module._orig_mod.{name}",
+    "a layer compiled by itself": lambda name: name.replace("layers.conv1.", "layers.conv1._orig_mod."),
+    "none": lambda name: name,
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_the_state_dict_of_a_wrapped_network_is_read(network: Network, tmp_path: Path, wrapper: str) -> None:
+    """With everything that torch puts into it, the batch counters of BatchNorm included."""
+    state = {WRAPPED[wrapper](name): value.numpy() for name, value in network.state_dict().items()}
+    assert any(name.endswith("num_batches_tracked") for name in state)
+    path = tmp_path / "wrapped.safetensors"
+    write_tensors(path, state, {"reverb_fpga": network.spec.to_json()})
+    found, own = read_checkpoint(path).tensors, network.state_dict()
+    assert list(found) == list(network.spec.tensor_shapes())
+    assert all(np.array_equal(found[name], own[name].numpy()) for name in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_floats_of_other_widths_are_read(network: Network, tmp_path: Path, dtype: torch.dtype) -> None:
+    from safetensors.torch import save_file
+
+    kept = {name: network.state_dict()[name].to(dtype).contiguous() for name in network.spec.tensor_shapes()}
+    path = tmp_path / "other.safetensors"
+    save_file(kept, path, {"reverb_fpga": network.spec.to_json()})
+    found = read_checkpoint(path).tensors
+    for name, tensor in kept.items():
+        assert found[name].dtype == np.float32
+        assert np.array_equal(found[name], tensor.float().numpy()), name
 
 
 def test_offsets_outside_the_file(saved: Path) -> None:
