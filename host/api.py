@@ -293,12 +293,13 @@ def compile(
         raise InputError(
             f"a {type(module).__name__} cannot be compiled; give a torch module, a NIR graph, or a checkpoint's path"
         )
-    from reverb_fpga.compiler.frontends.modules import Samples, compile_module, run_module
+    from reverb_fpga.compiler.frontends.modules import compile_module
+    from reverb_fpga.compiler.frontends.running import Samples, run_module, unwrapped
 
     if samples is None:
         raise InputError("samples are wanted: some inputs as the module takes them")
     given = Samples(np.asarray(_plain(samples), dtype=np.float32))
-    kind = type(module).__name__
+    kind = type(unwrapped(module)).__name__
     compiled = compile_module(module, given, preset(target), timesteps, labels=labels, name=name or kind)
     model = Model(compiled.program, compiled.report.notes)
     model.agreement = compared(run_module(module, given, timesteps), model.logits(given.data))

@@ -184,9 +184,14 @@ REFUSED = {
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(144, 9), neuron.QIFNode(), nn.Linear(9, 3)),
         r"layer 2: QIFNode neurons of spikingjelly have no counterpart; supported are IFNode",
     ),
-    "synaptic": (
-        lambda: Torchy(lambda: snn.Leaky(beta=torch.rand(40), init_hidden=False)),
-        r"layer lif1: beta differs",
+    "a leak per neuron": (
+        lambda: nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(144, 40),
+            snn.Leaky(beta=torch.linspace(0, 1, 40), init_hidden=True),
+            nn.Linear(40, 10),
+        ),
+        r"layer 2: beta differs",
     ),
     "inhibition": (lambda: Torchy(lambda: snn.Leaky(beta=0.5, inhibition=True)), r"layer lif1: inhibition"),
     "Lapicque, zero": (

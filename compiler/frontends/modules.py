@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from reverb_fpga.compiler.frontends import layers
 from reverb_fpga.compiler.frontends.assemble import Found, Imported, assemble
 from reverb_fpga.compiler.frontends.functions import FUNCTIONS
 from reverb_fpga.compiler.frontends.grid import Grid, grid_of
-from reverb_fpga.compiler.frontends.neurons import framework_of
+from reverb_fpga.compiler.frontends.running import (
+    Samples,
+    evaluating,
+    fed,
+    first_of,
+    reset_state,
+    rounds_of,
+    run_module,
+    unwrapped,
+)
 from reverb_fpga.compiler.frontends.tracing import Membrane, Traced, Tracer
 from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Shape, Value
 from reverb_fpga.compiler.passes.graph import FloatNetwork
@@ -25,53 +32,10 @@ from reverb_fpga.compiler.program import ArrayInput
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["Samples", "compile_module", "import_module", "reset_state", "run_module"]
+__all__ = ["compile_module", "import_module"]
 
 _TRACED = 2  # samples that the trace runs on
-_BATCH = 128
 _CALIBRATION = 256  # samples that scales are taken from
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Samples:
-    """Inputs as the module takes them.
-
-    Parameters
-    ----------
-    data : float32 array (N, C, H, W), (N, features), or with time (T, N, C, H, W)
-    """
-
-    data: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        if self.data.ndim not in (2, 4, 5) or 0 in self.data.shape:
-            raise InputError(
-                f"samples of shape {self.data.shape}; (N, channels, height, width), (N, features), or with time "
-                "(T, N, channels, height, width) are wanted, as the module takes them"
-            )
-
-    @property
-    def timed(self) -> bool:
-        """Every step has an input of its own."""
-        return self.data.ndim == 5
-
-    @property
-    def shape(self) -> Shape:
-        """(C, H, W); features are (1, 1, features)."""
-        own = self.data.shape[2:] if self.timed else self.data.shape[1:]
-        return (1, 1, own[0]) if len(own) == 1 else (own[0], own[1], own[2])
-
-    @property
-    def shape_given(self) -> tuple[int, ...]:
-        """Of one input as it is."""
-        return self.data.shape[2:] if self.timed else self.data.shape[1:]
-
-    def __len__(self) -> int:
-        return self.data.shape[1 if self.timed else 0]
-
-    def part(self, rows: slice) -> Tensor:
-        """Some of the inputs."""
-        return torch.from_numpy(np.ascontiguousarray(self.data[:, rows] if self.timed else self.data[rows]))
 
 
 def import_module(module: nn.Module, samples: Samples, config: Config, timesteps: int | None) -> tuple[Imported, Grid]:
@@ -87,7 +51,9 @@ def import_module(module: nn.Module, samples: Samples, config: Config, timesteps
     InputError
         Whatever the target cannot express; names the layer and the reason.
     """
-    with torch.no_grad(), _evaluating(module):
+    run_module(module, samples, timesteps, count=_TRACED)  # whatever is wrong with it by itself is told first
+    module = unwrapped(module)
+    with torch.no_grad(), evaluating(module):
         tracer = Tracer(module, samples.shape)
         tracer.handlers.append(layers.handle)
         tracer.functions.update(FUNCTIONS)
@@ -149,60 +115,20 @@ def _codes(samples: Samples, network: FloatNetwork, grid: Grid) -> NDArray[np.ui
     return pixels.reshape(-1, *shape)
 
 
-def run_module(module: nn.Module, samples: Samples, timesteps: int | None) -> NDArray[np.float64]:
-    """What the module itself returns for every input: (N, classes)."""
-    found = []
-    with torch.no_grad(), _evaluating(module):
-        for start in range(0, len(samples), _BATCH):
-            reset_state(module)
-            x = _fed(module, samples.part(slice(start, start + _BATCH)), samples, timesteps)
-            rounds = _rounds(module, samples, timesteps)
-            results = [_numbers(module(x)) for _ in range(rounds)]
-            found.append(sum(results[1:], results[0]) / rounds)
-    return np.concatenate(found)
-
-
 def _traced(tracer: Tracer, module: nn.Module, samples: Samples, timesteps: int | None) -> tuple[Any, int]:
     reset_state(module)
-    x = _fed(module, samples.part(slice(_TRACED)), samples, timesteps)
+    x = fed(module, samples.part(slice(_TRACED)), samples, timesteps)
     flat = samples.data.ndim == 2
-    rounds = _rounds(module, samples, timesteps)
+    rounds = rounds_of(module, samples, timesteps)
     total: Any = None
     with tracer.running():
         for turn in range(rounds):
             given = tracer.input(x, SEQUENCE if samples.timed else EVERY, flat=flat)
-            result = _first(module(given))
+            result = first_of(module(given))
             if turn == 0 and rounds > 1 and tracer.timesteps > 1:
                 raise InputError("the module runs its own time steps: leave timesteps out")
             total = result if total is None else total + result
     return (total / rounds if rounds > 1 else total), rounds
-
-
-def _multi_step(module: nn.Module) -> bool:
-    """Whether layers of SpikingJelly take all steps at once."""
-    return any(getattr(part, "step_mode", None) == "m" for part in module.modules())
-
-
-def _fed(module: nn.Module, x: Tensor, samples: Samples, timesteps: int | None) -> Tensor:
-    """With time as the first dimension where the module takes it and the samples have none."""
-    if timesteps is None or samples.timed or not _multi_step(module):
-        return x
-    return x.unsqueeze(0).repeat(timesteps, *([1] * x.dim()))
-
-
-def _rounds(module: nn.Module, samples: Samples, timesteps: int | None) -> int:
-    if timesteps is None or _multi_step(module):
-        return 1
-    if samples.timed:
-        raise InputError("samples with time have their steps: leave timesteps out")
-    return timesteps
-
-
-def _first(result: Any) -> Any:
-    """Of several results (spikes and membranes, say) the first."""
-    while isinstance(result, tuple | list) and result:
-        result = result[0]
-    return result
 
 
 def _logits(result: Any) -> Value:
@@ -214,14 +140,6 @@ def _logits(result: Any) -> Value:
     if not isinstance(result, Traced) or not isinstance(result.value, Value):
         raise InputError("the module returns nothing that was computed from its input; a tensor (N, classes) is wanted")
     return result.value
-
-
-def _numbers(result: Any) -> NDArray[np.float64]:
-    """(N, classes) of one call; steps (T, N, classes) are summed."""
-    data: Tensor = _first(result)
-    if data.dim() == 3:
-        data = data.sum(0)
-    return data.flatten(1).double().numpy()
 
 
 def _check_steps(tracer: Tracer, steps: int) -> None:
@@ -237,30 +155,3 @@ def _grid(samples: Samples, shape: Shape) -> Grid:
     if samples.shape == shape:
         return grid
     return Grid(np.full(shape[0], grid.step[0]), np.full(shape[0], grid.zero[0]), grid.exact)
-
-
-def reset_state(module: nn.Module) -> None:
-    """Membranes as they are before the first step."""
-    for part in module.modules():
-        package = framework_of(part)
-        if package == "spikingjelly" and hasattr(part, "reset"):
-            part.reset()
-        elif package == "snntorch" and hasattr(part, "reset_mem"):
-            part.reset_mem()
-            if part.init_hidden or isinstance(getattr(part, "mem", None), Tensor):
-                part.mem = torch.zeros(0)  # of any batch
-        elif package == "reverb_fpga" and callable(getattr(part, "reset", None)):
-            part.reset()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode, on the processor; afterwards every part as it was, with its state reset."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        reset_state(module)
-        for part, training in modes.items():
-            part.training = training

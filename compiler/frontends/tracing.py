@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reverb_fpga.compiler.frontends.neurons import Neuron
+from reverb_fpga.compiler.frontends.running import own_name, told, unwrapped
 from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Shape, Time, Total, Value, tensor_value
 from reverb_fpga.compiler.intnet import INPUT
 from reverb_fpga.hw.errors import InputError
@@ -122,7 +123,7 @@ class Tracer:
         self.timesteps = 1
         self.input_shape = shape
         self._calls: dict[str, int] = {}
-        self._names = {id(part): name for name, part in module.named_modules()}
+        self._names = {id(part): own_name(name) for name, part in module.named_modules()}
         self._stack: list[str] = []
         self.handlers: list[Callable[[Tracer, nn.Module, tuple[Any, ...], dict[str, Any]], Any]] = []
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -203,13 +204,13 @@ class Tracer:
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if next(_traced((args, kwargs)), None) is None:
                 return plain(module, *args, **kwargs)
-            self._stack.append(self.name_of(module))
+            self._stack.append(self.name_of(unwrapped(module)))
             try:
-                for handler in self.handlers:
-                    result = self._named(partial(handler, self, module, args, kwargs))
-                    if result is not NotImplemented:
-                        return result
-                return module.forward(*args, **kwargs)
+                return self._hooked(unwrapped(module), args, kwargs)
+            except InputError:
+                raise
+            except Exception as error:  # of a forward that does with its tensors what a traced one cannot
+                raise self.refuse(f"its forward cannot be followed: {told(error)}") from error
             finally:
                 self._stack.pop()
 
@@ -218,6 +219,27 @@ class Tracer:
             yield
         finally:
             nn.Module.__call__ = plain
+
+    def _hooked(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call with the hooks that stand around it: pruning, for one, makes its weights in such."""
+        for key, before in module._forward_pre_hooks.items():
+            if key in module._forward_pre_hooks_with_kwargs:
+                args, kwargs = before(module, args, kwargs) or (args, kwargs)
+            elif (given := before(module, args)) is not None:
+                args = given if isinstance(given, tuple) else (given,)
+        result = self._called(module, args, kwargs)
+        for key, after in module._forward_hooks.items():
+            keyed = key in module._forward_hooks_with_kwargs
+            other = after(module, args, kwargs, result) if keyed else after(module, args, result)
+            result = result if other is None else other
+        return result
+
+    def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for handler in self.handlers:
+            result = self._named(partial(handler, self, module, args, kwargs))
+            if result is not NotImplemented:
+                return result
+        return module.forward(*args, **kwargs)
 
     def _named(self, run: Callable[[], Any]) -> Any:
         """Errors name the layer."""
