@@ -16,6 +16,9 @@ from reverb_fpga.models.data import Images, ImageSet
 __all__ = ["Augmentation", "Batch", "TrainingSet", "batches", "steps_of"]
 
 
+_TURNED = 0x7422  # the seed of which images are mirrored first
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """What may happen to a training image.
@@ -25,7 +28,7 @@ class Augmentation:
     shift : int
         Largest shift in pixels, both directions; the border is mirrored.
     mirror : bool
-        Left-right, with probability one half.
+        Left-right, every other epoch: half of the images in each, chosen at random once.
     cutout : int
         Side of a square set to `fill`; 0: none.
     """
@@ -73,6 +76,7 @@ class TrainingSet:
         border = augmentation.shift
         self._padded: Images = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
         self._labels = data.labels
+        self._turned = np.random.default_rng(_TURNED).integers(2, size=len(data.labels))
         self._fill = np.tile(np.asarray(fill, np.uint8), max(1, self._frames))
 
     def __len__(self) -> int:
@@ -97,20 +101,21 @@ class TrainingSet:
             order = subset[order]
         for start in range(0, size * steps_of(len(order), size), size):
             chosen = order[start : start + size]
-            images, labels = self._augmented(chosen, rng), self._labels[chosen]
+            images, labels = self._augmented(chosen, rng, epoch), self._labels[chosen]
             part = slice(share[0], None, share[1])
             pixels = torch.from_numpy(images[part]).permute(0, 3, 1, 2)
             if self._frames:
                 pixels = pixels.unflatten(1, (self._frames, -1))
             yield Batch(pixels, torch.from_numpy(labels[part]), chosen[part])
 
-    def _augmented(self, chosen: np.ndarray, rng: np.random.Generator) -> Images:
+    def _augmented(self, chosen: np.ndarray, rng: np.random.Generator, epoch: int) -> Images:
         height, width = self.side
         count, span = len(chosen), 2 * self.augmentation.shift + 1
         rows = rng.integers(span, size=(count, 1)) + np.arange(height)
         columns = rng.integers(span, size=(count, 1)) + np.arange(width)
         if self.augmentation.mirror:
-            turned = rng.random((count, 1)) < 0.5
+            # by turns: an image drawn the same way round twice in a row teaches less (Jordan 2024, airbench)
+            turned = (self._turned[chosen, None] + epoch) % 2 == 1
             columns = np.where(turned, columns[:, ::-1], columns)
         images = self._padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
         if self.augmentation.cutout:

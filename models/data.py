@@ -86,12 +86,15 @@ def _size(shape: tuple[int | None, int | None, int | None]) -> tuple[int, int] |
 
 
 def statistics(images: Images) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Mean (rounded to an integer pixel code) and standard deviation (pixel codes) per channel of (N, ..., H, W, C)."""
+    """Mean (rounded to an integer pixel code) and deviation (pixel codes) per channel of (N, ..., H, W, C).
+
+    The deviation is that of all channels together: input codes are then differences of pixels and nothing is rounded,
+    where each channel's own would give codes of different steps (docs/numerics.md).
+    """
     channels = images.shape[-1]
     counts = [np.bincount(images[..., c].ravel(), minlength=256).astype(float) for c in range(channels)]
     codes = np.arange(256.0)
     means = [float(count @ codes / count.sum()) for count in counts]
-    stds = [
-        float(np.sqrt(count @ (codes - mean) ** 2 / count.sum())) for count, mean in zip(counts, means, strict=True)
-    ]
-    return tuple(round(mean) for mean in means), tuple(round(max(std, 1.0), 4) for std in stds)
+    variances = [float(count @ (codes - mean) ** 2 / count.sum()) for count, mean in zip(counts, means, strict=True)]
+    std = round(max(float(np.sqrt(np.mean(variances))), 1.0), 4)
+    return tuple(round(mean) for mean in means), (std,) * channels

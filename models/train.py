@@ -30,6 +30,7 @@ from reverb_fpga.models.pruning import LossPruning
 from reverb_fpga.models.run_folder import RunFolder
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.state import RunState, load_state, save_state
+from reverb_fpga.models.tuning import bfloat16_pays, keep_memory
 from reverb_fpga.models.zoo import DatasetSpec, build
 
 __all__ = ["Progress", "Trainer"]
@@ -138,9 +139,11 @@ class Trainer:
         if resume:
             self.state = load_state(self.folder.last, self.network, self.optimiser, self.pruning.scores)
         self.flips = SignFlips(self.network)
+        self.short = bfloat16_pays(self.team.device)
 
     def run(self) -> Evaluation:
         """Train to the end; returns the test split's evaluation of the best network, which its file then notes."""
+        keep_memory()
         try:
             for epoch in range(self.state.epoch, self.settings.epochs):
                 self._epoch(epoch)
@@ -214,8 +217,8 @@ class Trainer:
         rate = self.schedule.rate(position)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        # on GPUs in bfloat16: codes of up to 8 bits and signs are exact in it; maps of averages stay in float32
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        # codes of up to 8 bits and signs are exact in bfloat16; maps of averages stay in float32
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.short):
             logits = self.network(batch.images.to(device)).float()
         labels = batch.labels.to(device)
         losses = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="none")
