@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import ArrayInput, Program
+from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 
 from . import images
 from .agreement import Agreement, agreement, compared
+from .arrays import array_codes, wanted
 from .backends import BackendOptions, config_of, open_backend, simulated_core
 from .bundled import load_model
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Input", "Model", "compile", "devices", "load"]
 
 Codes = NDArray[np.uint8]
-_CODE_MAX = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +50,10 @@ class Input:
     timesteps: int
 
     def __str__(self) -> str:
+        if self.kind == "array":
+            return wanted(self.shape, self.timesteps)
         sides = ", ".join(map(str, self.shape))
-        if self.kind == "images":
-            return f"images, uint8 (N, {sides})" if self.timesteps == 1 else f"uint8 (N, {self.timesteps}, {sides})"
-        return f"float (N, {sides})" if self.timesteps == 1 else f"float ({self.timesteps}, N, {sides})"
+        return f"images, uint8 (N, {sides})" if self.timesteps == 1 else f"uint8 (N, {self.timesteps}, {sides})"
 
 
 class Model:
@@ -174,32 +173,7 @@ class Model:
     def _codes(self, x: Any) -> Codes:
         """Input codes (N, T_in, H, W, C)."""
         array = self.program.input.array
-        return self._of_images(x) if array is None else self._of_array(x, array)
-
-    def _of_array(self, x: Any, array: ArrayInput) -> Codes:
-        values = _numeric(x, self.input)
-        steps, own = self._golden.input_steps, len(array.shape)
-        if values.shape == array.shape:
-            values = values[None]
-        if steps == 1 and values.ndim == own + 1:
-            values = values[None]
-        if values.ndim != own + 2 or values.shape[2:] != array.shape or values.shape[0] != steps or not values.shape[1]:
-            raise InputError(f"an input of shape {np.shape(x)}; the model takes {self.input}")
-        if not np.isfinite(values).all():
-            raise InputError("the input has entries that are not finite numbers")
-        sides = (-1,) + (1,) * (own - 1)
-        scaled = values * np.reshape(array.scale, sides) + np.reshape(array.offset, sides)
-        rounded = np.floor(scaled + 0.5)
-        if beyond := np.count_nonzero((rounded < 0) | (rounded > _CODE_MAX)):
-            warnings.warn(
-                f"{beyond} of {rounded.size} input values lie outside the range of the samples that the model was "
-                "compiled with, and are clipped to it",
-                stacklevel=4,
-            )
-        codes = np.clip(rounded, 0, _CODE_MAX).astype(np.uint8)
-        source = self.program.input
-        shaped = codes.reshape(steps, -1, source.channels, source.height, source.width)
-        return np.ascontiguousarray(shaped.transpose(1, 0, 3, 4, 2))
+        return self._of_images(x) if array is None else array_codes(_numeric(x, self.input), self.program, stacklevel=4)
 
     def _of_images(self, x: Any) -> Codes:
         transform = self.program.input

@@ -37,7 +37,7 @@ def draw_spikes(
     Parameters
     ----------
     pixels : uint8 array (H, W, C)
-        The image; of event data (T, H, W, 2).
+        The image; of event data (T, H, W, 2), of an array of numbers its codes (T, H, W, C).
     layers : list of uint8 arrays (T, H, W, C)
         Codes of every layer, as of :meth:`~reverb_fpga.sim.golden.GoldenModel.run_layers` for one image.
     logits : int array (classes,)
@@ -91,8 +91,10 @@ def _height(picture: NDArray[np.float64]) -> float:
 
 
 def _image(axes: Axes, pixels: NDArray[np.uint8], title: str) -> None:
-    shown = pixels if pixels.ndim == 3 else np.concatenate([pixels[0], 0 * pixels[0, :, :, :1]], axis=-1)
-    axes.imshow(shown[..., 0] if shown.shape[-1] == 1 else shown, cmap="gray")
+    shown = pixels if pixels.ndim == 3 else pixels[0]
+    if shown.shape[-1] == 2:  # events that are darker and brighter, or other channels that are no colours
+        shown = np.concatenate([shown, 0 * shown[..., :1]], axis=-1)
+    axes.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray")
     axes.set_axis_off()
     axes.set_title(printable(title), fontsize=10, parse_math=False)
 

@@ -48,11 +48,11 @@ def fit(pixels: Pixels, transform: InputTransform, *, crop: bool = False) -> Pix
         The model takes no images.
     """
     shape = (transform.height, transform.width, transform.channels)
-    if transform.array is not None:
-        sides = ", ".join(map(str, transform.array.shape))
-        raise InputError(f"the model takes arrays of numbers (N, {sides}), not pictures; use it from Python: rf.load")
     if pixels.ndim == 4 and pixels.shape[1:] == shape:
         return pixels
+    if transform.array is not None:
+        sides = ", ".join(map(str, transform.array.shape))
+        raise InputError(f"the model takes arrays of numbers (N, {sides}), not pictures")
     if transform.channels not in (1, 3):
         raise InputError(f"the model takes {transform.channels} channels; images have 1 or 3")
     return cropped(pixels, shape) if crop and pixels.shape != shape else fitted(pixels, shape)
@@ -78,9 +78,13 @@ def looks_inverted(pixels: Pixels) -> bool:
 def to_codes(images: Sequence[Pixels], transform: InputTransform, *, invert: bool = False) -> NDArray[np.uint8]:
     """Input codes of images of any size: ``(N, height, width, channels)``, uint8; of event frames (N, T, ...).
 
+    Arrays of numbers come as codes (:mod:`reverb_fpga.host.arrays`), and stay what they are.
+
     ``code = clip(floor(pixel * scale[c] + offset[c] + 0.5), 0, 255)``; ``invert`` takes ``255 - pixel`` first.
     """
     pixels = np.stack([fit(image, transform) for image in images])
+    if transform.array is not None:
+        return pixels
     if invert:
         pixels = 255 - pixels
     scaled = pixels * np.asarray(transform.scale) + np.asarray(transform.offset)

@@ -23,6 +23,7 @@ from reverb_fpga.models.event_set import find_recordings
 from reverb_fpga.models.image_set import class_difference, even_sample
 
 from . import bundled, images
+from .arrays import ARRAY_SUFFIX, array_items, wanted
 
 __all__ = ["Item", "ItemReader", "Selection", "gather_items", "truth_of"]
 
@@ -40,7 +41,7 @@ class Item:
     truth : int or None
         Index of its true label, where known.
     load : callable
-        Its pixels, (H, W, C) uint8; of an event recording (T, H, W, 2).
+    XX
     """
 
     name: str
@@ -169,6 +170,9 @@ def _from_dataset(selection: Selection, program: Program) -> list[Item]:
 
 def _bundled(program: Program) -> list[Item]:
     found = bundled.bundled_images(program.dataset)
+    if program.input.array is not None:
+        shape = wanted(program.input.array.shape, program.input_records // (program.input.height * program.input.width))
+        raise InputError(f"no inputs of {program.name} are bundled; give a {ARRAY_SUFFIX} file of some, {shape}")
     if not found:
         raise InputError(f"no images of {program.dataset} are bundled; give image files, or --dataset and --data-dir")
     return [Item(image.path.name, _index(image.label, program), _loader(image.path)) for image in found]
@@ -177,8 +181,10 @@ def _bundled(program: Program) -> list[Item]:
 def _from_path(path: Path, program: Program) -> list[Item]:
     """An image, or all images below a folder. Folders that are named like labels of the model tell their truth.
 
-    A model of event data takes recordings and frames of event cameras.
+    A model of event data takes recordings and frames of event cameras; one of arrays, a file of them.
     """
+    if program.input.array is not None:
+        return [Item(name, None, load) for name, load in array_items(path, program)]
     items = []
     events = program.dataset == EVENTS
     for file in _recordings(path) if events else images.find_images([path]):
