@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from reverb_fpga.compiler.frontends import functions
+from reverb_fpga.compiler.frontends import maps
 from reverb_fpga.compiler.frontends.neurons import RELU, Neuron, neuron_of
+from reverb_fpga.compiler.frontends.shaping import reshaped
 from reverb_fpga.compiler.frontends.tracing import Membrane, Traced, Tracer, numbers
 from reverb_fpga.hw.errors import InputError
 
@@ -60,7 +61,7 @@ def _fire(tracer: Tracer, module: Any, neuron: Neuron, args: tuple[Any, ...], kw
     given = [state.data if isinstance(state, Traced) else state for state in states]
     result = module.forward(x.data, *given)
     spikes, *rest = result if isinstance(result, tuple) else (result,)
-    fired = tracer.fire(name, spikes, functions.value_of(x), neuron, stateful=True)
+    fired = tracer.fire(name, spikes, maps.value_of(x), neuron, stateful=True)
     if not isinstance(result, tuple):
         return fired
     return (fired, *(Traced(tracer, state, Membrane(name, step)) for state in rest))
@@ -76,15 +77,15 @@ def _conv2d(tracer: Tracer, module: Any, x: Traced) -> Traced:
     weight, bias = _weight(module)
     padding = module.padding
     if isinstance(padding, str):
-        padding = functions.named_padding(padding, module.kernel_size, module.stride, module.dilation)
-    value = functions.convolution(
-        tracer, functions.value_of(x), (weight, bias), module.stride, padding, module.dilation, module.groups
+        padding = maps.named_padding(padding, module.kernel_size, module.stride, module.dilation)
+    value = maps.convolution(
+        tracer, maps.value_of(x), (weight, bias), module.stride, padding, module.dilation, module.groups
     )
     return tracer.made(module.forward(x.data), value)
 
 
 def _linear(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.made(module.forward(x.data), functions.dense(tracer, functions.value_of(x), *_weight(module)))
+    return tracer.made(module.forward(x.data), maps.dense(tracer, maps.value_of(x), *_weight(module)))
 
 
 def _norm(tracer: Tracer, module: Any, x: Traced) -> Traced:
@@ -95,31 +96,31 @@ def _norm(tracer: Tracer, module: Any, x: Traced) -> Traced:
     if module.affine:
         scale, shift = scale * numbers(module.weight), numbers(module.bias)
     return tracer.made(
-        module.forward(x.data), functions.normalised(functions.value_of(x), scale, shift, numbers(module.running_mean))
+        module.forward(x.data), maps.normalised(maps.value_of(x), scale, shift, numbers(module.running_mean))
     )
 
 
 def _average(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    value = functions.average(
-        functions.value_of(x), module.kernel_size, module.stride, module.padding, module.ceil_mode,
+    value = maps.average(
+        maps.value_of(x), module.kernel_size, module.stride, module.padding, module.ceil_mode,
         module.count_include_pad, module.divisor_override,
     )  # fmt: skip
     return tracer.made(module.forward(x.data), value)
 
 
 def _adaptive(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.made(module.forward(x.data), functions.adaptive(functions.value_of(x), module.output_size))
+    return tracer.made(module.forward(x.data), maps.adaptive(maps.value_of(x), module.output_size))
 
 
 def _max(tracer: Tracer, module: Any, x: Traced) -> Traced:
     if module.return_indices:
         raise InputError("returns indices")
     window = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
-    return functions.largest(tracer, tracer.name_of(module), x, module.forward(x.data), *window)
+    return maps.largest(tracer, tracer.name_of(module), x, module.forward(x.data), *window)
 
 
 def _flatten(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return functions.reshaped(tracer, x, module.forward(x.data))
+    return reshaped(tracer, x, module.forward(x.data))
 
 
 def _same(tracer: Tracer, module: Any, x: Traced) -> Traced:
@@ -127,11 +128,11 @@ def _same(tracer: Tracer, module: Any, x: Traced) -> Traced:
 
 
 def _relu(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.fire(tracer.name_of(module), module.forward(x.data), functions.value_of(x), RELU, stateful=False)
+    return tracer.fire(tracer.name_of(module), module.forward(x.data), maps.value_of(x), RELU, stateful=False)
 
 
 def _voting(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.made(module.forward(x.data), functions.voted(functions.value_of(x), module.voting_size))
+    return tracer.made(module.forward(x.data), maps.voted(maps.value_of(x), module.voting_size))
 
 
 _LAYERS: dict[str, Run] = {
