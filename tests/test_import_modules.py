@@ -173,7 +173,7 @@ def test_modules_that_need_no_rounding_of_weights_agree(name: str) -> None:
 REFUSED = {
     "max pooling of a current": (
         lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), neuron.IFNode(), nn.Flatten(), nn.Linear(100, 3)),
-        r"layer 1: max pooling of what is no spike",
+        r"layer 2: reads the largest of currents or sums",
     ),
     "sigmoid": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(144, 9), nn.Sigmoid()), r"layer 2: nn.Sigmoid has no"),
     "two layers": (

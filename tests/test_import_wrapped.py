@@ -107,7 +107,7 @@ def test_a_module_of_one_precision_that_casts_to_another_is_told_so() -> None:
         def forward(self, x: Any) -> Any:
             return self.net(x.bfloat16())
 
-    with pytest.raises(InputError, match=r"the module fails on samples of shape \(2, 2, 8, 8\): RuntimeError: .*Float"):
+    with pytest.raises(InputError, match=r"the module fails on samples of shape \(32, 2, 8, 8\): RuntimeError"):
         rf.compile(Casting(), IMAGES, target="tiny")
 
 

@@ -21,15 +21,15 @@ Reals = NDArray[np.float64]
 
 
 def _over(x: Traced, dim: Any) -> tuple[int, ...]:
-    dims = range(x.data.dim()) if dim is None else [dim] if isinstance(dim, int) else dim
-    return tuple(sorted(d % x.data.dim() for d in dims))
+    dims = range(x.sample.dim()) if dim is None else [dim] if isinstance(dim, int) else dim
+    return tuple(sorted(d % x.sample.dim() for d in dims))
 
 
 def _sum(tracer: Tracer, x: Traced, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Traced:
     value = value_of(x)
     if kwargs or keepdim or _over(x, dim) != (0,) or leads(x) != 2:
         raise InputError("sums over something else than time")
-    data, steps = x.data.sum(0), len(x.data)
+    data, steps = x.sample.sum(0), len(x.sample)
     if value.time == EVERY:
         return tracer.made(data, value.scaled(float(steps)))
     return tracer.made(data, value.at(Total(frozenset(range(steps)))))
@@ -40,10 +40,10 @@ def _mean(tracer: Tracer, x: Traced, dim: Any = None, keepdim: bool = False, **k
     dims = _over(x, dim)
     if dims == (0,) and lead == 2:
         total = _sum(tracer, x, 0)
-        return tracer.made(x.data.mean(0), value_of(total).scaled(1 / len(x.data)))
+        return tracer.made(x.sample.mean(0), value_of(total).scaled(1 / len(x.sample)))
     if dims == (lead + 1, lead + 2) and not value.flat:
         pooled = average(value, value.shape[1:])
-        return tracer.made(x.data.mean(dims, keepdim=keepdim), pooled.flattened(not keepdim))
+        return tracer.made(x.sample.mean(dims, keepdim=keepdim), pooled.flattened(not keepdim))
     raise InputError("averages over something else than time, or rows and columns")
 
 
@@ -53,11 +53,11 @@ def _add(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
     if isinstance(b, Traced):
         if alpha != 1:
             b = _mul(tracer, b, alpha)
-        return tracer.made(a.data + b.data, value_of(a).plus(value_of(b)))
+        return tracer.made(a.sample + b.sample, value_of(a).plus(value_of(b)))
     if isinstance(b, Tensor) and b.numel() and not bool(b.any()):
-        return a
+        return tracer.made(a.sample, a.value)
     amount = _per_channel(a, b)
-    return tracer.made(a.data + b * alpha, value_of(a).shifted(amount * alpha))
+    return tracer.made(a.sample + b * alpha, value_of(a).shifted(amount * alpha))
 
 
 def _sub(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
@@ -68,7 +68,7 @@ def _mul(tracer: Tracer, a: Any, b: Any) -> Traced:
     if isinstance(a, Traced) and isinstance(b, Traced):
         raise InputError("multiplies one traced tensor by another")
     x, factor = (a, b) if isinstance(a, Traced) else (b, a)
-    return tracer.made(x.data * factor, value_of(x).scaled(_per_channel(x, factor)))
+    return tracer.made(x.sample * factor, value_of(x).scaled(_per_channel(x, factor)))
 
 
 def _div(tracer: Tracer, a: Any, b: Any, **kwargs: Any) -> Traced:

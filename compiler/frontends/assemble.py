@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.frontends.grid import Grid
 from reverb_fpga.compiler.frontends.neurons import Neuron
 from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Linear, Shape, Term, Total, Value
-from reverb_fpga.compiler.frontends.weights import Integers, integers_of
+from reverb_fpga.compiler.frontends.weights import Integers, integers_of, unrounded
 from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, WeightKind
 from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, Norm
+from reverb_fpga.compiler.passes.largest import largest
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["OUTPUT", "Found", "Imported", "assemble"]
@@ -56,13 +57,13 @@ class Imported:
     ----------
     notes : tuple of str
         What is not exact, layer by layer.
-    exact_weights : bool
-        No weight was rounded.
+    unrounded : FloatNetwork
+        The same with its weights as they were.
     """
 
     network: FloatNetwork
     notes: tuple[str, ...]
-    exact_weights: bool
+    unrounded: FloatNetwork
 
 
 def assemble(found: Found, grid: Grid, positions: int) -> Imported:
@@ -81,22 +82,9 @@ def assemble(found: Found, grid: Grid, positions: int) -> Imported:
     InputError
         What the target cannot express; names the layer.
     """
-    builder = _Builder(found, grid, positions)
-    needed = _needed(found)
-    layers = [builder.layer(name, *found.fired[name]) for name in found.fired if name in needed]
-    layers.append(builder.output(found.output))
-    shape = builder.shape
-    network = FloatNetwork(
-        height=shape[1],
-        width=shape[2],
-        mean=tuple(builder.grid.zero.tolist()),
-        std=tuple((1 / builder.grid.step).tolist()),
-        layers=tuple(layers),
-        tensors={},
-        timesteps=found.timesteps,
-        static_input=found.static,
-    )
-    return Imported(network, tuple(builder.notes), builder.exact)
+    builder = _Builder(found, grid, positions, integers_of)
+    network = builder.network()
+    return Imported(network, tuple(builder.notes), _Builder(found, grid, positions, unrounded).network())
 
 
 def _needed(found: Found) -> set[str]:
@@ -114,14 +102,32 @@ def _needed(found: Found) -> set[str]:
 class _Builder:
     """Layers of one network."""
 
-    def __init__(self, found: Found, grid: Grid, positions: int) -> None:
+    def __init__(self, found: Found, grid: Grid, positions: int, rounding: Callable[[Reals], Integers]) -> None:
         self.notes: list[str] = []
-        self.exact = True
-        self._found = found
+        self._found, self._rounding = found, rounding
         self._integers: dict[tuple[str, int], Integers] = {}
         self._shapes = {INPUT: found.input_shape} | {name: value.shape for name, (value, _) in found.fired.items()}
         self.shape, self.grid = found.input_shape, grid
         self._arranged = self._arrange(positions)
+
+    def network(self) -> FloatNetwork:
+        """All layers that the output depends on."""
+        found, needed = self._found, _needed(self._found)
+        layers: list[FloatLayer] = []
+        for name, (current, neuron) in found.fired.items():
+            if name in needed:
+                layers += self.largest(name, current) if neuron is None else [self.layer(name, current, neuron)]
+        layers.append(self.output(found.output))
+        return FloatNetwork(
+            height=self.shape[1],
+            width=self.shape[2],
+            mean=tuple(self.grid.zero.tolist()),
+            std=tuple((1 / self.grid.step).tolist()),
+            layers=tuple(layers),
+            tensors={},
+            timesteps=found.timesteps,
+            static_input=found.static,
+        )
 
     def _arrange(self, positions: int) -> bool:
         """An input of many positions that only linear layers read becomes one of more channels."""
@@ -147,12 +153,22 @@ class _Builder:
                 yield from value.terms
         yield from self._found.output.terms
 
-    def layer(self, name: str, current: Value, neuron: Neuron | None) -> FloatLayer:
+    def largest(self, name: str, current: Value) -> list[FloatLayer]:
+        """Max pooling of what one layer fires."""
+        (term,), steps = current.terms, self._found.timesteps
+        if not self._binary(term.source):
+            return largest(term.source, current.shape[0], term.in_pool, name, steps)
+        # spikes of 0 and 1: the mean over a window is 0, or at least one over its size
+        maps = self._maps(name, current)
+        return [FloatLayer(name, maps, 0.0, 0.5 / term.in_pool.size, True, True, steps)]
+
+    def _binary(self, name: str) -> bool:
+        current, neuron = self._found.fired[name]
+        return self._binary(current.terms[0].source) if neuron is None else neuron.binary
+
+    def layer(self, name: str, current: Value, neuron: Neuron) -> FloatLayer:
         """A layer of neurons; their threshold becomes 1 where their spikes are."""
         steps = self._found.timesteps
-        if neuron is None:  # spikes of 0 and 1: the mean over a window is 0, or at least one over its size
-            area = current.terms[0].in_pool.size
-            return FloatLayer(name, self._maps(name, current), 0.0, 0.5 / area, True, True, steps)
         threshold = _per_channel(neuron.v_th, current.shape, name, "its threshold")
         unit = threshold if neuron.binary else np.ones_like(threshold)
         if neuron.binary and threshold.min() <= 0:
@@ -242,10 +258,9 @@ class _Builder:
     def _quantised(self, linear: Linear, term: Term) -> Integers:
         key = (linear.name, hash(linear.weight.tobytes()))
         if key not in self._integers:
-            found = integers_of(linear.weight)
+            found = self._rounding(linear.weight)
             self._integers[key] = found
             if not found.exact:
-                self.exact = False
                 self.notes.append(
                     f"layer {linear.name}: float weights are rounded to {found.bits} bits, a scale per output channel "
                     f"({100 * found.error:.2f} % of their size)"

@@ -20,10 +20,10 @@ from reverb_fpga.compiler.frontends.maps import (
     leads,
     named_padding,
     normalised,
-    pair,
+    rectified,
     value_of,
+    window_of,
 )
-from reverb_fpga.compiler.frontends.neurons import RELU
 from reverb_fpga.compiler.frontends.shaping import SHAPING
 from reverb_fpga.compiler.frontends.tracing import Traced, Tracer, numbers
 from reverb_fpga.hw.errors import InputError
@@ -46,15 +46,15 @@ def _conv2d(
     if isinstance(padding, str):
         padding = named_padding(padding, weight.shape[2:], stride, dilation)
     value = convolution(tracer, value_of(x), (weight, bias), stride, padding, dilation, groups)
-    lead = x.data.shape[: leads(x)]
-    data = F.conv2d(x.data.flatten(0, len(lead) - 1), weight, bias, stride, padding, dilation, groups)
+    lead = x.sample.shape[: leads(x)]
+    data = F.conv2d(x.sample.flatten(0, len(lead) - 1), weight, bias, stride, padding, dilation, groups)
     return tracer.made(data.unflatten(0, lead), value)
 
 
 def _linear(tracer: Tracer, x: Traced, weight: Any, bias: Any = None) -> Traced:
     if isinstance(weight, Traced) or isinstance(bias, Traced):
         raise InputError("multiplies by weights that depend on the input")
-    return tracer.made(F.linear(x.data, weight, bias), dense(tracer, value_of(x), weight, bias))
+    return tracer.made(F.linear(x.sample, weight, bias), dense(tracer, value_of(x), weight, bias))
 
 
 def _matmul(tracer: Tracer, x: Any, weight: Any) -> Traced:
@@ -72,8 +72,8 @@ def _batch_norm(
     scale = 1 / np.sqrt(numbers(var) + eps)
     shift = np.zeros_like(scale) if bias is None else numbers(bias)
     scale = scale if weight is None else scale * numbers(weight)
-    lead = x.data.shape[: leads(x)]
-    data = F.batch_norm(x.data.flatten(0, len(lead) - 1), mean, var, weight, bias, False, momentum, eps)
+    lead = x.sample.shape[: leads(x)]
+    data = F.batch_norm(x.sample.flatten(0, len(lead) - 1), mean, var, weight, bias, False, momentum, eps)
     return tracer.made(data.unflatten(0, lead), normalised(value_of(x), scale, shift, numbers(mean)))
 
 
@@ -84,33 +84,38 @@ def _avg_pool2d(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
         value_of(x), given["kernel_size"], given.get("stride") or None, given.get("padding", 0),
         given.get("ceil_mode", False), given.get("count_include_pad", True), given.get("divisor_override"),
     )  # fmt: skip
-    lead = x.data.shape[: leads(x)]
-    data = F.avg_pool2d(x.data.flatten(0, len(lead) - 1), *args, **kwargs)
+    lead = x.sample.shape[: leads(x)]
+    data = F.avg_pool2d(x.sample.flatten(0, len(lead) - 1), *args, **kwargs)
     return tracer.made(data.unflatten(0, lead), value)
 
 
 def _adaptive_pool(tracer: Tracer, x: Traced, output_size: Any) -> Traced:
-    lead = x.data.shape[: leads(x)]
-    data = F.adaptive_avg_pool2d(x.data.flatten(0, len(lead) - 1), output_size)
+    lead = x.sample.shape[: leads(x)]
+    data = F.adaptive_avg_pool2d(x.sample.flatten(0, len(lead) - 1), output_size)
     return tracer.made(data.unflatten(0, lead), adaptive(value_of(x), output_size))
 
 
 def _max_pool2d(tracer: Tracer, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
                 ceil_mode: bool = False, return_indices: bool = False) -> Traced:  # fmt: skip
-    lead = x.data.shape[: leads(x)]
-    data = F.max_pool2d(x.data.flatten(0, len(lead) - 1), kernel_size, stride, padding, dilation, ceil_mode)
-    name = f"{value_of(x).terms[0].source}.max{pair(kernel_size)[0]}x{pair(kernel_size)[1]}"
-    window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return largest(tracer, name, x, data.unflatten(0, lead), *window)
+    if return_indices:
+        raise InputError("returns indices of its maxima")
+    lead = x.sample.shape[: leads(x)]
+    data = F.max_pool2d(x.sample.flatten(0, len(lead) - 1), kernel_size, stride, padding, dilation, ceil_mode)
+    name = f"{tracer.part}.max" if tracer.part else "max"
+    pool = window_of(kernel_size, stride, padding, dilation, ceil_mode)
+    return largest(tracer, name, x, data.unflatten(0, lead), pool)
 
 
 def _relu(tracer: Tracer, x: Traced, inplace: bool = False) -> Traced:
-    value = value_of(x)
-    name = next(
-        (known.name for known in tracer.fired.values() if known.current.same(value) and known.neuron is RELU),
-        f"{tracer.where.removeprefix('layer ').replace('the module itself', 'relu')}.relu{len(tracer.fired) + 1}",
-    )
-    return tracer.fire(name, torch.relu(x.data), value, RELU, stateful=False)
+    return rectified(tracer, f"{tracer.part}.relu" if tracer.part else "relu", x)
+
+
+def _cast(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+    """To another type or device: only what keeps every number."""
+    sample = x.sample.to(*args, **kwargs)
+    if sample.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"rounds a tensor to {str(sample.dtype).removeprefix('torch.')}")
+    return tracer.made(sample, value_of(x))
 
 
 def _unchanged(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
@@ -118,7 +123,7 @@ def _unchanged(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
 
 
 def _dropout(tracer: Tracer, x: Traced, p: float = 0.5, training: bool = True, inplace: bool = False) -> Traced:
-    if training:
+    if training and p:
         raise InputError("drops values at random in evaluation, too (give training=self.training)")
     return x
 
@@ -126,8 +131,9 @@ def _dropout(tracer: Tracer, x: Traced, p: float = 0.5, training: bool = True, i
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **ARITHMETIC, **SHAPING, "conv2d": _conv2d, "linear": _linear, "matmul": _matmul, "mm": _matmul,
     "batch_norm": _batch_norm, "avg_pool2d": _avg_pool2d, "adaptive_avg_pool2d": _adaptive_pool,
-    "max_pool2d": _max_pool2d, "boolean_dispatch": _max_pool2d, "relu": _relu, "dropout": _dropout,
-    "contiguous": _unchanged, "float": _unchanged, "to": _unchanged, "clone": _unchanged, "detach": _unchanged,
-    "cpu": _unchanged,
+    "max_pool2d": _max_pool2d, "relu": _relu, "dropout": _dropout, "to": _cast, "type": _cast,
+    "type_as": lambda tracer, x, other: _cast(tracer, x, other.dtype),
+    "clone": lambda tracer, x, **kw: tracer.made(x.sample, x.value),
+    **dict.fromkeys(("contiguous", "float", "double", "detach", "cpu", "requires_grad"), _unchanged),
 }  # fmt: skip
 """By the name of the function or method."""

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from reverb_fpga.compiler.frontends import maps
-from reverb_fpga.compiler.frontends.neurons import RELU, Neuron, neuron_of
+from reverb_fpga.compiler.frontends.neurons import Neuron, neuron_of
 from reverb_fpga.compiler.frontends.shaping import reshaped
 from reverb_fpga.compiler.frontends.tracing import Membrane, Traced, Tracer, numbers
 from reverb_fpga.hw.errors import InputError
@@ -58,8 +58,8 @@ def _fire(tracer: Tracer, module: Any, neuron: Neuron, args: tuple[Any, ...], kw
                 raise InputError("is given a membrane that is not its own of the step before")
         elif isinstance(state, Tensor) and bool(state.any()):
             raise InputError("starts with a membrane that is not 0")
-    given = [state.data if isinstance(state, Traced) else state for state in states]
-    result = module.forward(x.data, *given)
+    given = [state.sample if isinstance(state, Traced) else state for state in states]
+    result = module.forward(x.sample, *given)
     spikes, *rest = result if isinstance(result, tuple) else (result,)
     fired = tracer.fire(name, spikes, maps.value_of(x), neuron, stateful=True)
     if not isinstance(result, tuple):
@@ -81,11 +81,11 @@ def _conv2d(tracer: Tracer, module: Any, x: Traced) -> Traced:
     value = maps.convolution(
         tracer, maps.value_of(x), (weight, bias), module.stride, padding, module.dilation, module.groups
     )
-    return tracer.made(module.forward(x.data), value)
+    return tracer.made(module.forward(x.sample), value)
 
 
 def _linear(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.made(module.forward(x.data), maps.dense(tracer, maps.value_of(x), *_weight(module)))
+    return tracer.made(module.forward(x.sample), maps.dense(tracer, maps.value_of(x), *_weight(module)))
 
 
 def _norm(tracer: Tracer, module: Any, x: Traced) -> Traced:
@@ -96,7 +96,7 @@ def _norm(tracer: Tracer, module: Any, x: Traced) -> Traced:
     if module.affine:
         scale, shift = scale * numbers(module.weight), numbers(module.bias)
     return tracer.made(
-        module.forward(x.data), maps.normalised(maps.value_of(x), scale, shift, numbers(module.running_mean))
+        module.forward(x.sample), maps.normalised(maps.value_of(x), scale, shift, numbers(module.running_mean))
     )
 
 
@@ -105,22 +105,22 @@ def _average(tracer: Tracer, module: Any, x: Traced) -> Traced:
         maps.value_of(x), module.kernel_size, module.stride, module.padding, module.ceil_mode,
         module.count_include_pad, module.divisor_override,
     )  # fmt: skip
-    return tracer.made(module.forward(x.data), value)
+    return tracer.made(module.forward(x.sample), value)
 
 
 def _adaptive(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.made(module.forward(x.data), maps.adaptive(maps.value_of(x), module.output_size))
+    return tracer.made(module.forward(x.sample), maps.adaptive(maps.value_of(x), module.output_size))
 
 
 def _max(tracer: Tracer, module: Any, x: Traced) -> Traced:
     if module.return_indices:
         raise InputError("returns indices")
-    window = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
-    return maps.largest(tracer, tracer.name_of(module), x, module.forward(x.data), *window)
+    pool = maps.window_of(module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
+    return maps.largest(tracer, tracer.name_of(module), x, module.forward(x.sample), pool)
 
 
 def _flatten(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return reshaped(tracer, x, module.forward(x.data))
+    return reshaped(tracer, x, module.forward(x.sample))
 
 
 def _same(tracer: Tracer, module: Any, x: Traced) -> Traced:
@@ -128,11 +128,12 @@ def _same(tracer: Tracer, module: Any, x: Traced) -> Traced:
 
 
 def _relu(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.fire(tracer.name_of(module), module.forward(x.data), maps.value_of(x), RELU, stateful=False)
+    fired = maps.rectified(tracer, tracer.name_of(module), x)
+    return x.become(fired) if module.inplace else fired
 
 
 def _voting(tracer: Tracer, module: Any, x: Traced) -> Traced:
-    return tracer.made(module.forward(x.data), maps.voted(maps.value_of(x), module.voting_size))
+    return tracer.made(module.forward(x.sample), maps.voted(maps.value_of(x), module.voting_size))
 
 
 _LAYERS: dict[str, Run] = {

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reverb_fpga.compiler.frontends.neurons import RELU
 from reverb_fpga.compiler.frontends.tracing import Traced, Tracer, numbers
-from reverb_fpga.compiler.frontends.values import Linear, Value
-from reverb_fpga.compiler.geometry import Pair, Pool
+from reverb_fpga.compiler.frontends.values import Largest, Linear, Value
+from reverb_fpga.compiler.geometry import NO_POOL, Pair, Pool
 from reverb_fpga.hw.errors import InputError
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "named_padding",
     "normalised",
     "pair",
+    "rectified",
     "value_of",
     "voted",
+    "window_of",
 ]
 
 Reals = NDArray[np.float64]
@@ -35,6 +39,11 @@ def value_of(x: Any) -> Value:
     """What a traced tensor stands for. Raises InputError for the membrane of a neuron."""
     if isinstance(x, Traced) and isinstance(x.value, Value):
         return x.value
+    if isinstance(x, Traced) and isinstance(x.value, Largest):
+        raise InputError(
+            "reads the largest of currents or sums, which need not make the largest membrane: pool after the spiking "
+            "layer, or use average pooling"
+        )
     raise InputError("computes with the membrane of a neuron; only its spikes can be read")
 
 
@@ -157,30 +166,47 @@ def voted(value: Value, size: int) -> Value:
     return value.convolved(linear, (classes, 1, 1), np.zeros(classes)).flattened(True).scaled(1 / size)
 
 
-def largest(
-    tracer: Tracer,
-    name: str,
-    x: Traced,
-    data: Tensor,
-    window: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil: bool = False,
-) -> Traced:
-    """Max pooling of binary spikes: one fires if any of its window did."""
+def largest(tracer: Tracer, name: str, x: Traced, data: Tensor, pool: Pool) -> Traced:
+    """Max pooling: of spikes, which are not negative, a layer of its own; of a current, left to what reads it."""
     value = value_of(x)
-    if not value.binary or len(value.terms) != 1 or value.flat:
-        raise InputError(
-            "max pooling of what is no spike of 0 or 1: the target adds; pool after the spiking layer, or use average "
-            "pooling"
-        )
+    if value.flat:
+        raise InputError("pools a flattened tensor")
+    rows, columns = (pool.out(value.shape[1 + axis], axis) for axis in range(2))
+    shape = (value.shape[0], rows, columns)
+    if not _spikes(tracer, value):
+        return tracer.made(data, Largest(value, pool))
+    scale = value.terms[0].scale
+    bare = value if value.binary else value.scaled(np.where(scale > 0, 1 / np.where(scale > 0, scale, 1), 1))
+    fired = tracer.fire_largest(name, data, bare, pool, shape)
+    return tracer.made(data, value_of(fired).scaled(scale))
+
+
+def rectified(tracer: Tracer, name: str, x: Traced) -> Traced:
+    """ReLU; of the largest of a window of currents, the largest of their spikes, which is the same."""
+    if not isinstance(x.value, Largest):
+        value = value_of(x)
+        return tracer.fire(tracer.unit(name, value, RELU), torch.relu(x.sample), value, RELU, stateful=False)
+    whole, pool = x.value.value, x.value.pool
+    name = tracer.unit(f"{name}.all", whole, RELU)
+    fired = tracer.fire(name, torch.relu(x.sample), whole, RELU, stateful=False)
+    return largest(tracer, name.removesuffix(".all"), fired, torch.relu(x.sample), pool)
+
+
+def window_of(window: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Pool:
+    """A window that max pooling can have."""
     if ceil or pair(dilation) != (1, 1):
         raise InputError("max pooling with ceil_mode or dilation")
-    pooled = average(value, window, stride or window, padding)
-    return tracer.fire(name, data, pooled, None, stateful=False)
+    return Pool(pair(window), pair(stride or window), pair(padding))
+
+
+def _spikes(tracer: Tracer, value: Value) -> bool:
+    """Whether it is what one layer fires, times numbers that are not negative."""
+    if len(value.terms) != 1 or value.bias.any() or not np.all(value.terms[0].scale >= 0):
+        return False
+    term = value.terms[0]
+    return term.linear is None and term.in_pool == NO_POOL and term.source in tracer.fired
 
 
 def leads(x: Traced) -> int:
     """Dimensions before the features."""
-    return x.data.dim() - (1 if value_of(x).flat else 3)
+    return x.sample.dim() - (1 if value_of(x).flat else 3)

@@ -12,6 +12,7 @@ from torch import nn
 
 from reverb_fpga.compiler.frontends import layers
 from reverb_fpga.compiler.frontends.assemble import Found, Imported, assemble
+from reverb_fpga.compiler.frontends.checking import check_import
 from reverb_fpga.compiler.frontends.functions import FUNCTIONS
 from reverb_fpga.compiler.frontends.grid import Grid, grid_of
 from reverb_fpga.compiler.frontends.running import (
@@ -35,6 +36,7 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["compile_module", "import_module"]
 
 _TRACED = 2  # samples that the trace runs on
+_CHECKED = 32  # samples on which the import is compared with the module
 _CALIBRATION = 256  # samples that scales are taken from
 
 
@@ -51,7 +53,6 @@ def import_module(module: nn.Module, samples: Samples, config: Config, timesteps
     InputError
         Whatever the target cannot express; names the layer and the reason.
     """
-    run_module(module, samples, timesteps, count=_TRACED)  # whatever is wrong with it by itself is told first
     module = unwrapped(module)
     with torch.no_grad(), evaluating(module):
         tracer = Tracer(module, samples.shape)
@@ -81,16 +82,20 @@ def compile_module(
     name: str = "module",
 ) -> Compilation:
     """Compile a module. Errors as :func:`import_module`, and as the compiler's own."""
+    wanted = run_module(module, samples, timesteps, _CHECKED)  # whatever is wrong with it by itself is told first
     imported, grid = import_module(module, samples, config, timesteps)
     network = imported.network
+    first = _codes(samples, network, grid)[: len(wanted)]
+    off_border = any("its border of zeros" in note for note in imported.notes)
+    check_import(imported.unrounded, first, wanted, border=off_border)
     classes = len(network.layers[-1].maps[-1].bias)
     given = tuple(labels) if labels is not None else tuple(str(index) for index in range(classes))
     if len(given) != classes:
         raise InputError(f"{len(given)} labels for {classes} classes")
     array = _array_input(samples, network, grid)
     description = Description(name, name, "imported", "none", given, array=array, notes=imported.notes)
-    pixels = _codes(samples, network, grid)
-    return compile_graph(network, description, config, CompileOptions(images=pixels[:_CALIBRATION]))
+    pixels = np.clip(np.floor(_codes(samples, network, grid)[:_CALIBRATION] + 0.5), 0, 255).astype(np.uint8)
+    return compile_graph(network, description, config, CompileOptions(images=pixels))
 
 
 def _array_input(samples: Samples, network: FloatNetwork, grid: Grid) -> ArrayInput:
@@ -103,13 +108,13 @@ def _array_input(samples: Samples, network: FloatNetwork, grid: Grid) -> ArrayIn
     return ArrayInput(own, tuple(scale.tolist()), tuple(zero.tolist()))
 
 
-def _codes(samples: Samples, network: FloatNetwork, grid: Grid) -> NDArray[np.uint8]:
-    """Pixels of the float graph: (N, C, H, W), or (N, T, C, H, W)."""
+def _codes(samples: Samples, network: FloatNetwork, grid: Grid) -> NDArray[np.float64]:
+    """Inputs of the float graph in codes, not rounded: (N, C, H, W), or (N, T, C, H, W)."""
     data, shape = samples.data, (len(network.mean), network.height, network.width)
     sides = (-1,) + (1,) * (len(samples.shape_given) - 1)
     channels = samples.shape_given[0] if len(samples.shape_given) == 3 else 1
     step, zero = grid.step[:channels].reshape(sides), grid.zero[:channels].reshape(sides)
-    pixels = np.clip(np.floor(data / step + zero + 0.5), 0, 255).astype(np.uint8)
+    pixels = data / step + zero
     if samples.timed:
         return np.moveaxis(pixels.reshape(len(data), -1, *shape), 0, 1)
     return pixels.reshape(-1, *shape)

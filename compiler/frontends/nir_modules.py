@@ -56,7 +56,6 @@ class NirModule(nn.Module):
 
     def __init__(self, graph: Any, dt: float) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict()
         self._sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for source, target in graph.edges:
             self._sources[target].append(source)
@@ -68,7 +67,7 @@ class NirModule(nn.Module):
         for name in self._order:
             if kinds[name] not in ("Input", "Output"):
                 try:
-                    self.parts[_key(name)] = _module(graph.nodes[name], kinds[name], dt)
+                    self._modules[_key(name)] = _module(graph.nodes[name], kinds[name], dt)  # under any name
                 except InputError as error:
                     raise InputError(f"layer {name}: {error}") from None
 
@@ -82,7 +81,8 @@ class NirModule(nn.Module):
             total = found[sources[0]]
             for source in sources[1:]:
                 total = total + found[source]
-            found[name] = self.parts[_key(name)](total) if _key(name) in self.parts else total
+            part = self._modules.get(_key(name))
+            found[name] = total if part is None else part(total)
         return found[self._ends[1][0]]
 
     def _sorted(self) -> list[str]:

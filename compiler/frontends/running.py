@@ -71,8 +71,8 @@ class Samples:
         return self.data.shape[1 if self.timed else 0]
 
     def part(self, rows: slice) -> Tensor:
-        """Some of the inputs."""
-        return torch.from_numpy(np.ascontiguousarray(self.data[:, rows] if self.timed else self.data[rows]))
+        """Some of the inputs, as a copy: a module may change what it is given."""
+        return torch.tensor(self.data[:, rows] if self.timed else self.data[rows])
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

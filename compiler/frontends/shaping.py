@@ -22,7 +22,7 @@ __all__ = ["SHAPING", "reshaped"]
 def reshaped(tracer: Tracer, x: Traced, data: Tensor) -> Traced:
     """A tensor in another shape: time and batch joined or parted, a map flattened, features seen as a map."""
     value, features = value_of(x), math.prod(value_of(x).shape)
-    leading = math.prod(x.data.shape) // features
+    leading = math.prod(x.sample.shape) // features
     shape, lead = tuple(data.shape), 1
     for used, side in enumerate(shape):
         if lead == leading and (math.prod(shape[used:]) == features) and used:
@@ -37,7 +37,7 @@ def reshaped(tracer: Tracer, x: Traced, data: Tensor) -> Traced:
     if len(rest) == 3 and value.flat and all(term.source == INPUT and term.linear is None for term in value.terms):
         return tracer.made(data, _reread(tracer, value, (rest[0], rest[1], rest[2])))
     raise InputError(
-        f"brings a tensor of shape {tuple(x.data.shape)} into {shape}: only flattening and its inverse are"
+        f"brings a tensor of shape {tuple(x.sample.shape)} into {shape}: only flattening and its inverse are"
     )
 
 
@@ -52,23 +52,23 @@ def _reread(tracer: Tracer, value: Value, shape: Shape) -> Value:
 
 
 def _reshape(tracer: Tracer, x: Traced, *shape: Any, **kwargs: Any) -> Traced:
-    return reshaped(tracer, x, x.data.reshape(*shape, **kwargs))
+    return reshaped(tracer, x, x.sample.reshape(*shape, **kwargs))
 
 
 def _flatten(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
-    return reshaped(tracer, x, torch.flatten(x.data, *args, **kwargs))
+    return reshaped(tracer, x, torch.flatten(x.sample, *args, **kwargs))
 
 
 def _unflatten(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
-    return reshaped(tracer, x, x.data.unflatten(*args, **kwargs))
+    return reshaped(tracer, x, x.sample.unflatten(*args, **kwargs))
 
 
 def _squeeze(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
-    return reshaped(tracer, x, torch.squeeze(x.data, *args, **kwargs))
+    return reshaped(tracer, x, torch.squeeze(x.sample, *args, **kwargs))
 
 
 def _unsqueeze(tracer: Tracer, x: Traced, dim: int) -> Traced:
-    data = torch.unsqueeze(x.data, dim)
+    data = torch.unsqueeze(x.sample, dim)
     value = value_of(x)
     if dim == 0 and value.time == EVERY:
         return tracer.made(data, value)
@@ -77,15 +77,15 @@ def _unsqueeze(tracer: Tracer, x: Traced, dim: int) -> Traced:
 
 def _repeat(tracer: Tracer, x: Traced, *sizes: Any) -> Traced:
     counts = sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
-    data = x.data.repeat(*counts)
+    data = x.sample.repeat(*counts)
     if value_of(x).time != EVERY or any(count != 1 for count in counts[1:]):
         raise InputError("repeats a tensor in another dimension than time")
     return tracer.made(data, value_of(x))
 
 
 def _expand(tracer: Tracer, x: Traced, *sizes: Any) -> Traced:
-    data = x.data.expand(*sizes)
-    if value_of(x).time != EVERY or data.shape[1:] != x.data.shape[-(data.dim() - 1) :]:
+    data = x.sample.expand(*sizes)
+    if value_of(x).time != EVERY or data.shape[1:] != x.sample.shape[-(data.dim() - 1) :]:
         raise InputError("expands a tensor in another dimension than time")
     return tracer.made(data, value_of(x))
 
@@ -101,19 +101,19 @@ def _getitem(tracer: Tracer, x: Traced, index: Any) -> Any:
         step = int(step)
     if not isinstance(step, int) or leads(x) != 2:
         raise InputError(f"takes a part of a tensor ([{index}]); only single time steps can be")
-    time: Time = step % len(x.data) if value.time == SEQUENCE else value.time
-    return tracer.made(x.data[step], value.at(time))
+    time: Time = step % len(x.sample) if value.time == SEQUENCE else value.time
+    return tracer.made(x.sample[step], value.at(time))
 
 
 def _stack(tracer: Tracer, tensors: Sequence[Any], dim: int = 0) -> Traced:
     if not all(isinstance(x, Traced) for x in tensors):
         raise InputError("stacks tensors that do not come from the input")
     if isinstance(tensors[0].value, Membrane):
-        return Traced(tracer, torch.stack([x.data for x in tensors], dim), tensors[0].value)
+        return Traced(tracer, torch.stack([x.sample for x in tensors], dim), tensors[0].value)
     values = [value_of(x) for x in tensors]
     if dim != 0 or not all(value.same(values[0]) for value in values):
         raise InputError("stacks different tensors; only steps of one tensor, in their order, can be")
-    data = torch.stack([x.data for x in tensors])
+    data = torch.stack([x.sample for x in tensors])
     if all(value.time == EVERY for value in values):
         return tracer.made(data, values[0])
     if [value.time for value in values] != list(range(len(values))):
@@ -122,24 +122,24 @@ def _stack(tracer: Tracer, tensors: Sequence[Any], dim: int = 0) -> Traced:
 
 
 def _cat(tracer: Tracer, tensors: Sequence[Any], dim: int = 0) -> Traced:
-    whole = all(isinstance(x, Traced) and leads(x) == 2 and len(x.data) == 1 for x in tensors)
+    whole = all(isinstance(x, Traced) and leads(x) == 2 and len(x.sample) == 1 for x in tensors)
     if whole and dim == 0:
         return _stack(tracer, [_getitem(tracer, x, 0) for x in tensors])
     raise InputError("joins tensors (torch.cat); only sums of them can be read")
 
 
 def _size(tracer: Tracer, x: Traced, *args: Any) -> Any:
-    return x.data.size(*args)
+    return x.sample.size(*args)
 
 
 def _zeros(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Tensor:
-    return torch.zeros_like(x.data, *args, **kwargs)
+    return torch.zeros_like(x.sample, *args, **kwargs)
 
 
 SHAPING: dict[str, Callable[..., Any]] = {
     "stack": _stack, "cat": _cat, "getitem": _getitem, "flatten": _flatten, "view": _reshape, "reshape": _reshape,
     "unflatten": _unflatten, "squeeze": _squeeze, "unsqueeze": _unsqueeze, "repeat": _repeat, "expand": _expand,
-    "size": _size, "dim": lambda tracer, x: x.data.dim(), "zeros_like": _zeros,
-    "new_zeros": lambda tracer, x, *args, **kw: x.data.new_zeros(*args, **kw),
+    "size": _size, "dim": lambda tracer, x: x.sample.dim(), "zeros_like": _zeros,
+    "new_zeros": lambda tracer, x, *args, **kw: x.sample.new_zeros(*args, **kw),
 }  # fmt: skip
 """By the name of the function or method."""

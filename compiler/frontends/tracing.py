@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from reverb_fpga.compiler.frontends.neurons import Neuron
 from reverb_fpga.compiler.frontends.running import own_name, told, unwrapped
-from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Shape, Time, Total, Value, tensor_value
+from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Largest, Shape, Time, Total, Value, tensor_value
+from reverb_fpga.compiler.geometry import Pool
 from reverb_fpga.compiler.intnet import INPUT
 from reverb_fpga.hw.errors import InputError
 
@@ -38,7 +39,8 @@ class Membrane:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fired:
-    """A layer of neurons: what it receives, and what it is. ``neuron`` None: the largest of a pooling window."""
+    """A layer of neurons: what it receives, and what it is. ``neuron`` None: the largest of a pooling window, which is
+    the ``in_pool`` of the current's one term."""
 
     name: str
     current: Value
@@ -55,10 +57,22 @@ def _operator(name: str, swapped: bool = False) -> Any:
 
 
 class Traced:
-    """A tensor on its way through a module."""
+    """A tensor on its way through a module: ``sample``, its numbers for the samples that the trace runs on, and what it
+    stands for.
+    """
 
-    def __init__(self, tracer: Tracer, data: Tensor, value: Value | Membrane) -> None:
-        self.tracer, self.data, self.value = tracer, data, value
+    def __init__(self, tracer: Tracer, sample: Tensor, value: Value | Membrane | Largest) -> None:
+        self.tracer, self.sample, self.value = tracer, sample, value
+
+    @property
+    def data(self) -> Traced:
+        """Of a tensor: itself, without its gradient."""
+        return self
+
+    def become(self, other: Traced) -> Traced:
+        """Change in place."""
+        self.sample, self.value = other.sample, other.value
+        return self
 
     @classmethod
     def __torch_function__(
@@ -69,15 +83,17 @@ class Traced:
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad", "layout"):
-            return getattr(self.data, name)
+            return getattr(self.sample, name)
         if name in ("dim", "size", "numel", "get_device", "is_floating_point", "__len__"):
-            return getattr(self.data, name)
+            return getattr(self.sample, name)
+        if name in ("T", "mT", "H", "mH", "real", "imag", "grad"):
+            raise self.tracer.refuse(f"takes .{name} of a tensor, which has no counterpart on the target")
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *args, **kwargs: self.tracer.function(name, (self, *args), kwargs)
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.sample)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -90,13 +106,13 @@ class Traced:
     def __getitem__(self, index: Any) -> Any:
         return self.tracer.function("getitem", (self, index), {})
 
-    __add__ = __iadd__ = _operator("add")
+    __add__, __iadd__ = _operator("add"), _operator("add_")
     __radd__ = _operator("add", swapped=True)
-    __sub__ = __isub__ = _operator("sub")
+    __sub__, __isub__ = _operator("sub"), _operator("sub_")
     __rsub__ = _operator("sub", swapped=True)
-    __mul__ = __imul__ = _operator("mul")
+    __mul__, __imul__ = _operator("mul"), _operator("mul_")
     __rmul__ = _operator("mul", swapped=True)
-    __truediv__ = __itruediv__ = _operator("div")
+    __truediv__, __itruediv__ = _operator("div"), _operator("div_")
     __matmul__ = _operator("matmul")
     __gt__, __ge__, __lt__, __le__ = _operator("gt"), _operator("ge"), _operator("lt"), _operator("le")
     __eq__, __ne__ = _operator("eq"), _operator("ne")
@@ -129,9 +145,14 @@ class Tracer:
         self.functions: dict[str, Callable[..., Any]] = {}
 
     @property
+    def part(self) -> str:
+        """Name of the module that runs; of the whole it is empty."""
+        return self._stack[-1] if self._stack else ""
+
+    @property
     def where(self) -> str:
         """The layer that runs."""
-        return f"layer {self._stack[-1]}" if self._stack and self._stack[-1] else "the module itself"
+        return f"layer {self.part}" if self.part else "the module itself"
 
     def name_of(self, module: nn.Module) -> str:
         """Its name in the whole module; the network itself is called by its class."""
@@ -141,7 +162,7 @@ class Tracer:
         """The tensor that the module takes."""
         return Traced(self, data, tensor_value(INPUT, self.input_shape, time, flat=flat, binary=False))
 
-    def made(self, data: Tensor, value: Value) -> Traced:
+    def made(self, data: Tensor, value: Value | Membrane | Largest) -> Traced:
         """A result."""
         return Traced(self, data, value)
 
@@ -150,18 +171,21 @@ class Tracer:
         return InputError(f"{self.where}: {what}")
 
     def function(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A function of torch, or an operator."""
-        for plain, inplace in (("iadd", "add"), ("isub", "sub"), ("imul", "mul"), ("itruediv", "div")):
-            name = inplace if name.strip("_") == plain else name
-        name = {"truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub"}.get(
-            name.strip("_"), name.strip("_")
-        )
-        if name[:1] == "r" and name[1:] in ("add", "sub", "mul", "div"):
-            name, args = name[1:], (args[1], args[0])
-        run = self.functions.get(name)
+        """A function of torch, or an operator; of one in place, the tensor that it changed."""
+        plain = _PLAIN.get(name.strip("_"), name.strip("_"))
+        inplace = (name.endswith("_") and not name.startswith("_")) or name.startswith("__i") or kwargs.get("inplace")
+        if plain[:1] == "r" and plain[1:] in ("add", "sub", "mul", "div"):
+            plain, args = plain[1:], (args[1], args[0])
+        run = self.functions.get(plain)
         if run is None:
-            raise self.refuse(f"torch.{name} has no counterpart on the target")
-        return self._named(lambda: run(self, *args, **kwargs))
+            hint = f": {_HINTS[plain]}" if plain in _HINTS else ""
+            raise self.refuse(f"torch.{plain} has no counterpart on the target{hint}")
+        result = self._named(lambda: run(self, *args, **kwargs))
+        if not inplace or result is args[0]:
+            return result
+        if not isinstance(args[0], Traced):
+            raise self.refuse(f"torch.{name} writes what was computed into a tensor that was not")
+        return args[0].become(result)
 
     def fire(self, name: str, data: Tensor, current: Value, neuron: Neuron | None, *, stateful: bool) -> Traced:
         """Spikes (the numbers in ``data``) of a layer of neurons that receives ``current``; with state, at its next
@@ -177,6 +201,22 @@ class Tracer:
             raise self.refuse("is called with one tensor at one time and with another at another")
         spikes = tensor_value(name, current.shape, time, flat=current.flat, binary=binary)
         return self.made(data, spikes if neuron is None else spikes.scaled(neuron.factor))
+
+    def fire_largest(self, name: str, data: Tensor, fired: Value, pool: Pool, shape: Shape) -> Traced:
+        """The largest of every window of spikes of 0 and more: an average in form, which the assembly knows better."""
+        name = self.unit(name, pooled := fired.pooled(pool, shape), None)
+        self.fired.setdefault(name, Fired(name, pooled.at(EVERY), None))
+        return self.made(data, tensor_value(name, shape, fired.time, flat=False, binary=fired.binary))
+
+    def unit(self, base: str, current: Value, neuron: Neuron | None) -> str:
+        """A name for neurons without state, of which one module may make several: one for each current."""
+        count = 1
+        while True:
+            name = base if count == 1 else f"{base}.{count}"
+            known = self.fired.get(name)
+            if known is None or (known.neuron is neuron and known.current.same(current)):
+                return name
+            count += 1
 
     def _next_step(self, name: str, data: Tensor, current: Value) -> Time:
         step = self._calls.get(name, 0)
@@ -248,6 +288,23 @@ class Tracer:
         except InputError as error:
             text = str(error)
             raise error if text.startswith(("layer ", "the module itself")) else self.refuse(text) from None
+
+
+_PLAIN = {
+    "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "truediv": "div", "true_divide": "div",
+    "divide": "div", "multiply": "mul", "subtract": "sub", "rtruediv": "rdiv",
+}  # fmt: skip
+"""Names that mean the same."""
+
+
+_LOSS = "leave it to the loss; the largest logit stays the largest"
+_DECIDES = "only neurons of a known module compare with a threshold"
+_DRAWS = "what is drawn at random is no function of the input; give samples with time (T, N, C, H, W)"
+_HINTS = {
+    **dict.fromkeys(("softmax", "log_softmax"), _LOSS),
+    **dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "heaviside"), _DECIDES),
+    **dict.fromkeys(("bernoulli", "rand_like", "randn_like", "poisson"), _DRAWS),
+}
 
 
 def _dims(value: Value) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.geometry import NO_POOL, Pair, Pool
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["EVERY", "SEQUENCE", "Linear", "Term", "Time", "Total", "Value", "tensor_value"]
+__all__ = ["EVERY", "SEQUENCE", "Largest", "Linear", "Term", "Time", "Total", "Value", "tensor_value"]
 
 Reals = NDArray[np.float64]
 Shape = tuple[int, int, int]
@@ -173,6 +173,14 @@ class Value:
             else:
                 terms.append(dataclasses.replace(term, out_pool=_merged(term.out_pool, pool)))
         return dataclasses.replace(self, terms=tuple(terms), shape=shape, binary=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Largest:
+    """The largest current of every window of `value`: what only neurons that commute with it may read."""
+
+    value: Value
+    pool: Pool
 
 
 def tensor_value(source: str, shape: Shape, time: Time, *, flat: bool, binary: bool) -> Value:

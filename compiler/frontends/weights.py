@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.models.quant import quantise_multibit
 
-__all__ = ["ROUNDED_BITS", "Integers", "integers_of"]
+__all__ = ["ROUNDED_BITS", "Integers", "integers_of", "unrounded"]
 
 ROUNDED_BITS = 8
 _TOLERANCE = 1e-4  # of one integer: float32 weights that are integers times a scale are this close
@@ -65,6 +65,11 @@ def integers_of(weight: Reals) -> Integers:
     off = np.square(integers.reshape(flat.shape) * scale[:, None] - flat).sum()
     wrong = off / max(np.square(flat).sum(), np.finfo(float).tiny)
     return Integers(integers, scale, WeightKind.MULTIBIT, ROUNDED_BITS, exact=False, error=float(np.sqrt(wrong)))
+
+
+def unrounded(weight: Reals) -> Integers:
+    """The weights as they are, for checks in floating point: "integers" that are none, times 1."""
+    return Integers(weight, np.ones(len(weight)), WeightKind.MULTIBIT, ROUNDED_BITS, exact=True)  # type: ignore[arg-type]
 
 
 def _recognised(flat: Reals, peak: Reals) -> tuple[Reals, Ints] | None:

@@ -23,7 +23,7 @@ Observer = Callable[[str, NDArray[np.floating]], None]
 
 def evaluate_folded(
     network: FoldedNetwork,
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[np.uint8] | NDArray[np.float64],
     observer: Observer | None = None,
     *,
     double: bool = True,
@@ -32,7 +32,8 @@ def evaluate_folded(
 
     Parameters
     ----------
-    pixels : uint8 array (N, C, H, W), or (N, T, C, H, W) where the input is not static
+    pixels : array (N, C, H, W), or (N, T, C, H, W) where the input is not static
+        uint8; or real-valued, to leave out their rounding.
     observer : callable, optional
         Called with each spiking layer's name and what it fires, (N, C, H, W) per step, not rounded.
     double : bool
