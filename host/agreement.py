@@ -26,19 +26,26 @@ class Agreement:
     ----------
     spread : float
         Largest distance between two float logits of an image: what ``difference`` is to be compared with.
+    right : (int, int) or None
+        How many classes the float network and the golden model have right, where the true ones are known.
     """
 
     images: int
     agree: int
     difference: float
     spread: float
+    right: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         part = 100 * self.difference / self.spread if self.spread else 0.0
-        return (
+        said = (
             f"golden model and float network agree on {self.agree} of {self.images} sample images; "
             f"logits differ by {part:.1f} % of their spread at most"
         )
+        if self.right is None:
+            return said
+        shares = [f"{100 * right / self.images:.1f} %" for right in self.right]
+        return f"{said}; right: float {shares[0]}, golden {shares[1]}"
 
 
 def bundled_samples(dataset: str, shape: tuple[int, int, int], count: int) -> NDArray[np.uint8] | None:
@@ -65,13 +72,26 @@ def agreement(checkpoint: Path, program: Program, config: Config, images: NDArra
     return compared(wanted, np.asarray(found, dtype=np.float64))
 
 
-def compared(wanted: NDArray[np.float64], found: NDArray[np.float64]) -> Agreement:
-    """Compare logits (N, classes): of the float network, and of the golden model in the same units."""
+def compared(
+    wanted: NDArray[np.float64], found: NDArray[np.float64], truth: NDArray[np.int64] | None = None
+) -> Agreement:
+    """Compare logits (N, classes): of the float network, and of the golden model in the same units.
+
+    Parameters
+    ----------
+    truth : int64 array (N,), optional
+        The true classes.
+    """
+    classes = wanted.argmax(axis=1), found.argmax(axis=1)
+    right = None
+    if truth is not None:
+        right = (int(np.count_nonzero(classes[0] == truth)), int(np.count_nonzero(classes[1] == truth)))
     return Agreement(
         images=len(wanted),
-        agree=int(np.count_nonzero(wanted.argmax(axis=1) == found.argmax(axis=1))),
+        agree=int(np.count_nonzero(classes[0] == classes[1])),
         difference=float(np.abs(wanted - found).max()),
         spread=float(np.ptp(wanted, axis=1).max()),
+        right=right,
     )
 
 

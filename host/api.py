@@ -225,6 +225,7 @@ def compile(
     timesteps: int | None = None,
     labels: Sequence[str] | None = None,
     name: str | None = None,
+    truth: Any = None,
     dt: float = 1e-4,
 ) -> Model:
     """Compile a network.
@@ -243,6 +244,9 @@ def compile(
         How often to run a module that runs one step at a time.
     labels, name : optional
         Names of the classes ("0", "1", ...) and of the program.
+    truth : array-like of int (N,), optional
+        The true classes of the samples of a module: then ``model.agreement`` says how many of them module and golden
+        model have right.
     dt : float
         Length of a step of a NIR graph, in its units of time.
 
@@ -274,10 +278,24 @@ def compile(
         raise InputError("samples are wanted: some inputs as the module takes them")
     given = Samples(np.asarray(_plain(samples), dtype=np.float32))
     kind = type(unwrapped(module)).__name__
+    classes = _classes(truth, len(given))
     compiled = compile_module(module, given, preset(target), timesteps, labels=labels, name=name or kind)
     model = Model(compiled.program, compiled.report.notes)
-    model.agreement = compared(run_module(module, given, timesteps), model.logits(given.data))
+    model.agreement = compared(run_module(module, given, timesteps), model.logits(given.data), classes)
     return model
+
+
+def _classes(truth: Any, count: int) -> NDArray[np.int64] | None:
+    """The true classes of the samples (N,)."""
+    if truth is None:
+        return None
+    try:
+        classes = np.asarray(truth)
+    except (TypeError, ValueError):
+        classes = np.zeros(0)
+    if classes.shape != (count,) or not np.issubdtype(classes.dtype, np.integer):
+        raise InputError(f"truth of shape {classes.shape} and {classes.dtype}; integers ({count},), one a sample")
+    return classes.astype(np.int64)
 
 
 def _of_checkpoint(path: str | Path, samples: Any, target: str, name: str | None) -> Model:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler.frontends.alphas import find_alphas, without_alpha
 from reverb_fpga.compiler.frontends.grid import Grid
 from reverb_fpga.compiler.frontends.neurons import Neuron
 from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Linear, Shape, Term, Total, Value
 from reverb_fpga.compiler.frontends.weights import Integers, integers_of, unrounded
 from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, WeightKind
-from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, Norm
+from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
 from reverb_fpga.compiler.passes.largest import largest
 from reverb_fpga.hw.errors import InputError
 
@@ -105,10 +106,11 @@ class _Builder:
     def __init__(self, found: Found, grid: Grid, positions: int, rounding: Callable[[Reals], Integers]) -> None:
         self.notes: list[str] = []
         self._found, self._rounding = found, rounding
-        self._integers: dict[tuple[str, int], Integers] = {}
+        self._integers: dict[tuple[str, str, int], Integers] = {}
         self._shapes = {INPUT: found.input_shape} | {name: value.shape for name, (value, _) in found.fired.items()}
         self.shape, self.grid = found.input_shape, grid
         self._arranged = self._arrange(positions)
+        self._alphas = find_alphas(found.fired, self._terms()) if rounding is integers_of else {}
 
     def network(self) -> FloatNetwork:
         """All layers that the output depends on."""
@@ -124,10 +126,16 @@ class _Builder:
             mean=tuple(self.grid.zero.tolist()),
             std=tuple((1 / self.grid.step).tolist()),
             layers=tuple(layers),
-            tensors={},
+            tensors=self._tensors(layers),
             timesteps=found.timesteps,
             static_input=found.static,
         )
+
+    def _tensors(self, layers: list[FloatLayer]) -> dict[str, FloatTensor]:
+        """Alpha where there is one; the layers that max pooling is made of have that of what they fire."""
+        pooled = {layer.name: layer.codes_of for layer in layers if layer.codes_of is not None}
+        names = {layer.name: pooled.get(layer.name, layer.name) for layer in layers}
+        return {name: FloatTensor(alpha=self._alphas[of]) for name, of in names.items() if of in self._alphas}
 
     def _arrange(self, positions: int) -> bool:
         """An input of many positions that only linear layers read becomes one of more channels."""
@@ -241,7 +249,7 @@ class _Builder:
             kind=found.kind,
             bits=found.bits,
             weight_scale=found.scale,
-            scaled=True,
+            scaled=term.linear is not None,
             geometry=geometry,
             bias=zeros,
             norm=Norm(gamma=term.scale, beta=zeros, mean=zeros, sigma=ones),
@@ -256,9 +264,9 @@ class _Builder:
         return linear
 
     def _quantised(self, linear: Linear, term: Term) -> Integers:
-        key = (linear.name, hash(linear.weight.tobytes()))
+        key = (term.source, linear.name, hash(linear.weight.tobytes()))
         if key not in self._integers:
-            found = self._rounding(linear.weight)
+            found = self._rounding(without_alpha(linear.weight, self._alphas.get(term.source)))
             self._integers[key] = found
             if not found.exact:
                 self.notes.append(

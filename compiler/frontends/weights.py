@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.models.quant import quantise_multibit
 
-__all__ = ["ROUNDED_BITS", "Integers", "integers_of", "unrounded"]
+__all__ = ["ROUNDED_BITS", "Integers", "exact_integers", "integers_of", "unrounded"]
 
 ROUNDED_BITS = 8
 _TOLERANCE = 1e-4  # of one integer: float32 weights that are integers times a scale are this close
@@ -40,11 +40,9 @@ class Integers:
     error: float = 0.0
 
 
-def integers_of(weight: Reals) -> Integers:
-    """Weights (C_out, ...) as binary, ternary or 2..8-bit integers, each channel with a scale of its own.
-
-    Weights that are such integers times a scale are taken as they are; others are rounded to 8 bits as the trainer
-    rounds them (:func:`~reverb_fpga.models.quant.quantise_multibit`).
+def exact_integers(weight: Reals) -> Integers | None:
+    """Weights (C_out, ...) that are binary, ternary or 2..8-bit integers, each channel with a scale of its own; None
+    for others.
     """
     flat = weight.reshape(len(weight), -1)
     peak = np.abs(flat).max(axis=1)
@@ -53,17 +51,26 @@ def integers_of(weight: Reals) -> Integers:
         signs = np.where(weight >= 0, 1, -1).astype(np.int64)
         return Integers(signs, peak, WeightKind.BINARY, 1, exact=True)
     found = _recognised(flat, peak)
-    if found is not None:
-        tops, integers = found
-        integers = integers.reshape(weight.shape)
-        if tops.max() == 1:
-            return Integers(integers, peak, WeightKind.TERNARY, 1, exact=True)
-        bits = int(tops.max()).bit_length() + 1
-        return Integers(integers, peak / tops, WeightKind.MULTIBIT, bits, exact=True)
+    if found is None:
+        return None
+    tops, integers = found
+    integers = integers.reshape(weight.shape)
+    if tops.max() == 1:
+        return Integers(integers, peak, WeightKind.TERNARY, 1, exact=True)
+    bits = int(tops.max()).bit_length() + 1
+    return Integers(integers, peak / tops, WeightKind.MULTIBIT, bits, exact=True)
+
+
+def integers_of(weight: Reals) -> Integers:
+    """Weights (C_out, ...) as integers: exactly, else rounded to 8 bits as the trainer rounds them
+    (:func:`~reverb_fpga.models.quant.quantise_multibit`).
+    """
+    if (found := exact_integers(weight)) is not None:
+        return found
     rounded, scales = quantise_multibit(torch.from_numpy(weight), ROUNDED_BITS)
     integers, scale = rounded.numpy().astype(np.int64), scales.numpy()
-    off = np.square(integers.reshape(flat.shape) * scale[:, None] - flat).sum()
-    wrong = off / max(np.square(flat).sum(), np.finfo(float).tiny)
+    off = np.square((integers.T * scale).T - weight).sum()
+    wrong = off / max(np.square(weight).sum(), np.finfo(float).tiny)
     return Integers(integers, scale, WeightKind.MULTIBIT, ROUNDED_BITS, exact=False, error=float(np.sqrt(wrong)))
 
 

@@ -1,6 +1,6 @@
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
-from training import accuracy, fashion_mnist, train
+from torch.nn.functional import relu
+from training import fashion_mnist, train
 
 import reverb_fpga as rf
 
@@ -12,12 +12,10 @@ class Net(nn.Module):
         self.norm, self.fc = nn.BatchNorm2d(16), nn.Linear(16 * 49, 10)
 
     def forward(self, x):
-        y = F.relu(self.b(F.relu(self.a(x))))
-        return self.fc(F.relu(self.norm(self.c(y)) + y).flatten(1))
+        y = relu(self.b(relu(self.a(x))))
+        return self.fc(relu(self.norm(self.c(y)) + y).flatten(1))
 
 
 x, y, x_test, y_test = fashion_mnist("data")
-train(net := Net(), net, x, y)
-model = rf.compile(net, x_test)
-print(accuracy(net(x_test), y_test), accuracy(model.logits(x_test), y_test), model.agreement)
-print(model.save("shortcut.rvb"), model.verify(x_test[:1]))
+model = rf.compile(train(Net(), x, y), x_test, truth=y_test)
+print(model.agreement, model.save("shortcut.rvb"), model.verify(x_test[:1]), sep="\n")
