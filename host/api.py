@@ -17,7 +17,7 @@ from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from . import images
 from .agreement import Agreement, agreement, compared
 from .arrays import array_codes, wanted
-from .backends import BackendOptions, config_of, open_backend, simulated_core
+from .backends import BackendOptions, config_of, open_backend
 from .bundled import load_model
 
 if TYPE_CHECKING:
@@ -124,25 +124,29 @@ class Model:
         named = zip(self.program.layers, found, strict=True)
         return {layer.name: codes for layer, codes in named if layer.spiking}
 
-    def verify(self, x: Any = None) -> Verification:
-        """Compare the golden model with the simulated gateware, tensor by tensor.
+    def verify(self, x: Any = None, backend: str = "rtl") -> Verification:
+        """Compare the golden model with the gateware, tensor by tensor.
 
         Parameters
         ----------
         x : array-like or paths, optional
-            Inputs to compare on; one random input if not given.
+            Inputs to compare on; a bundled image or random codes if not given.
+        backend : str
+            ``rtl``, the simulated gateware; ``device``, the board that is attached, or its port.
 
         Raises
         ------
         EnvironmentMissing
             Without the packages of ``reverb-fpga[sim]``, or a C++ compiler.
         """
-        from reverb_fpga.sim.verify import Verifier
+        from .inputs import Selection
+        from .verifying import input_codes, verified
 
-        config = self._golden.config
-        codes = self._random() if x is None else self._codes(x)
-        with simulated_core(config, lambda _: None) as core:
-            return Verifier(self.program, config, core).run(codes)
+        if backend == "golden":
+            raise InputError("backend='golden' is what verify compares with; rtl, device or a port are wanted")
+        codes = input_codes(self.program, Selection(limit=1))[1] if x is None else self._codes(x)
+        port = None if backend == "rtl" else "auto" if backend == "device" else backend
+        return verified(self.program, codes, BackendOptions(port=port))
 
     def report(self) -> dict[str, Any]:
         """Name, target, layers (name, shape, additions of one step), notes, and the agreement if it was measured."""
@@ -164,11 +168,6 @@ class Model:
         from reverb_fpga.compiler import rvb
 
         return rvb.save(self.program, path)
-
-    def _random(self) -> Codes:
-        source = self.program.input
-        shape = (1, self._golden.input_steps, source.height, source.width, source.channels)
-        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def _codes(self, x: Any) -> Codes:
         """Input codes (N, T_in, H, W, C)."""

@@ -86,6 +86,8 @@ class Verification:
         How much was compared.
     difference : Difference or None
         The first one; nothing after it was compared.
+    cycles : (int, int) or None
+        Of one image without halts, in simulation: measured, and what the cycle model predicts.
     """
 
     images: int
@@ -93,6 +95,18 @@ class Verification:
     events: int
     logits: int
     difference: Difference | None
+    cycles: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        amount = f"{self.images} image(s), {self.descriptors} descriptors, {self.events:,} events, {self.logits} logits"
+        if self.difference is not None:
+            return f"DIFFERENT after {amount}\n{self.difference}"
+        text = f"identical: {amount}"
+        if self.cycles is not None:
+            measured, predicted = self.cycles
+            error = 100 * (predicted / measured - 1)
+            text += f"\n{measured:,} cycles per image; the cycle model predicts {predicted:,} ({error:+.2f} %)"
+        return text
 
 
 class Verifier:

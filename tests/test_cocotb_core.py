@@ -14,8 +14,8 @@ from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_codes, random_network
 from reverb_fpga.host.bundled import bundled_models
-from reverb_fpga.host.commands.verify import input_codes
 from reverb_fpga.host.inputs import Selection
+from reverb_fpga.host.verifying import input_codes
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.core import Core
 from reverb_fpga.hw.top import Top

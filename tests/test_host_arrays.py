@@ -16,8 +16,8 @@ import reverb_fpga as rf  # noqa: E402
 from reverb_fpga.host.commands.classify import command as classify  # noqa: E402
 from reverb_fpga.host.commands.report import command as report  # noqa: E402
 from reverb_fpga.host.commands.spikes import command as spikes  # noqa: E402
-from reverb_fpga.host.commands.verify import input_codes  # noqa: E402
 from reverb_fpga.host.inputs import Selection  # noqa: E402
+from reverb_fpga.host.verifying import input_codes  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
 
 

@@ -67,8 +67,8 @@ def replace_core(monkeypatch: pytest.MonkeyPatch, spoil: Spoil | None = None) ->
     def simulated(config: Config, report: Callable[[str], None], waveform: Path | None = None) -> Iterator[Core]:
         yield Core(config, spoil)
 
-    for command in ("verify", "simulate"):
-        monkeypatch.setattr(f"reverb_fpga.host.commands.{command}.simulated_core", simulated)
+    for module in ("verifying", "commands.simulate"):
+        monkeypatch.setattr(f"reverb_fpga.host.{module}.simulated_core", simulated)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

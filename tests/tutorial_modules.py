@@ -290,6 +290,28 @@ def sew_block(joined: Callable[[Any, Any], Any]) -> nn.Module:
     )  # fmt: skip
 
 
+class FourBits(nn.Module):
+    """For parametrize."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        scale = weight.abs().max() / 7
+        return torch.round(weight / scale) * scale
+
+
+def jelly_quantised() -> nn.Module:
+    net = jelly_csnn("s", neuron.LIFNode)
+    for part in list(net.modules()):
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.weight.data *= 2
+            parametrize.register_parametrization(part, "weight", FourBits())
+    return net
+
+
+def jelly_standardised() -> nn.Module:
+    net = [layer.WSConv2d(1, 8, 3, 2, 1), neuron.IFNode(), layer.Flatten(), layer.Linear(288, 10)]
+    return lively(nn.Sequential(*net))
+
+
 def jelly_recurrent() -> nn.Module:
     inner = nn.Sequential(nn.Linear(32, 10), neuron.IFNode())
     return nn.Sequential(
@@ -417,6 +439,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("stem once, then all steps in `SeqToANNContainer`", jelly_steps),
         Case("SEW block, ADD", lambda: sew_block(lambda a, b: a + b), 4),
         Case("SEW block, AND", lambda: sew_block(lambda a, b: a * b), 4),
+        Case("weights of four bits by `parametrize`", jelly_quantised, 4),
+        Case("`WSConv2d`, whose weights are standardised in its forward", jelly_standardised, 4),
         Case("event frames (T, N, 2, H, W), step mode m", event_net, None, events),
         Case("`KLIFNode`", lambda: jelly_csnn("s", neuron.KLIFNode), 4),
         Case("`LinearRecurrentContainer`", jelly_recurrent, 4),

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from reverb_fpga.compiler.frontends import maps
-from reverb_fpga.compiler.frontends.neurons import Neuron, neuron_of
+from reverb_fpga.compiler.frontends.neurons import Neuron, class_of, neuron_of
 from reverb_fpga.compiler.frontends.shaping import reshaped
 from reverb_fpga.compiler.frontends.tracing import Membrane, Traced, Tracer, numbers
 from reverb_fpga.hw.errors import InputError
@@ -21,9 +21,7 @@ Run = Callable[[Tracer, Any, Traced], Traced]
 
 def handle(tracer: Tracer, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of a known layer; NotImplemented where a module is to be looked into."""
-    package = type(module).__module__.partition(".")[0]
-    run = _LAYERS.get(type(module).__name__) if package in ("torch", "spikingjelly") else None
-    run = run or _nearest(module)
+    run = _nearest(module)
     if run is not None:
         if len(args) != 1 or kwargs or not isinstance(args[0], Traced) or isinstance(args[0].value, Membrane):
             raise InputError("takes one tensor")
@@ -31,18 +29,25 @@ def handle(tracer: Tracer, module: nn.Module, args: tuple[Any, ...], kwargs: dic
     neuron = neuron_of(module)
     if neuron is not None:
         return _fire(tracer, module, neuron, args, kwargs)
-    if package == "torch" and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+    kind = class_of(module)
+    if kind.__module__.startswith("torch.") and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         supported = ", ".join(name for name in _LAYERS if hasattr(nn, name))
-        raise InputError(f"nn.{type(module).__name__} has no counterpart on the target; supported are {supported}")
+        raise InputError(f"nn.{kind.__name__} has no counterpart on the target; supported are {supported}")
     return NotImplemented
 
 
 def _nearest(module: nn.Module) -> Run | None:
-    """Of a subclass that keeps its forward: parametrised layers, say."""
+    """Of a known layer, or of a subclass that keeps its forward: a parametrised one, say."""
     for kind in type(module).__mro__:
-        if kind.__name__ in _LAYERS and kind.__module__.startswith("torch.nn.modules"):
-            return _LAYERS[kind.__name__] if vars(kind).get("forward") is type(module).forward else None
+        ours = kind.__module__.startswith(("torch.nn.modules.", "spikingjelly."))
+        if ours and kind.__name__ in _LAYERS:
+            same = all(getattr(kind, name, None) is getattr(type(module), name, None) for name in _COMPUTING)
+            return _LAYERS[kind.__name__] if same else None
     return None
+
+
+_COMPUTING = ("forward", "_forward", "_conv_forward")
+"""Methods of a layer, of which a subclass that has one of its own computes something else."""
 
 
 def _fire(tracer: Tracer, module: Any, neuron: Neuron, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

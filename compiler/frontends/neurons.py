@@ -20,7 +20,7 @@ from reverb_fpga.hw.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RELU", "Neuron", "framework_of", "neuron_of"]
+__all__ = ["RELU", "Neuron", "class_of", "framework_of", "neuron_of"]
 
 Reals = NDArray[np.float64]
 
@@ -70,6 +70,11 @@ def framework_of(module: nn.Module) -> str:
     return ""
 
 
+def class_of(module: nn.Module) -> type:
+    """A module's class as it was before ``parametrize`` made another of it."""
+    return next(kind for kind in type(module).__mro__ if kind.__module__ != "torch.nn.utils.parametrize")
+
+
 def neuron_of(module: nn.Module) -> Neuron | None:
     """What a module's neurons are; None if it has none.
 
@@ -78,7 +83,7 @@ def neuron_of(module: nn.Module) -> Neuron | None:
     InputError
         Neurons that the target does not have, with the reason.
     """
-    kind, package = type(module), framework_of(module)
+    kind, package = class_of(module), framework_of(module)
     read = _READERS.get((package, kind.__name__)) if kind.__module__.partition(".")[0] == package else None
     if read is not None:
         return read(module)

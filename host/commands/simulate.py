@@ -22,7 +22,7 @@ from .. import bundled, progress
 from ..backends import config_of, simulated_core
 from ..console import make_table, output
 from ..inputs import Selection
-from .verify import input_codes
+from ..verifying import input_codes
 
 __all__ = ["command"]
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import DeviceError, printable
-from reverb_fpga.sim.golden import GoldenModel
-from reverb_fpga.sim.verify import Target, Verification, Verifier
+from reverb_fpga.hw.errors import DeviceError
+from reverb_fpga.sim.verify import Verification
 
-from .. import bundled, images, ports, progress
-from ..backends import config_of, simulated_core
-from ..inputs import ItemReader, Selection, gather_items
+from .. import bundled, progress
+from ..backends import BackendOptions
+from ..inputs import Selection
+from ..verifying import input_codes, verified
 
-__all__ = ["command", "input_codes"]
-
-Codes = NDArray[np.uint8]
+__all__ = ["command"]
 
 _EXAMPLES = """\b
 Examples:
@@ -56,59 +49,14 @@ def command(
     command with exit code 1. In simulation the cycle model's prediction is compared too.
     """
     program = bundled.load_model(model)
-    config = config_of(program)
     source, codes = input_codes(program, Selection(paths=paths, limit=count), seed)
     total = len(codes) * (program.n_descriptors - 2)
-    with (
-        progress.bar("starting", total, enabled=not options["no_progress"]) as advance,
-        _target(config, options["port"], options["baud"], lambda what: advance(0, what)) as target,
-    ):
-        verifier = Verifier(program, config, target)
-        result = verifier.run(codes, lambda image, index: advance(1, f"image {image}, descriptor {index}"))
-        measured = None
-        if result.difference is None and options["port"] is None:
-            measured = _cycles(program, config, target, codes[-1:])
-    report = _Report(program, source, result, measured)
+    with progress.bar("starting", total, enabled=not options["no_progress"]) as advance:
+        chosen = BackendOptions(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
+        result = verified(program, codes, chosen, lambda image, index: advance(1, f"image {image}, descriptor {index}"))
+    report = _Report(program, source, result)
     click.echo(json.dumps(report.to_json()) if as_json else report.to_text())
     return 0 if result.difference is None else DeviceError.exit_code
-
-
-def input_codes(program: Program, selection: Selection, seed: int | None = None) -> tuple[str, Codes]:
-    """What the input is, and its codes (N, T_in, H, W, C).
-
-    Image files, or else the bundled images of the model's data set, or else (or if ``seed`` is given) random codes.
-    """
-    transform = program.input
-    steps = program.input_records // (transform.height * transform.width)
-    known = bool(selection.paths) or (transform.channels in (1, 3) and bool(bundled.bundled_images(program.dataset)))
-    if seed is not None or not known:
-        rng = np.random.default_rng(seed or 0)
-        shape = (selection.limit or 1, steps, transform.height, transform.width, transform.channels)
-        codes = np.where(rng.random(shape) < 0.5, rng.integers(0, 256, shape), 0)  # half of them are no event
-        return f"random codes, seed {seed or 0}", codes.astype(np.uint8)
-    items = gather_items(selection, program)
-    _, pixels = ItemReader(program, strict=True).read_all(items)
-    codes = images.over_time(images.to_codes(pixels, transform), program)
-    return ", ".join(printable(item.name) for item in items), codes
-
-
-@contextmanager
-def _target(config: Config, port: str | None, baud: int | None, report: Callable[[str], None]) -> Iterator[Target]:
-    if port is None:
-        with simulated_core(config, report) as core:
-            yield core
-        return
-    with ports.connect(port, baud, report) as (device, _):
-        device.connect(config.digest)
-        yield device
-
-
-def _cycles(program: Program, config: Config, core: Any, codes: Codes) -> tuple[int, int]:
-    """Cycles of one image without halts, measured and predicted."""
-    from reverb_fpga.sim.cycles import CycleModel
-
-    core.infer(GoldenModel(program, config).input_bytes(codes)[0])
-    return core.cycles, CycleModel(program, config).cycles(codes)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +66,9 @@ class _Report:
     program: Program
     source: str
     result: Verification
-    cycles: tuple[int, int] | None
 
     def to_json(self) -> dict[str, Any]:
-        difference = self.result.difference
+        difference, cycles = self.result.difference, self.result.cycles
         return {
             "model": self.program.name,
             "config": self.program.config_name,
@@ -132,22 +79,9 @@ class _Report:
             "events": self.result.events,
             "logits": self.result.logits,
             "difference": None if difference is None else dataclasses.asdict(difference),
-            "cycles": None if self.cycles is None else self.cycles[0],
-            "predicted_cycles": None if self.cycles is None else self.cycles[1],
+            "cycles": None if cycles is None else cycles[0],
+            "predicted_cycles": None if cycles is None else cycles[1],
         }
 
     def to_text(self) -> str:
-        result = self.result
-        head = f"{self.program.name} on {self.program.config_name}, {self.source}"
-        amount = (
-            f"{result.images} image(s), {result.descriptors} descriptors, {result.events:,} events, "
-            f"{result.logits} logits"
-        )
-        if result.difference is not None:
-            return f"{head}\nDIFFERENT after {amount}\n{result.difference}"
-        text = f"{head}\nidentical: {amount}"
-        if self.cycles is not None:
-            measured, predicted = self.cycles
-            error = 100 * (predicted / measured - 1)
-            text += f"\n{measured:,} cycles per image; the cycle model predicts {predicted:,} ({error:+.2f} %)"
-        return text
+        return f"{self.program.name} on {self.program.config_name}, {self.source}\n{self.result}"
