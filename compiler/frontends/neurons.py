@@ -187,6 +187,10 @@ def _euler(module: Any) -> Neuron:
     )
 
 
+def _reverb(module: Any) -> Neuron:
+    return Neuron(_leak(float(module.tau)), np.asarray(float(module.v_th)), binary=bool(module.binary))
+
+
 _READERS: dict[tuple[str, str], Callable[[Any], Neuron]] = {
     ("spikingjelly", "IFNode"): _if_node,
     ("spikingjelly", "LIFNode"): _lif_node,
@@ -194,4 +198,5 @@ _READERS: dict[tuple[str, str], Callable[[Any], Neuron]] = {
     ("snntorch", "Leaky"): _leaky,
     ("snntorch", "Lapicque"): _lapicque,
     ("reverb_fpga", "EulerLIF"): _euler,
+    ("reverb_fpga", "LIF"): _reverb,
 }
