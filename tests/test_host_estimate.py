@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,12 @@ def test_the_command(tmp_path: Path) -> None:
     value = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert value["clock_mhz"] == 50
     assert value["images_per_second"] == pytest.approx(50e6 / value["cycles"])
+    late = value["latency"]
+    assert late["baud"] == 2_000_000
+    assert late["input_us"] == pytest.approx(784 * 10 / 2)
+    assert late["core_us"] == pytest.approx(value["cycles"] / 50)
+    assert late["output_us"] == pytest.approx(10 * 4 * 10 / 2)
+    assert late["total_us"] == pytest.approx(late["input_us"] + late["core_us"] + late["output_us"])
     assert [entry["name"] for entry in value["estimate"]["resources"]] == [
         "LUT4",
         "flip-flops",
@@ -134,6 +141,7 @@ def test_the_command(tmp_path: Path) -> None:
     text = CliRunner().invoke(command, [*arguments, "--clock", "60", "-o", str(page)], catch_exceptions=False).stdout
     assert "fits" in text
     assert "images/s computed at 60 MHz" in text
+    assert re.search(r"latency of one image: [\d,]+ us: [\d,]+ for its 784 bytes", text)
     assert "nothing was synthesised" in page.read_text()
 
 

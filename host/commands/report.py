@@ -11,8 +11,9 @@ import click
 from rich.table import Table
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.boards.own import find_board
 from reverb_fpga.hw.boards.report import BuildReport, read_report
-from reverb_fpga.hw.boards.table import board, uart_divisor
+from reverb_fpga.hw.boards.table import uart_divisor
 from reverb_fpga.hw.errors import InputError, printable
 from reverb_fpga.models.files import check_output, write_whole
 
@@ -23,6 +24,7 @@ from ..console import make_table, output
 from ..estimate import CLOCK_RANGE, Estimate, estimate
 from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
+from ..latency import Latency, latency
 from ..model_report import LayerCost, MapCost, ModelReport, build_for, measure
 from ..page.facts import Sources, gather_facts
 from ..page.write import check_library, page
@@ -51,7 +53,7 @@ Examples:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with its files.  [default: data]")
 @click.option("--build", type=click.Path(path_type=Path), help="Folder of a build: images/s at its clock.")
 @click.option("--clock", type=click.FloatRange(1, 1000), metavar="MHZ", help="Images/s at this clock.")
-@click.option("--board", metavar="NAME", help="Estimate what its overlay takes of this board, without a build.")
+@click.option("--board", metavar="NAME|FILE", help="Estimate what its overlay takes of this board, without a build.")
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="That the model was compiled from: golden against float (-o)."
 )
@@ -91,6 +93,7 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
     build = build_for(program, options["build"]) if options["build"] else None
     guess = _estimate(program, options)
     clock = options["clock"] or (build.clock_mhz if build else guess.clock_mhz if guess else None)
+    baud = _baud(build, clock)
     selection = Selection(
         paths=paths, limit=options["count"] or 10, dataset=options["dataset"], data_dir=options["data_dir"]
     )
@@ -100,19 +103,27 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
     if target is not None:
         sources = Sources(
             build=build, checkpoint=options["checkpoint"], run=options["run"] or _known_run(subject),
-            clock_mhz=clock, baud=_baud(build, clock), estimate=guess,
+            clock_mhz=clock, baud=baud, estimate=guess,
         )  # fmt: skip
         facts = gather_facts(program, config_of(program), pixels, [item.name for item in read], sources)
         report = facts.report
         write_whole(target, page(facts).encode())
     else:
         report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
+    found = latency(program, report.cycles, clock, baud) if clock and baud and report.cycles else None
     if as_json:
         rate = report.images_per_second(clock) if clock else None
-        more = {"clock_mhz": clock, "images_per_second": rate, "estimate": dataclasses.asdict(guess) if guess else None}
+        more = {
+            "clock_mhz": clock,
+            "images_per_second": rate,
+            "latency": dataclasses.asdict(found) | {"total_us": found.total_us} if found else None,
+            "estimate": dataclasses.asdict(guess) if guess else None,
+        }
         click.echo(json.dumps(dataclasses.asdict(report) | more))
     else:
         _print_model(report, clock)
+        if found is not None:
+            _print_latency(found)
         if guess is not None:
             _print_estimate(guess)
         if target is not None:
@@ -120,12 +131,19 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
     return reader.complain(len(items))
 
 
+def _print_latency(found: Latency) -> None:
+    output().say(
+        f"latency of one image: {found.total_us:,.0f} us: {found.input_us:,.0f} for its {found.input_bytes:,} bytes at "
+        f"{found.baud:,} baud, {found.core_us:,.0f} in the core, {found.output_us:,.0f} for the logits; frames left out"
+    )
+
+
 def _estimate(program: Program, options: dict[str, Any]) -> Estimate | None:
     if options["board"] is None:
         return None
     if options["build"] is not None:
         raise InputError("--build has what was built, --board estimates it; give one of them")
-    target, config = board(options["board"]), config_of(program)
+    target, config = find_board(options["board"]), config_of(program)
     if target.config != config.name:
         raise InputError(
             f"{program.name} is compiled for {config.name}, {target.name} takes {target.config}: compile it with "

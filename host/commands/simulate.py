@@ -17,6 +17,7 @@ from reverb_fpga.hw.contract import NO_HALT, Counter, Opcode
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.files import check_output
 from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.wave_views import VIEW_SUFFIXES, mend_names, write_views
 
 from .. import bundled, progress
 from ..backends import config_of, simulated_core
@@ -31,6 +32,7 @@ Examples:
   reverb-fpga simulate model.rvb photo.png                     counters of every descriptor
   reverb-fpga simulate model.rvb -o wave.vcd --first 3 --last 3
 """
+_OPEN = {"gtkwave": "gtkwave {wave} {view}", "surfer": "surfer {wave} --command-file {view}"}
 
 
 @click.command(name="simulate", epilog=_EXAMPLES)
@@ -50,7 +52,8 @@ def command(
 ) -> None:  # fmt: skip
     """Run one image through the simulated gateware; print its counters, and record a waveform with -o.
 
-    A waveform of a whole image is large: choose descriptors with --first and --last.
+    A waveform of a whole image is large: choose descriptors with --first and --last. Beside it comes a view of the
+    signals that matter, for GTKWave (.gtkw) and for Surfer (.sucl).
     """
     program = bundled.load_model(model)
     layers = program.n_descriptors - 2
@@ -87,6 +90,7 @@ def command(
         "cycles": cycles,
         "logits": logits,
         "waveform": None if output is None else str(output),
+        "views": {} if output is None else {tool: str(output.with_suffix(end)) for tool, end in VIEW_SUFFIXES.items()},
         "descriptors": [
             {"descriptor": index, "layer": _layer(program, index)} | {c.name.lower(): v for c, v in found.items()}
             for index, found in counters.items()
@@ -100,14 +104,23 @@ def command(
 
 @contextmanager
 def _whole(output: Path | None) -> Iterator[Path | None]:
-    """Where to record the waveform: beside its place, to which it is moved when the block has ended well."""
+    """Where to record the waveform: beside its place, to which it is moved when the block has ended well.
+
+    Views of it, for GTKWave and Surfer, come with it.
+    """
     if output is None:
         yield None
         return
     check_output(output)
     with processes.scratch(".wave-", output.parent) as folder:
-        yield folder / output.name
-        os.replace(folder / output.name, output)
+        waveform = folder / output.name
+        yield waveform
+        mend_names(waveform)
+        *views, missing = write_views(waveform)
+        for file in (waveform, *views):
+            os.replace(file, output.parent / file.name)
+        if missing:
+            click.echo(f"not in this waveform, and left out of its views: {', '.join(missing)}", err=True)
 
 
 def _layer(program: Program, descriptor: int) -> str:
@@ -133,3 +146,5 @@ def _print(result: dict[str, Any]) -> None:
         console.say(f"logits: {' '.join(map(str, result['logits']))}")
     if result["waveform"] is not None:
         console.say(f"waveform: {result['waveform']}")
+        for tool, view in result["views"].items():
+            console.say(f"view: {_OPEN[tool].format(wave=result['waveform'], view=view)}")

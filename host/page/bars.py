@@ -14,7 +14,7 @@ __all__ = ["COLOURS", "Bars", "bar_chart", "layer_colour", "new_figure"]
 
 COLOURS = ("#2f6db3", "#d1702f", "#3c8f5a", "#8a5bb0", "#b8424c", "#6f6f6f", "#2b9aa0", "#b59a2b")
 _IMAGE = "#9aa5b1"
-_NAME = 22
+_NAME = 26
 _ROW = 24
 _AROUND = 74
 
@@ -36,6 +36,8 @@ class Bars:
         End of the axis.
     behind : sequence of float or None
         A pale bar behind each: what there is of what is used.
+    starts : sequence of float or None
+        Where each begins, if not at 0.
     number : str
         Format of the axis, as numeral.js has it.
     """
@@ -47,6 +49,7 @@ class Bars:
     details: Sequence[str]
     most: float | None = None
     behind: Sequence[float] | None = None
+    starts: Sequence[float] | None = None
     number: str = "0.[00]a"
 
 
@@ -69,7 +72,9 @@ def new_figure(**options: object) -> figure:
 def bar_chart(bars: Bars, colour: str = COLOURS[0]) -> figure:
     """Horizontal bars, the first on top."""
     names = [f"{place + 1}  {shorten(name, _NAME)}" for place, name in enumerate(bars.names)]
-    end = bars.most or 1.05 * max([*bars.values, *(bars.behind or ())], default=1) or 1
+    starts = list(bars.starts or [0] * len(names))
+    ends = [start + value for start, value in zip(starts, bars.values, strict=True)]
+    end = bars.most or 1.05 * max([*ends, *(bars.behind or ())], default=1) or 1
     plot = new_figure(
         title=bars.title, y_range=names[::-1], x_range=Range1d(0, end), height=_AROUND + _ROW * len(names), tools=""
     )
@@ -78,10 +83,16 @@ def bar_chart(bars: Bars, colour: str = COLOURS[0]) -> figure:
     plot.ygrid.grid_line_color = None
     behind = list(bars.behind or [0] * len(names))
     source = ColumnDataSource(
-        {"name": names, "value": list(bars.values), "behind": behind, "detail": [shorten(d, 200) for d in bars.details]}
+        {
+            "name": names,
+            "start": starts,
+            "end": ends,
+            "behind": behind,
+            "detail": [shorten(d, 200) for d in bars.details],
+        }
     )
     plot.hbar(y="name", right="behind", height=0.72, source=source, color="#dfe5ec", line_color=None)
-    plot.hbar(y="name", right="value", height=0.72, source=source, color=colour, line_color=None)
+    plot.hbar(y="name", left="start", right="end", height=0.72, source=source, color=colour, line_color=None)
     tips = [("", "@detail")]
     plot.add_tools(HoverTool(tooltips=tips, mode="hline", point_policy="follow_mouse", renderers=plot.renderers[-1:]))
     return plot

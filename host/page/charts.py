@@ -12,9 +12,9 @@ from bokeh.plotting import figure
 
 from reverb_fpga.hw.boards.report import BuildReport
 
+from ..latency import Latency
 from ..model_report import ModelReport
 from .bars import COLOURS, Bars, bar_chart, layer_colour, new_figure
-from .facts import PageFacts
 from .floating import FloatComparison
 from .memory import MemoryUse
 from .precision import LayerPrecision
@@ -37,7 +37,6 @@ __all__ = [
 
 _WIDE = 300
 _HOP = re.compile(r"^([\d.]+) ns (\S+) (.*)$")
-_BITS_OF_A_BYTE = 10  # on a serial line, start and stop bit included
 
 
 def cost_charts(report: ModelReport) -> list[figure]:
@@ -170,26 +169,18 @@ def _add_layers(plot: figure, found: Timeline, row: int) -> None:
     plot.add_tools(HoverTool(tooltips=[("layer", "@name"), ("cycles", "@cycles{0,0}")], renderers=[bars]))
 
 
-def image_time_chart(facts: PageFacts, clock_mhz: float) -> figure | None:
-    """Microseconds of one image on the line and in the array; None where either is not known."""
-    baud, cycles = facts.sources.baud, facts.report.cycles
-    if baud is None or cycles is None:
-        return None
-    source, outputs = facts.program.input, facts.program.descriptor(0)[1]["n_outputs"]
-    sent = facts.program.input_records * source.channels
-    times = (
-        1e6 * sent * _BITS_OF_A_BYTE / baud,
-        cycles / clock_mhz,
-        1e6 * 4 * outputs * _BITS_OF_A_BYTE / baud,
-    )
+def image_time_chart(found: Latency, cycles: float, clock_mhz: float) -> figure:
+    """One image alone, from its first byte on the line to the last of its logits."""
+    times = (found.input_us, found.core_us, found.output_us)
     details = (
-        f"{times[0]:,.0f} us: {sent:,} bytes at {baud:,} baud, without frames",
-        f"{times[1]:,.0f} us: {cycles:,.0f} cycles at {clock_mhz:g} MHz",
-        f"{times[2]:,.0f} us: {4 * outputs} bytes, without frames",
+        f"{found.input_us:,.0f} us: {found.input_bytes:,} bytes at {found.baud:,} baud, without frames",
+        f"{found.core_us:,.0f} us: {cycles:,.0f} cycles at {clock_mhz:g} MHz",
+        f"{found.output_us:,.0f} us: {found.output_bytes} bytes, without frames",
     )
     bars = Bars(
-        title="Link and core", unit="us an image; they overlap", names=("link: input", "core: image", "link: logits"),
-        values=times, details=details,
+        title="Link and core", unit="us, one image alone",
+        names=("link: input", "core: image", "link: logits"), values=times, details=details,
+        starts=(0, found.input_us, found.input_us + found.core_us),
     )  # fmt: skip
     return bar_chart(bars, COLOURS[6])
 

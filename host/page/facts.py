@@ -17,6 +17,7 @@ from reverb_fpga.sim.golden import GoldenModel
 
 from ..estimate import Estimate
 from ..images import Pixels, over_time, to_codes
+from ..latency import Latency, latency
 from ..model_report import ModelReport, measure
 from .graph import LayerFacts, layer_facts
 from .memory import MemoryUse, memory_over_schedule
@@ -72,6 +73,12 @@ class PageFacts:
     floating: FloatComparison | None
     runs: tuple[RunCurve, ...]
     sources: Sources
+
+    @property
+    def latency(self) -> Latency | None:
+        """Of one image; None where clock, rate of the line or cycles are not known."""
+        clock, baud, cycles = self.sources.clock_mhz, self.sources.baud, self.report.cycles
+        return latency(self.program, cycles, clock, baud) if clock and baud and cycles else None
 
 
 def gather_facts(

@@ -75,11 +75,9 @@ def _sections(facts: PageFacts) -> list[_Section]:
     cost += "Cycles and array use: cycle model." if found else "Cycles need amaranth: pip install 'reverb-fpga[hw]'."
     sections = [_Section("What each layer costs", cost, charts.cost_charts(facts.report))]
     if found:
-        pace = (
-            [chart]
-            if facts.sources.clock_mhz and (chart := charts.image_time_chart(facts, facts.sources.clock_mhz))
-            else []
-        )
+        pace = []
+        if (found_latency := facts.latency) is not None and facts.report.cycles and facts.sources.clock_mhz:
+            pace = [charts.image_time_chart(found_latency, facts.report.cycles, facts.sources.clock_mhz)]
         shares = ", ".join(f"{unit} {100 * share:.0f} %" for unit, share in zip(found.units, found.total, strict=True))
         sections.append(
             _Section("Time", f"{_time(facts)} Busy over the image: {shares}.", [charts.timeline_chart(found), *pace])
