@@ -83,11 +83,41 @@ Systems: {systems}. Architectures of the zoo: {architectures}.
 """
 
 
+_MODULES = """
+## Modules of other frameworks
+
+What `rf.compile` has a counterpart for; how each is taken, and what is refused: [Your own network](import.md).
+Subclasses that compute the same, and modules that are made of these, are followed.
+
+| from | what |
+|---|---|
+| layers of `torch.nn`, and those of SpikingJelly of the same names | {layers} |
+| functions of torch, and methods of tensors | {functions} |
+| neurons | {neurons} |
+"""
+
+
+def _modules() -> list[str]:
+    """From the importer's own tables; they need torch, which a build of the site may do without."""
+    try:
+        from reverb_fpga.compiler.frontends import functions, layers, neurons
+    except ModuleNotFoundError:
+        return [
+            "",
+            "## Modules of other frameworks",
+            "",
+            "This site was built without torch: see [Your own network](import.md).",
+        ]
+    named = (f"{package}.{name}" for package, name in neurons._READERS)
+    tables = {"layers": layers._LAYERS, "functions": sorted(functions.FUNCTIONS), "neurons": named}
+    return [_MODULES.format(**{name: _quoted(table) for name, table in tables.items()})]
+
+
 def _layers() -> str:
     parts = [_INTRODUCTION.format(systems=_quoted(SYSTEMS), architectures=_quoted(ARCHITECTURES))]
     for name in _SPECS:
         parts += _spec(getattr(layers, name))
-    return "\n".join([*parts, *_configurations()])
+    return "\n".join([*parts, *_modules(), *_configurations()])
 
 
 def _quoted(names: Iterable[str]) -> str:

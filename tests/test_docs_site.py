@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import reverb_fpga
 from reverb_fpga.host import cli
 
 pytest.importorskip("material")
@@ -74,8 +75,25 @@ def test_what_is_made_from_the_code_is_complete(site: Path) -> None:
     layers = _text(site / "layers.html")
     for field in ("pool_before", "dilation", "ulx3s-85f", "agmm-bsnn", "resnet34", "14,336"):
         assert field in layers
+    for module in ("AdaptiveAvgPool2d", "adaptive_avg_pool2d", "spikingjelly.ParametricLIFNode", "snntorch.Lapicque"):
+        assert module in layers, module
     reference = _text(site / "api.html")
-    for name in ("compile_checkpoint", "GoldenModel", "CycleModel", "to_codes", "InputError", "Parameters"):
+    for name in reverb_fpga.__all__:
+        assert f"rf.{name}" in reference, name
+    for name in (
+        "agreement",
+        "classify",
+        "Verification",
+        "Candidate",
+        "Board",
+        "run_bench",
+        "compile_checkpoint",
+        "GoldenModel",
+        "CycleModel",
+        "to_codes",
+        "InputError",
+        "Parameters",
+    ):
         assert name in reference
     assert ":class:" not in reference
 

