@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.hw.cache import cache_directory
 from reverb_fpga.hw.config import PRESETS, Config
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.sim.golden import GoldenModel
@@ -22,7 +24,16 @@ from .driver import Device
 from .session import SIMULATED
 from .transport import SerialTransport
 
-__all__ = ["BACKENDS", "Backend", "BackendOptions", "Outcome", "config_of", "open_backend", "simulated_core"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendOptions",
+    "Outcome",
+    "announced",
+    "config_of",
+    "open_backend",
+    "simulated_core",
+]
 
 BACKENDS = ("golden", "rtl", "serial")
 _IDLE_SECONDS = 0.1  # between looks for a new image
@@ -183,12 +194,14 @@ def _virtual_board(config: Config, options: BackendOptions) -> Iterator[Device]:
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
-    options.report("building the simulated gateware (minutes the first time)")
     with (
-        VirtualBoard(config, progress=options.report) as board,
+        VirtualBoard(config, progress=announced(config, options.report)) as board,
         Device(SerialTransport(board.port, round(board.line.baud)), SIMULATED) as device,
     ):
         yield device
+
+
+_LARGE = 256  # additions a cycle
 
 
 @contextmanager
@@ -200,6 +213,27 @@ def simulated_core(config: Config, report: Callable[[str], None], waveform: Path
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
-    report("building the simulated gateware (minutes the first time)")
-    with RtlCore(config, waveform=waveform, progress=report) as core:
+    with RtlCore(config, waveform=waveform, progress=announced(config, report)) as core:
         yield core
+
+
+def announced(config: Config, report: Callable[[str], None]) -> Callable[[str], None]:
+    """``report`` for a build of the simulated gateware that also says, once and in a pipe too, what is waited for.
+
+    Nothing is said where the cache has it.
+    """
+    said = False
+
+    def stage(line: str) -> None:
+        nonlocal said
+        if not said:
+            said = True
+            minutes = "about two minutes" if config.lanes * config.ports >= _LARGE else "less than a minute"
+            click.echo(
+                f"compiling the gateware of {config.name} to a simulator: once, {minutes} on two free cores; kept in "
+                f"{cache_directory()}",
+                err=True,
+            )
+        report(line)
+
+    return stage
