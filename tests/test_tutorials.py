@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tutorials import Block, blocks_of, expectation, unmet
+from code_blocks import Block, blocks_of, expectation, unmet
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))

@@ -1,6 +1,6 @@
 """Code blocks of the documentation, and how they are run.
 
-A block is fenced, and what is to be done with it stands in a comment right after it::
+A block is fenced or indented, and what is to be done with it stands in a comment after it::
 
     <!-- run: slow -->                  with `pytest -m slow` only
     <!-- run: fails with 2 -->          a command that ends with that exit code
@@ -19,10 +19,13 @@ from pathlib import Path
 
 __all__ = ["Block", "blocks_of", "expectation", "unmet"]
 
-_FENCE = re.compile(
-    r"^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$(?:\n<!-- (?P<note>.*?) -->$)?",
-    re.MULTILINE | re.DOTALL,
-)
+_FENCE = re.compile(r'```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?')
+_COMMENT = re.compile(r"<!-- (.*) -->")
+_INDENT = " " * 4
+_CODE = (
+    "reverb-fpga", "python", "python3", "pytest", "pip", "torchrun", "git", "cd", "apt", "pre-commit", ".ci/run",
+    "import", "from",
+)  # fmt: skip
 _NOTE = re.compile(r"run: slow|run: fails with \d|run: second line; .+|not run: .+")
 
 
@@ -69,6 +72,12 @@ class Block:
         return int(found[1]) if found else 0
 
     @property
+    def is_code(self) -> bool:
+        """Commands, Python or a file; else it is a figure, a formula, or what was printed."""
+        first = self.text.split(maxsplit=1)[0]
+        return self.language in ("bash", "python", "toml") or (not self.language and first in _CODE)
+
+    @property
     def commands(self) -> str:
         """What is given to the shell."""
         lines = self.text.splitlines()
@@ -76,14 +85,26 @@ class Block:
 
 
 def blocks_of(path: Path, page: str) -> list[Block]:
-    """The fenced blocks of a page, in order. Raises ValueError for a note that is none."""
-    text = path.read_text(encoding="utf-8")
-    found = []
-    for match in _FENCE.finditer(text):
-        block = Block(
-            page, text.count("\n", 0, match.start()) + 1, match["language"], match["text"], match["title"],
-            match["note"] or "",
-        )  # fmt: skip
+    """The blocks of a page, in order. Raises ValueError for a note that is none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found, at = [], 0
+    while at < len(lines):
+        fence, start = _FENCE.fullmatch(lines[at]), at
+        if fence is not None:
+            at = lines.index("```", at + 1) + 1
+            language, title, body = fence["language"], fence["title"], lines[start + 1 : at - 1]
+        elif lines[at].startswith(_INDENT) and (at == 0 or not lines[at - 1]):
+            while at < len(lines) and (not lines[at] or lines[at].startswith(_INDENT)):
+                at += 1
+            while not lines[at - 1]:
+                at -= 1
+            language, title, body = "", None, [line[len(_INDENT) :] for line in lines[start:at]]
+        else:
+            at += 1
+            continue
+        after = next((line for line in lines[at : at + 2] if line), "")
+        comment = _COMMENT.fullmatch(after)
+        block = Block(page, start + 1, language, "\n".join(body) + "\n", title, comment[1] if comment else "")
         if block.note and not _NOTE.fullmatch(block.note):
             raise ValueError(f"{block}: no such note: {block.note}")
         found.append(block)
