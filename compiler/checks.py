@@ -55,10 +55,16 @@ def _check_float_map(leg: FloatMap, channels: int, where: str) -> None:
     _check_weights(leg, where)
 
 
+_FAR = (
+    "the code of zero is not 0..255: its numbers lie so far from 0 that a border of zeros is none of their levels; "
+    "give it numbers nearer 0, or no padding"
+)
+
+
 def check_folded(network: FoldedNetwork) -> None:
     """The folded form: gains are not negative, every number is finite, weights are still of their kind."""
     zero = network.input.zero
-    _require(bool(np.all((zero >= 0) & (zero <= 255))), INPUT, "the code of zero is not 0..255")
+    _require(bool(np.all((zero >= 0) & (zero <= 255))), INPUT, _FAR)
     for layer in network.layers:
         where = f"layer {layer.name}"
         _require(bool(np.isfinite(layer.threshold).all()), where, "a folded number is not finite")

@@ -61,6 +61,11 @@ class Geometry:
         """Source values that share one weight, for one output value."""
         return self.in_pool.size * self.out_pool.size
 
+    @property
+    def padded(self) -> bool:
+        """Whether anything beyond the border of its source is read."""
+        return any((*self.padding, *self.in_pool.padding, *self.out_pool.padding))
+
     def sides(self, side: int, kernel: int, axis: int) -> tuple[int, int, int]:
         """Lengths along an axis after pooling the source, after the convolution, and after pooling the current."""
         pooled = self.in_pool.out(side, axis)

@@ -25,7 +25,8 @@ class Agreement:
     Parameters
     ----------
     spread : float
-        Largest distance between two float logits of an image: what ``difference`` is to be compared with.
+        Largest distance between two float logits of an image (of all images, if there is one class): what
+        ``difference`` is to be compared with.
     right : (int, int) or None
         How many classes the float network and the golden model have right, where the true ones are known.
     """
@@ -90,7 +91,7 @@ def compared(
         images=len(wanted),
         agree=int(np.count_nonzero(classes[0] == classes[1])),
         difference=float(np.abs(wanted - found).max()),
-        spread=float(np.ptp(wanted, axis=1).max()),
+        spread=float(np.ptp(wanted, axis=1).max()) or float(np.ptp(wanted)),
         right=right,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,7 @@ def compile(
     from reverb_fpga.compiler.frontends.modules import compile_module
     from reverb_fpga.compiler.frontends.running import Samples, run_module, unwrapped
 
-    if timesteps is not None and (isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1):
-        raise InputError(f"timesteps {timesteps!r}; a whole number of at least 1 is wanted")
+    timesteps = None if timesteps is None else _steps(timesteps)
     if not dt > 0:
         raise InputError(f"dt {dt!r}; a length of time above 0 is wanted")
     given = Samples(_floats(samples))
@@ -110,8 +110,20 @@ def compile(
     classes = _classes(truth, len(given))
     compiled = compile_module(module, given, preset(target), timesteps, labels=labels, name=name or kind)
     model = Model(compiled.program, compiled.report.notes)
+    if classes is not None and not 0 <= classes.min() <= classes.max() < len(model.labels):
+        raise InputError(f"truth from {classes.min()} to {classes.max()} of {len(model.labels)} classes")
     model.agreement = compared(run_module(module, given, timesteps), model.logits(given.data), classes)
     return model
+
+
+def _steps(timesteps: Any) -> int:
+    try:
+        steps = 0 if isinstance(timesteps, bool) else operator.index(timesteps)
+    except TypeError:
+        steps = 0
+    if steps < 1:
+        raise InputError(f"timesteps {timesteps!r}; a whole number of at least 1 is wanted")
+    return steps
 
 
 def _classes(truth: Any, count: int) -> NDArray[np.int64] | None:

@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.frontends.alphas import find_alphas, without_alpha
 from reverb_fpga.compiler.frontends.grid import Grid
 from reverb_fpga.compiler.frontends.neurons import Neuron
-from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Linear, Shape, Term, Total, Value
-from reverb_fpga.compiler.frontends.weights import Integers, integers_of, unrounded
+from reverb_fpga.compiler.frontends.values import EVERY, OUTPUT, SEQUENCE, Linear, Shape, Term, Total, Value
+from reverb_fpga.compiler.frontends.weights import Integers, exact_integers, integers_of, unrounded
 from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, WeightKind
 from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
 from reverb_fpga.compiler.passes.largest import largest
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["OUTPUT", "Found", "Imported", "assemble"]
-
-OUTPUT = "output"
-"""Name of the layer that sums the logits, where no linear layer does."""
+__all__ = ["Found", "Imported", "assemble"]
 
 Reals = NDArray[np.float64]
+_LEAST_SHARE = 1 / 8  # of the codes' range that a channel of the input may be left with
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,6 +108,7 @@ class _Builder:
         self._shapes = {INPUT: found.input_shape} | {name: value.shape for name, (value, _) in found.fired.items()}
         self.shape, self.grid = found.input_shape, grid
         self._arranged = self._arrange(positions)
+        self._shares = self._steps_in_weights()
         self._alphas = find_alphas(found.fired, self._terms()) if rounding is integers_of else {}
 
     def network(self) -> FloatNetwork:
@@ -124,12 +123,22 @@ class _Builder:
             height=self.shape[1],
             width=self.shape[2],
             mean=tuple(self.grid.zero.tolist()),
-            std=tuple((1 / self.grid.step).tolist()),
+            std=tuple((self._shares / self.grid.step).tolist()),
             layers=tuple(layers),
             tensors=self._tensors(layers),
             timesteps=found.timesteps,
             static_input=found.static,
         )
+
+    def _steps_in_weights(self) -> Reals:
+        """What each channel of the input adds to the weights that read it, (C,): 1, or the ratio of its step to the
+        largest. Steps that differ go into weights that are rounded anyway, and into exact ones only where the codes of
+        some channel would lose more.
+        """
+        share = self.grid.step / self.grid.step.max()
+        read = [term.linear.weight for term in self._terms() if term.source == INPUT and term.linear is not None]
+        exact = all(exact_integers(weight) is not None for weight in read)
+        return np.ones_like(share) if self._arranged or (exact and share.min() > _LEAST_SHARE) else share
 
     def _tensors(self, layers: list[FloatLayer]) -> dict[str, FloatTensor]:
         """Alpha where there is one; the layers that max pooling is made of have that of what they fire."""
@@ -256,12 +265,12 @@ class _Builder:
         )
 
     def _fitted(self, term: Term, linear: Linear) -> Linear:
-        """Over the input: arranged anew, and its channels' steps in the weights where those are rounded anyway."""
+        """Over the input: arranged anew, or with the steps of its channels."""
         if term.source != INPUT:
             return linear
         if self._arranged:
             return dataclasses.replace(linear, weight=linear.weight.reshape(len(linear.weight), *self.shape))
-        return linear
+        return dataclasses.replace(linear, weight=linear.weight * self._shares[None, :, None, None])
 
     def _quantised(self, linear: Linear, term: Term) -> Integers:
         key = (term.source, linear.name, hash(linear.weight.tobytes()))

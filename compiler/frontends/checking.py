@@ -36,11 +36,12 @@ def check_import(network: FloatNetwork, codes: Reals, wanted: Reals, *, border: 
     found = evaluate_folded(fold(network), codes)
     if found.shape != wanted.shape:
         raise InputError(f"the module returns {wanted.shape[1:]} numbers a sample, its import {found.shape[1:]}")
-    off = np.abs(found - wanted).max(axis=1) / max(float(np.ptp(wanted, axis=1).max()), float(np.finfo(float).tiny))
+    spread = float(np.ptp(wanted, axis=1).max()) or float(np.ptp(wanted)) or float(np.abs(wanted).max()) or 1.0
+    off = np.abs(found - wanted).max(axis=1) / spread
     rough = border or any(layer.binary for layer in network.layers)
     if float(np.median(off)) > _SPIKING if rough else float(off.max()) > _CONTINUOUS:
         raise InputError(
             f"the module computes something that could not be followed: its import differs by {100 * off.max():.2g} % "
-            "of the logits' spread before any rounding. Likely causes: a view or a part of a tensor that is changed in "
-            "place, values taken out of tensors, or randomness in its forward"
+            "of the logits' spread before any rounding. Likely causes: a view of a tensor that is changed in place, "
+            "values taken out of tensors, state of its own, randomness, or autocast in its forward"
         )

@@ -110,6 +110,12 @@ def _relu(tracer: Tracer, x: Traced, inplace: bool = False) -> Traced:
     return rectified(tracer, f"{tracer.part}.relu" if tracer.part else "relu", x)
 
 
+def _clamp(tracer: Tracer, x: Traced, min: Any = None, max: Any = None) -> Traced:
+    if max is not None or isinstance(min, Tensor | Traced) or min != 0:
+        raise InputError(f"clamps to {min} ... {max}: 0 and more (min=0, as ReLU) is supported")
+    return _relu(tracer, x)
+
+
 def _cast(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
     """To another type or device: only what keeps every number."""
     sample = x.sample.to(*args, **kwargs)
@@ -131,7 +137,8 @@ def _dropout(tracer: Tracer, x: Traced, p: float = 0.5, training: bool = True, i
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **ARITHMETIC, **SHAPING, "conv2d": _conv2d, "linear": _linear, "matmul": _matmul, "mm": _matmul,
     "batch_norm": _batch_norm, "avg_pool2d": _avg_pool2d, "adaptive_avg_pool2d": _adaptive_pool,
-    "max_pool2d": _max_pool2d, "relu": _relu, "dropout": _dropout, "to": _cast, "type": _cast,
+    "max_pool2d": _max_pool2d, "relu": _relu, "clamp": _clamp, "clip": _clamp,
+    "clamp_min": _clamp, "dropout": _dropout, "to": _cast, "type": _cast,
     "type_as": lambda tracer, x, other: _cast(tracer, x, other.dtype),
     "clone": lambda tracer, x, **kw: tracer.made(x.sample, x.value),
     **dict.fromkeys(("contiguous", "float", "double", "detach", "cpu", "requires_grad"), _unchanged),

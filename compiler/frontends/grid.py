@@ -13,6 +13,7 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["Grid", "grid_of"]
 
 _TOP = (1 << EVENT_VALUE_BITS) - 1
+_NOISE = 1e-6  # of the largest number: what float32 makes of one level
 _NEAR = 0.01  # of a level
 _CLOSE = 0.02  # of a level: zero is one of them
 
@@ -37,6 +38,18 @@ class Grid:
     zero: Reals
     exact: bool
 
+    def note(self, samples: NDArray[np.floating]) -> str | None:
+        """What rounding to these codes costs samples (N, C, ...); None if it costs nothing."""
+        if self.exact:
+            return None
+        values = np.moveaxis(samples, 1, 0).reshape(len(self.step), -1).astype(np.float64)
+        step, zero = self.step[:, None], self.zero[:, None]
+        off = np.sqrt(np.square((np.rint(values / step + zero) - zero) * step - values).mean(axis=1))
+        reach = np.ptp(np.percentile(values, (1, 99), axis=1), axis=0)  # of what is usual, whatever lies far outside
+        share = float((off / np.where(reach > 0, reach, np.inf)).max())
+        low, high = -float((zero * step).max()), float(((_TOP - zero) * step).max())
+        return f"input: rounded to 256 levels from {low:g} to {high:g} ({100 * share:.2g} % of what 98 % of it spans)"
+
 
 def grid_of(samples: NDArray[np.floating], *, joint: bool) -> Grid:
     """Of samples (N, C, ...); with ``joint`` one grid for all channels.
@@ -49,11 +62,15 @@ def grid_of(samples: NDArray[np.floating], *, joint: bool) -> Grid:
     if not np.isfinite(samples).all():
         raise InputError("the samples have entries that are not finite numbers")
     channels = samples.shape[1]
-    moved = np.moveaxis(samples, 1, 0).reshape(1 if joint else channels, -1).astype(np.float64)
+    moved = np.moveaxis(samples, 1, 0).reshape(channels, -1).astype(np.float64)
+    whole = _levels(moved.ravel())  # channels that have the same levels have the same codes
+    if joint or whole is not None:
+        one, zero_code, same = whole or _range(moved.ravel())
+        return Grid(np.full(channels, one), np.full(channels, zero_code), same)
     found = [_levels(values) or _range(values) for values in moved]
     step, zero, exact = (np.array(entries) for entries in zip(*found, strict=True))
-    if joint:
-        step, zero = np.full(channels, step[0]), np.full(channels, zero[0])
+    live = moved.any(axis=1)  # a channel of zeros has no levels: any step is right
+    step = np.where(live, step, step[live].min())
     return Grid(step.astype(np.float64), zero.astype(np.float64), bool(exact.all()))
 
 
@@ -66,7 +83,7 @@ def _levels(values: Reals) -> tuple[float, float, bool] | None:
     if len(levels) > 16 * (_TOP + 1):  # float noise may split a level, but not into so many
         return None
     gaps = np.diff(levels)
-    noise = 1e-5 * max(abs(low), abs(high))
+    noise = _NOISE * max(abs(low), abs(high))
     gaps = gaps[gaps > noise]
     step = float(gaps.min()) if len(gaps) else high - low
     spans = round((high - low) / step)
@@ -74,7 +91,7 @@ def _levels(values: Reals) -> tuple[float, float, bool] | None:
         return None
     step = (high - low) / spans
     places = (levels - low) / step
-    if np.abs(places - np.rint(places)).max() > _NEAR:
+    if np.abs(places - np.rint(places)).max() > min(_NEAR, 4 * noise / step):
         return None
     below = -low / step  # levels from the lowest to 0
     if abs(below - round(below)) < _CLOSE:

@@ -23,14 +23,17 @@ def handle(tracer: Tracer, module: nn.Module, args: tuple[Any, ...], kwargs: dic
     """The result of a known layer; NotImplemented where a module is to be looked into."""
     run = _nearest(module)
     if run is not None:
-        if len(args) != 1 or kwargs or not isinstance(args[0], Traced) or isinstance(args[0].value, Membrane):
+        values = [*args, *kwargs.values()]
+        if len(values) != 1 or not isinstance(values[0], Traced) or isinstance(values[0].value, Membrane):
             raise InputError("takes one tensor")
-        return run(tracer, module, args[0])
+        return run(tracer, module, values[0])
     neuron = neuron_of(module)
     if neuron is not None:
         return _fire(tracer, module, neuron, args, kwargs)
     kind = class_of(module)
-    if kind.__module__.startswith("torch.") and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+    if kind.__module__.startswith("torch.nn.modules.") and not isinstance(
+        module, nn.Sequential | nn.ModuleList | nn.ModuleDict
+    ):
         supported = ", ".join(name for name in _LAYERS if hasattr(nn, name))
         raise InputError(f"nn.{kind.__name__} has no counterpart on the target; supported are {supported}")
     return NotImplemented

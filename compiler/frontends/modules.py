@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,14 +89,30 @@ def compile_module(
     first = _codes(samples, network, grid)[: len(wanted)]
     off_border = any("its border of zeros" in note for note in imported.notes)
     check_import(imported.unrounded, first, wanted, border=off_border)
-    classes = len(network.layers[-1].maps[-1].bias)
-    given = tuple(labels) if labels is not None else tuple(str(index) for index in range(classes))
-    if len(given) != classes:
-        raise InputError(f"{len(given)} labels for {classes} classes")
+    given = _labels(labels, len(network.layers[-1].maps[-1].bias))
+    notes = imported.notes
+    if (rounding := grid.note(samples.data.reshape(-1, len(grid.step), _positions(samples, grid)))) is not None:
+        notes = (rounding, *notes)
     array = _array_input(samples, network, grid)
-    description = Description(name, name, "imported", "none", given, array=array, notes=imported.notes)
+    description = Description(name, name, "imported", "none", given, array=array, notes=notes)
     pixels = np.clip(np.floor(_codes(samples, network, grid)[:_CALIBRATION] + 0.5), 0, 255).astype(np.uint8)
     return compile_graph(network, description, config, CompileOptions(images=pixels))
+
+
+def _labels(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    """Names of the classes."""
+    if labels is None:
+        return tuple(str(index) for index in range(classes))
+    given = () if isinstance(labels, str) else tuple(labels)
+    if not given or not all(isinstance(label, str) and label and label.isprintable() for label in given):
+        raise InputError(f"labels {labels!r:.60}; one printable text for each of {classes} classes is wanted")
+    if len(given) != classes:
+        raise InputError(f"{len(given)} labels for {classes} classes")
+    return given
+
+
+def _positions(samples: Samples, grid: Grid) -> int:
+    return math.prod(samples.shape) // len(grid.step)
 
 
 def _array_input(samples: Samples, network: FloatNetwork, grid: Grid) -> ArrayInput:
@@ -129,7 +146,7 @@ def _traced(tracer: Tracer, module: nn.Module, samples: Samples, timesteps: int 
     with tracer.running():
         for turn in range(rounds):
             given = tracer.input(x, SEQUENCE if samples.timed else EVERY, flat=flat)
-            result = first_of(module(given))
+            result = first_of(module(given[turn] if samples.timed and rounds > 1 else given))
             if turn == 0 and rounds > 1 and tracer.timesteps > 1:
                 raise InputError("the module runs its own time steps: leave timesteps out")
             total = result if total is None else total + result

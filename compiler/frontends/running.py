@@ -104,7 +104,11 @@ def run_module(
             reset_state(module)
             x = fed(module, samples.part(slice(start, min(start + _BATCH, total))), samples, timesteps)
             rounds = rounds_of(module, samples, timesteps)
-            results = [_numbers(_called(module, x), min(_BATCH, total - start)) for _ in range(rounds)]
+            stepped = samples.timed and rounds > 1
+            results = [
+                _numbers(_called(module, x[turn] if stepped else x), min(_BATCH, total - start))
+                for turn in range(rounds)
+            ]
             found.append(sum(results[1:], results[0]) / rounds)
     return np.concatenate(found)
 
@@ -136,12 +140,10 @@ def fed(module: nn.Module, x: Tensor, samples: Samples, timesteps: int | None) -
 
 
 def rounds_of(module: nn.Module, samples: Samples, timesteps: int | None) -> int:
-    """How often the module is called for one sample."""
-    if timesteps is None or _multi_step(module):
-        return 1
-    if samples.timed:
-        raise InputError("samples with time have their steps: leave timesteps out")
-    return timesteps
+    """How often the module is called for one sample: with the same one, or with one time step of it after another."""
+    if samples.timed and timesteps not in (None, len(samples.data)):
+        raise InputError(f"timesteps {timesteps}, but the samples have {len(samples.data)} time steps")
+    return 1 if timesteps is None or _multi_step(module) else timesteps
 
 
 def first_of(result: Any) -> Any:
@@ -155,7 +157,7 @@ def _numbers(result: Any, count: int) -> NDArray[np.float64]:
     """(N, classes) of one call; steps (T, N, classes) are summed."""
     data = first_of(result)
     if not isinstance(data, Tensor) or data.dim() < 2:
-        kind = f"shape {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
+        kind = f"tensor of shape {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
         raise InputError(f"the module returns a {kind}; a tensor of logits (N, classes) is wanted")
     if data.dim() == 3:
         data = data.sum(0)
@@ -199,8 +201,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
             raise InputError(f"{name} of the module has no values yet (a lazy layer): run the module once before")
+        if tensor.is_complex():
+            raise InputError(f"{name} of the module is complex; real numbers are supported")
         if tensor.device.type != "cpu":
             raise InputError(f"{name} of the module lies on {tensor.device}: give module.cpu()")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise InputError("a module of torch.jit cannot be followed: give the one that it was made from")
     modes = {part: part.training for part in module.modules()}
     kept = [(tensor, tensor.data) for tensor in module.parameters()]
     buffers = [(part, dict(part._buffers)) for part in module.modules()]

@@ -21,7 +21,17 @@ from torch import Tensor, nn
 
 from reverb_fpga.compiler.frontends.neurons import Neuron
 from reverb_fpga.compiler.frontends.running import own_name, told, unwrapped
-from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Largest, Shape, Time, Total, Value, tensor_value
+from reverb_fpga.compiler.frontends.values import (
+    EVERY,
+    OUTPUT,
+    SEQUENCE,
+    Largest,
+    Shape,
+    Time,
+    Total,
+    Value,
+    tensor_value,
+)
 from reverb_fpga.compiler.geometry import Pool
 from reverb_fpga.compiler.intnet import INPUT
 from reverb_fpga.hw.errors import InputError
@@ -113,13 +123,26 @@ class Traced:
     __mul__, __imul__ = _operator("mul"), _operator("mul_")
     __rmul__ = _operator("mul", swapped=True)
     __truediv__, __itruediv__ = _operator("div"), _operator("div_")
-    __matmul__ = _operator("matmul")
+    __rtruediv__ = _operator("div", swapped=True)
+    __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", swapped=True)
+    __pow__, __rpow__ = _operator("pow"), _operator("pow", swapped=True)
+    __floordiv__, __mod__ = _operator("floor_divide"), _operator("remainder")
+    __and__, __or__, __xor__ = _operator("bitwise_and"), _operator("bitwise_or"), _operator("bitwise_xor")
     __gt__, __ge__, __lt__, __le__ = _operator("gt"), _operator("ge"), _operator("lt"), _operator("le")
     __eq__, __ne__ = _operator("eq"), _operator("ne")
     __hash__ = object.__hash__
 
     def __neg__(self) -> Any:
         return self.tracer.function("neg", (self,), {})
+
+    def __abs__(self) -> Any:
+        return self.tracer.function("abs", (self,), {})
+
+    def __invert__(self) -> Any:
+        return self.tracer.function("bitwise_not", (self,), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise self.tracer.refuse("writes into a part of a tensor")
 
 
 class Tracer:
@@ -156,7 +179,8 @@ class Tracer:
 
     def name_of(self, module: nn.Module) -> str:
         """Its name in the whole module; the network itself is called by its class."""
-        return self._names.get(id(module)) or type(module).__name__
+        name = self._names.get(id(module)) or type(module).__name__
+        return f"{name}_" if name in _TAKEN else name
 
     def input(self, data: Tensor, time: Time, *, flat: bool) -> Traced:
         """The tensor that the module takes."""
@@ -297,6 +321,7 @@ _PLAIN = {
 """Names that mean the same."""
 
 
+_TAKEN = (INPUT, OUTPUT)
 _LOSS = "leave it to the loss; the largest logit stays the largest"
 _DECIDES = "only neurons of a known module compare with a threshold"
 _DRAWS = "what is drawn at random is no function of the input; give samples with time (T, N, C, H, W)"

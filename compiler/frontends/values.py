@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.geometry import NO_POOL, Pair, Pool
+from reverb_fpga.compiler.intnet import INPUT
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["EVERY", "SEQUENCE", "Largest", "Linear", "Term", "Time", "Total", "Value", "tensor_value"]
+__all__ = ["EVERY", "OUTPUT", "SEQUENCE", "Largest", "Linear", "Term", "Time", "Total", "Value", "tensor_value"]
 
 Reals = NDArray[np.float64]
 Shape = tuple[int, int, int]
@@ -26,6 +27,9 @@ class Total:
 
     steps: frozenset[int]
 
+
+OUTPUT = "output"
+"""Name of the layer that sums the logits, where no linear layer does."""
 
 EVERY, SEQUENCE = "every step the same", "all steps, the first dimension"
 Time = str | int | Total
@@ -153,9 +157,15 @@ class Value:
             own = linear if np.all(term.scale == 1) else dataclasses.replace(linear, weight=weight)
             terms.append(Term(term.source, np.ones(shape[0]), own, term.in_pool))
         if self.bias.any() and any(linear.padding):
-            raise InputError("reads a biased tensor through a padded convolution: the border has no bias")
+            hint = "; normalise the samples, not the module's input" if self.of_input else ""
+            raise InputError(f"reads a biased tensor through a padded convolution: the border has no bias{hint}")
         bias = bias / self._summands + np.einsum("oikl,i->o", linear.weight, self.bias)
         return Value(tuple(terms), bias, shape, self.time, flat=False)
+
+    @property
+    def of_input(self) -> bool:
+        """Whether it is the input and nothing else."""
+        return all(term.source == INPUT and term.linear is None for term in self.terms)
 
     @property
     def _summands(self) -> int:

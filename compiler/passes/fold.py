@@ -19,11 +19,13 @@ from reverb_fpga.compiler.passes.graph import (
     FoldedMap,
     FoldedNetwork,
 )
+from reverb_fpga.hw.contract import EVENT_VALUE_BITS
 
 __all__ = ["fold"]
 
 Reals = NDArray[np.float64]
 
+_TOP = (1 << EVENT_VALUE_BITS) - 1
 _PLAIN = FloatTensor()
 
 
@@ -37,6 +39,8 @@ def fold(network: FloatNetwork) -> FoldedNetwork:
     scale = std.min() / std
     mean = np.asarray(network.mean, dtype=np.float64)
     zero = np.rint(mean * scale).astype(np.int64)
+    if not any(leg.source == INPUT and leg.geometry.padded for layer in network.layers for leg in layer.maps):
+        zero = np.clip(zero, 0, _TOP)  # nothing reads beyond the border: 0 may lie far from every code
     # codes of unscaled channels are the pixels; where 0 is none of them, the biases know it exactly
     centre = mean if np.all(scale == 1) else zero.astype(np.float64)
     source = FoldedInput(network.height, network.width, scale, centre - mean * scale, zero, centre)
