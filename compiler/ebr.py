@@ -29,14 +29,16 @@ def stacked(width: int, depth: int) -> int:
 def block_rams(config: Config) -> dict[str, int]:
     """Blocks by use. Membranes, tables and z are distributed RAM."""
     events = EVENT_VALUE_BITS + EVENT_INDEX_BITS
-    banks = config.banks
+    banks, ways = config.banks, config.neuron_ways
+    pairs = config.neuron_lanes // ways
+    width = config.lanes + config.weight_strip * config.strip_lanes
     return {
-        "weights": banks * _blocks(config.lanes, config.weight_rows, _TRUE_DUAL),
+        "weights": banks * _blocks(width, config.weight_rows, _TRUE_DUAL),
         "activations": banks * _blocks(events, config.act_words, _TRUE_DUAL),
         "counts": banks * _blocks(COUNT_BITS, config.count_words, _SIMPLE_DUAL),
-        "neuron parameters": config.neuron_lanes * _blocks(32, config.param_groups * 2, _SIMPLE_DUAL),
+        "neuron parameters": 2 * pairs * _blocks(32, config.param_groups * ways, _SIMPLE_DUAL),
         "descriptors": _blocks(32, config.descriptors * DESCRIPTOR_WORDS, _SIMPLE_DUAL),
-        "skip memory": config.neuron_lanes // 2 * _blocks(config.skip_width, config.skip_words * 2, _SIMPLE_DUAL),
+        "skip memory": pairs * _blocks(config.skip_width, config.skip_words * ways, _SIMPLE_DUAL),
         "slot program": _blocks(_SLOT_BITS, config.slot_entries, _SIMPLE_DUAL),
         "counters": _blocks(32, config.descriptors * COUNTERS, _SIMPLE_DUAL),
         "link buffers": _LINK_BLOCKS,

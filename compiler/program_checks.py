@@ -20,7 +20,7 @@ from reverb_fpga.compiler.program_sections import check_params, check_sections, 
 from reverb_fpga.compiler.program_time import check_time
 from reverb_fpga.compiler.program_widths import WeightProofs
 from reverb_fpga.compiler.row_mode import check_row, slots_of
-from reverb_fpga.compiler.slot_checks import SlotEntry, check_slots
+from reverb_fpga.compiler.slot_checks import SlotEntry, check_repeats, check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
     CONTRACT_VERSION,
@@ -264,7 +264,9 @@ class _Verifier:
         words = self._program.slot[f["slot_base"] : f["slot_base"] + count]
         _require(len(words) == count, where, "its slot entries do not exist")
         passes = check_slots(words, self._config, where, f["row_passes"])
-        finished = sum(entry["final"] for entries in passes for entry in entries)
+        finishing = [index for index, entries in enumerate(passes) for entry in entries if entry["final"]]
+        check_repeats(f, groups, finishing[0], self._config, where)
+        finished = len(finishing)
         _require(finished == groups, where, f"its slot program computes {finished} groups, it has {groups}")
         return passes
 

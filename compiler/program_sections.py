@@ -72,6 +72,8 @@ def _masks(config: Config) -> dict[str, NDArray[np.uint32]]:
     slot = sum(((1 << field.width) - 1) << field.lsb for field in SLOT_FIELDS)
     event = sum(((1 << field.width) - 1) << field.lsb for field in EVENT_FIELDS)
     lanes = [max(0, min(32, config.lanes - 32 * word)) for word in range(config.weight_words)]
+    if config.weight_strip:
+        lanes[config.weight_memories] = config.strip_lanes
     masks = {"slot": [slot], "act": [event], "count": [(1 << COUNT_BITS) - 1]}
     masks["weight"] = [(1 << width) - 1 for width in lanes]
     return {name: np.array(mask, dtype=np.uint32) for name, mask in masks.items()}

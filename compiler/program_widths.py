@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.row_mode import row_planes, weight_rows
+from reverb_fpga.compiler.row_mode import weight_rows
 from reverb_fpga.compiler.slot_checks import SlotEntry
+from reverb_fpga.compiler.weight_memory import WeightRows
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
@@ -46,8 +47,8 @@ class WeightProofs:
 
     def __init__(self, program: Program, config: Config) -> None:
         self._config = config
-        self._rows = program.weight.reshape(-1, config.banks, config.weight_words)
-        self._left = _READERS * len(self._rows)
+        self._rows = WeightRows(program.weight, config)
+        self._left = _READERS * (self._rows.number << config.weight_strip)
         self._bounds: dict[tuple[int, ...], _Bounds] = {}
 
     def prove(
@@ -90,8 +91,10 @@ class WeightProofs:
         key = (*(f[name] for name in names), channels)
         if key not in self._bounds:
             rows, number = weight_rows(f), f["row_passes"] or f["n_passes"]
-            if f["w_base"] + (number - 1) * f["w_pass_stride"] + rows > len(self._rows):
-                raise InputError(f"{where}: its weight rows do not exist")
+            for index, entries in enumerate(passes[:number]):
+                slots = [entry["slot"] for entry in entries]
+                start = f["w_base"] + index * f["w_pass_stride"]
+                self._rows.check(start, rows, slots, f["row_passes"] > 0, where)
             self._left -= number * rows
             if self._left < 0:
                 raise InputError(f"{where}: weight rows are read by more than {_READERS} passes each, on average")
@@ -122,11 +125,7 @@ class WeightProofs:
 
     def _bits(self, f: Mapping[str, int], index: int, channels: int) -> NDArray[np.uint8]:
         """Weight bits of one pass, uint8 (taps * channels, lanes)."""
-        config, row = self._config, f["w_base"] + index * f["w_pass_stride"]
-        words = np.ascontiguousarray(self._rows[row : row + weight_rows(f)], dtype="<u4").view(np.uint8)
-        bits = np.unpackbits(words.reshape(-1, config.banks, words.shape[-1]), axis=-1, bitorder="little")
-        bits = bits.reshape(-1, bits.shape[-1])[:, : config.lanes]
-        if f["row_passes"]:
-            bits = row_planes(bits, f["n_tap_y"], config)
-        by_tap = bits.reshape(f["n_tap_y"] * f["n_tap_x"], f["src_slots"] * config.banks, -1)
+        start = f["w_base"] + index * f["w_pass_stride"]
+        bits = self._rows.bits(start, weight_rows(f), f["n_tap_y"], f["row_passes"] > 0)
+        by_tap = bits.reshape(f["n_tap_y"] * f["n_tap_x"], f["src_slots"] * self._config.banks, -1)
         return by_tap[:, :channels].reshape(-1, bits.shape[-1])

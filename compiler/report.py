@@ -10,13 +10,12 @@ import numpy as np
 
 from reverb_fpga.compiler.backend.geometry import Walk, walks_of
 from reverb_fpga.compiler.backend.intervals import current_bounds, source_max
-from reverb_fpga.compiler.backend.mode import mode_of
-from reverb_fpga.compiler.backend.tiling import planes_of, tile_layer
 from reverb_fpga.compiler.ebr import DEVICE_BLOCKS, block_rams
 from reverb_fpga.compiler.intnet import IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.invariance import Invariance
 from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.row_mode import weight_rows
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, PARAM_WORDS, Opcode
 
@@ -47,7 +46,8 @@ class MapReport:
     z_bits : int
         Bits that the current provably needs, sign included.
     passes, rows : int
-        Passes of the lane array for an output position and step, weight rows per bank.
+        Passes of the lane array for an output position and step, and the weight rows per bank that they read: where
+        rows are shared, some that other maps read too.
     row_mode : bool
     gain, shift : int
         Largest m, and r.
@@ -138,7 +138,8 @@ def make_report(
 def _layer(program: Program, network: IntNetwork, index: int, steps: Mapping[str, Step], config: Config) -> LayerReport:
     layer, info = network.layers[index], program.layers[index]
     legs = [
-        _map(network, layer, leg, walk, config) for leg, walk in zip(layer.maps, walks_of(network)[index], strict=True)
+        _map(network, leg, walk, _descriptor(program, index, layer, position))
+        for position, (leg, walk) in enumerate(zip(layer.maps, walks_of(network)[index], strict=True))
     ]
     step = steps.get(layer.name)
     rows = sum(leg.rows for leg in legs)
@@ -154,19 +155,22 @@ def _layer(program: Program, network: IntNetwork, index: int, steps: Mapping[str
     )
 
 
-def _map(network: IntNetwork, layer: IntLayer, leg: IntMap, walk: Walk, config: Config) -> MapReport:
+def _descriptor(program: Program, index: int, layer: IntLayer, position: int) -> dict[str, int]:
+    """Fields of the first descriptor that gathers a map."""
+    leg = next(number for number, leg in enumerate(layer.legs) if leg.position == position)
+    return program.descriptor(program.layers[index].descriptors_of(leg)[0])[1]
+
+
+def _map(network: IntNetwork, leg: IntMap, walk: Walk, fields: Mapping[str, int]) -> MapReport:
     low, high = current_bounds(leg.weight, walk.pooled, source_max(network, leg))
-    mode = mode_of(network, layer, leg, walk, config)
-    passes = len(tile_layer(-(-layer.channels // config.neuron_lanes), len(planes_of(leg)), mode.slots))
-    taps = walk.y.n_tap if mode.row else walk.taps
     return MapReport(
         source=leg.source,
         weights=_weights(leg),
         fan_in=int(np.prod(leg.weight.shape[1:])) * walk.pooled,
         z_bits=max(int(high.max()).bit_length(), int(-low.min()).bit_length()) + 1,
-        passes=passes * mode.columns,
-        rows=passes * taps * -(-leg.weight.shape[1] // config.banks),
-        row_mode=mode.row,
+        passes=fields["n_passes"],
+        rows=(fields["row_passes"] or fields["n_passes"]) * weight_rows(fields),
+        row_mode=fields["row_passes"] > 0,
         gain=int(leg.gain.max()),
         shift=leg.r_shift,
     )

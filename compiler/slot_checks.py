@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import SLOT_FIELDS, unpack
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["SlotEntry", "check_slots"]
+__all__ = ["SlotEntry", "check_repeats", "check_slots"]
 
 SlotEntry = dict[str, int]
 
@@ -53,6 +53,37 @@ def check_slots(
             if [_added(entry) for entry in passes[index]] != [_added(entry) for entry in passes[index % row_passes]]:
                 raise InputError(f"{where}: its slot program is not that of every column of a pooling window")
     return tuple(passes)
+
+
+def check_repeats(f: Mapping[str, int], groups: int, first: int, config: Config, where: str) -> None:
+    """What must hold of a LAYER descriptor with ``repeat_passes``; nothing without.
+
+    Two positions are under way, so that each has half of the cells of z, and no two groups may share one.
+
+    Parameters
+    ----------
+    groups : int
+        Of the layer.
+    first : int
+        The first pass that finishes one.
+
+    Raises
+    ------
+    InputError
+        Names what cannot be repeated.
+    """
+    repeated, cells = f["repeat_passes"], config.z_depth // 2
+    if not repeated:
+        return
+    for ok, what in (
+        (f["static_input"] and f["timesteps"] > 1, "but its input is not the same in several steps"),
+        (not (f["store_skip"] or f["add_skip"] or f["gate"]), "but is a leg"),
+        (repeated <= f["n_passes"], f"of {f['n_passes']}"),
+        (groups <= cells, f"but has {groups} groups for {cells} cells of z"),
+        (first >= f["n_passes"] - repeated, f"but finishes groups in pass {first} of {f['n_passes']}"),
+    ):
+        if not ok:
+            raise InputError(f"{where}: repeats {repeated} passes, {what}")
 
 
 def _added(entry: SlotEntry) -> SlotEntry:

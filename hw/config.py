@@ -15,7 +15,7 @@ from .errors import InputError
 __all__ = ["PRESETS", "Config", "named", "preset"]
 
 
-_POWERS_OF_TWO = ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster", "z_depth")
+_POWERS_OF_TWO = ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster", "z_depth", "neuron_ways")
 _GATE_WIDTH = 10  # a gate has 9 bits and a sign
 
 
@@ -33,7 +33,9 @@ def _limits() -> dict[str, tuple[int, int]]:
         "taps": (1, contract.ROW_TAPS),
         "banks": (1, 256),
         "ports_per_bank": (2, 2),
-        "neuron_lanes": (contract.NEURON_WAYS, 1024),
+        "neuron_lanes": (min(contract.NEURON_WAYS), 1024),
+        "neuron_ways": (min(contract.NEURON_WAYS), max(contract.NEURON_WAYS)),
+        "weight_strip": (0, 1),
         "act_words": _addresses("src_act_base"),
         "count_words": _addresses("src_cnt_base"),
         "weight_rows": _addresses("w_base"),
@@ -79,6 +81,9 @@ class Config:
         Event ports that share one bank's queue (2: both ports of a true-dual-port memory).
     neuron_lanes : int
         Neurons updated side by side by the neuron unit. A multiple of ``banks``, divides ``lanes``. Power of two.
+    neuron_ways : int
+        Neuron lanes that take turns on one datapath: cycles of an update of all lanes. 2 or 4;
+        4 only counts in the digest.
     act_words, count_words, weight_rows : int
         Depth of each bank of the activation, count and weight memory.
     param_groups : int
@@ -105,6 +110,9 @@ class Config:
     taps : int
         1: gather mode only. 3: row mode as well, in which an event adds to three output columns at once. 3 only counts
         in the digest.
+    weight_strip : int
+        1: behind the weight rows there are as many again that have the first :attr:`strip_lanes` lanes only. 0 does not
+        count in the digest.
     """
 
     name: str
@@ -131,6 +139,8 @@ class Config:
     skip_width: int = 18
     z_depth: int = 16
     taps: int = 1
+    neuron_ways: int = 2
+    weight_strip: int = 0
 
     def __post_init__(self) -> None:
         for field, (low, high) in _LIMITS.items():
@@ -147,6 +157,16 @@ class Config:
         self._require(
             _is_power_of_two(self.weight_words),
             f"{self.lanes} lanes are {self.weight_words} words of weights a row, which is not a power of two",
+        )
+        self._require(
+            self.neuron_lanes % self.neuron_ways == 0,
+            f"neuron_lanes = {self.neuron_lanes} is not a multiple of neuron_ways = {self.neuron_ways}",
+        )
+        strip = _is_power_of_two(self.weight_rows) and 2 * self.weight_rows <= _LIMITS["weight_rows"][1]
+        self._require(
+            not self.weight_strip or (strip and self.strip_lanes % self.neuron_lanes == 0),
+            f"a strip of {self.weight_rows} weight rows and {self.strip_lanes} lanes: rows must be a power of two, "
+            f"lanes groups of neuron_lanes = {self.neuron_lanes}",
         )
         self._require(self.taps in (1, contract.ROW_TAPS), f"taps = {self.taps} is neither 1 nor {contract.ROW_TAPS}")
         self._require(
@@ -232,9 +252,12 @@ class Config:
 
     @property
     def weight_words(self) -> int:
-        """32-bit words per weight row on the host bus; with row mode a power of two, the last ones empty."""
-        words = self.weight_memories
-        return words if self.taps == 1 else 1 << (words - 1).bit_length()
+        """32-bit words per weight row on the host bus; with row mode a power of two, the last ones empty.
+
+        Behind the words of a row there is that of the row of the strip.
+        """
+        words = self.weight_memories + self.weight_strip
+        return words if self.taps == 1 and not self.weight_strip else 1 << (words - 1).bit_length()
 
     @property
     def weight_memories(self) -> int:
@@ -242,12 +265,28 @@ class Config:
         return (self.lanes + 31) // 32
 
     @property
+    def strip_lanes(self) -> int:
+        """Lanes that the rows of the strip have."""
+        return min(32, self.lanes)
+
+    @property
+    def all_weight_rows(self) -> int:
+        """Rows that a layer can address, those of the strip included."""
+        return self.weight_rows << self.weight_strip
+
+    @property
+    def strip_slots(self) -> int:
+        """Slots of gather mode that they are."""
+        return self.strip_lanes // self.neuron_lanes
+
+    @property
     def digest(self) -> int:
         """64-bit hash of everything but the name, and of the contract version."""
         fields = dataclasses.asdict(self)
         del fields["name"]
-        if self.taps == 1:  # as before there was a choice
-            del fields["taps"]
+        for name, usual in (("taps", 1), ("neuron_ways", 2), ("weight_strip", 0)):  # as before there was a choice
+            if fields[name] == usual:
+                del fields[name]
         text = json.dumps({"contract": contract.CONTRACT_VERSION, **fields}, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
@@ -261,8 +300,8 @@ PRESETS: dict[str, Config] = {
             slot_entries=256, descriptors=64, max_timesteps=8, skip_words=256,
         ),
         Config(
-            name="tiny-row", clusters=2, lanes_per_cluster=4, taps=3, banks=2, neuron_lanes=4,
-            act_words=4096, count_words=1024, weight_rows=2048, param_groups=128, layer_groups=32,
+            name="tiny-row", clusters=2, lanes_per_cluster=4, taps=3, banks=2, neuron_lanes=4, neuron_ways=4,
+            act_words=4096, count_words=1024, weight_rows=2048, weight_strip=1, param_groups=128, layer_groups=32,
             slot_entries=256, descriptors=64, max_timesteps=8, skip_words=256,
         ),
         Config(
@@ -281,8 +320,8 @@ PRESETS: dict[str, Config] = {
             slot_entries=512, descriptors=64, skip_words=512,
         ),
         Config(
-            name="ulx3s-85f-row", clusters=4, lanes_per_cluster=16, taps=3, banks=4, neuron_lanes=32,
-            act_words=14336, count_words=2048, weight_rows=3072, param_groups=128, layer_groups=32,
+            name="ulx3s-85f-row", clusters=4, lanes_per_cluster=16, taps=3, banks=4, neuron_lanes=32, neuron_ways=4,
+            act_words=14336, count_words=2048, weight_rows=2048, weight_strip=1, param_groups=128, layer_groups=32,
             slot_entries=512, descriptors=64, skip_words=512,
         ),
         Config(

@@ -98,7 +98,7 @@ LAYER_FIELDS = _words(
     (("n_passes", 10), ("slot_base", 14)),
     (("param_base", 14), ("tau_q", 9), ("skip_groups", 9)),
     (("gate_base", 16), ("row_passes", 10)),
-    (("reset", 23), ("soft_reset", 1)),
+    (("reset", 23), ("soft_reset", 1), ("repeat_passes", 8)),
 )  # fmt: skip
 """A strip of output rows of one layer, or of one leg of it. ``gap`` and every bit not named are reserved: zero.
 
@@ -109,6 +109,10 @@ there is added to the current. ``skip_groups``: groups of a record in the skip m
 
 ``row_passes``: 0 in gather mode. In row mode (configurations with three ``taps``) the passes of a source column; there
 are ``n_passes = row_passes * n_pool_x`` of an output position.
+
+``repeat_passes``: of a static input. 0: the slots of each pass are drained T times. Otherwise the last that many passes
+of a position, which hold every final slot, are drained again for each further step, between the other passes of the
+next position and its own last ones. z then has ``z_depth / 2`` cells for a position.
 """
 
 
@@ -172,7 +176,7 @@ EVENT_FIELDS = _words(
 COUNT_BITS = 9
 MEMBRANE_BITS = PARAM_FIELDS[-1].width  # of a bias and a threshold; a configuration may have fewer
 MULTIPLICAND_BITS = 35  # of a current: what two multipliers of 18 bits take
-NEURON_WAYS = 2  # neuron lanes that take turns on one datapath
+NEURON_WAYS = (2, 4)  # neuron lanes that take turns on one datapath, as a configuration says
 TABLE_LIMIT = 1024  # source records of one position; also bounds the time of verifying a program
 POSITION_BITS = 14  # source coordinates y and x, signed: image (10 bits), window and pooling
 TAU_ONE = 256  # tau_q of a membrane that does not leak; tau = tau_q / 256
@@ -245,7 +249,8 @@ class Region(enum.IntEnum):
     DESC     descriptor * 32 + word
     SLOT     entry
     PARAM    (group * 2 + word) * neuron_lanes + lane
-    WEIGHT   (row * banks + bank) * weight_words + word; bit i of word w is lane 32 w + i
+    WEIGHT   (row * banks + bank) * weight_words + word; bit i of word w is lane 32 w + i; behind the words of all lanes
+             that of row weight_rows + row, if there is a strip (lanes 0 to 31)
     ACT      word * banks + bank (16 bits: event)
     COUNT    record * banks + bank (9 bits)
     MEMBRANE group * neuron_lanes + lane (sign-extended; read only; the logits after DONE)

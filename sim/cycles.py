@@ -7,6 +7,7 @@ pass instead of cycle by cycle.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from reverb_fpga.hw.core import Sequencer
 from reverb_fpga.hw.gather import Gather
 from reverb_fpga.hw.gather.dispatcher import Dispatcher
 from reverb_fpga.hw.gather.walker import Walker
+from reverb_fpga.hw.gather.writes import WriteQueue
 from reverb_fpga.hw.lanes.array import array_delay
 from reverb_fpga.hw.neuron import Emitter, NeuronPair, NeuronUnit
 from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
@@ -34,7 +36,6 @@ UNITS = ("walker", "array", "neurons", "emitter")
 """What works side by side in the core, in the order in which data pass through it."""
 
 _WALK_TO_READY = Walker.delay + Dispatcher.filling  # from a table's last source to its ready flag
-_OP_TO_ACTIVE = NeuronUnit.entry_delay + Emitter.delay  # from a slot's issue to its entry in the emitter
 _ACTIVE_TO_STEAL = Emitter.write_delay + Gather.steal_delay  # from an event in the emitter to the port that it takes
 _RELEASE = SlotSequencer.delay + Dispatcher.crediting  # from the issue of a pass's last slot to the next credit
 _ROOM = FIFO_DEPTH - Emitter.margin
@@ -146,15 +147,50 @@ _Notes = dict[str, list[tuple[int, int]]]
 """Spans by unit, in cycles of the descriptor."""
 
 
+class _Writes:
+    """Events that wait for the second port of one bank (:class:`~reverb_fpga.hw.gather.writes.WriteQueue`)."""
+
+    def __init__(self) -> None:
+        self._arrivals: deque[int] = deque()  # first cycle of each in which it could be stored
+        self._level = 0
+        self._time = 0
+        self.forced = False  # in cycle `_time`
+
+    def push(self, first: int, number: int) -> None:
+        """So many events, one per cycle."""
+        self._arrivals.extend(range(first, first + number))
+
+    def quiet(self, end: int) -> bool:
+        """Nothing waits, or comes before a cycle."""
+        return not self._level and (not self._arrivals or self._arrivals[0] >= end)
+
+    def pass_time(self, end: int) -> None:
+        """Up to a cycle the second port is not read."""
+        while self._time < end:
+            if self.quiet(end):
+                self._time, self.forced = end, False
+            else:
+                self.step(spare=True)
+
+    def step(self, spare: bool) -> None:
+        """One cycle."""
+        while self._arrivals and self._arrivals[0] <= self._time:
+            self._arrivals.popleft()
+            self._level += 1
+        self.forced, self._level = self._level >= WriteQueue.full, self._level - (spare and self._level > 0)
+        self._time += 1
+
+
 class _Entries:
     """Entries one after the other, each as many cycles as its fullest bank has events."""
 
-    def __init__(self, banks: int, spans: list[tuple[int, int]] | None = None) -> None:
+    def __init__(self, config: Config, spans: list[tuple[int, int]] | None = None) -> None:
         self._spans = spans
+        self._to_active = NeuronUnit.entry_delay(config) + Emitter.delay  # from a slot's issue
         self.begin: list[int] = []  # first cycle of each entry
         self.issued: list[int] = []  # when its slot was issued
         self.end = 0
-        self._steals = [bytearray() for _ in range(banks)]
+        self.writes = [_Writes() for _ in range(config.banks)]
 
     def earliest(self, cycle: int) -> int:
         """First cycle from ``cycle`` on in which there is room."""
@@ -169,22 +205,14 @@ class _Entries:
 
     def push(self, cycle: int, events: list[int]) -> None:
         """An entry whose slot is issued in ``cycle``, with its events per bank."""
-        begin = max(cycle + _OP_TO_ACTIVE, self.end)
+        begin = max(cycle + self._to_active, self.end)
         self.issued.append(cycle)
         self.begin.append(begin)
         self.end = begin + max(1, *events)
         if self._spans is not None:
             self._spans.append((begin, self.end))
-        for flags, number in zip(self._steals, events, strict=True):
-            if number:
-                first = begin + _ACTIVE_TO_STEAL
-                if len(flags) < first + number:
-                    flags.extend(bytes(2 * (first + number)))
-                flags[first : first + number] = b"\1" * number
-
-    def steals(self, bank: int, first: int, cycles: int) -> int:
-        """Cycles among ``first .. first+cycles-1`` in which a bank's second port is taken."""
-        return self._steals[bank].count(1, first, first + cycles)
+        for writes, number in zip(self.writes, events, strict=True):
+            writes.push(begin + _ACTIVE_TO_STEAL, number)
 
 
 class _StripModel:
@@ -197,6 +225,8 @@ class _StripModel:
         self._strip = strip
         self._notes = notes
         self._slots = slots_of(fields, config)
+        self._ways = config.neuron_ways
+        self._distance = SlotSequencer.distance(config)
         self._gather_delay = Gather.delay + array_delay(config)
         self._tables = _tables(stats, strip, image)
         self._stored: list[list[list[list[int]]]] = stats.stored[image].transpose(1, 0, 2, 3).tolist()
@@ -206,14 +236,17 @@ class _StripModel:
         if fields["row_passes"]:
             self._sources //= fields["n_tap_x"] * fields["n_pool_x"]
         self._steps = fields["timesteps"]
+        self._positions = fields["rows"] * fields["cols"]
         self._static = bool(fields["static_input"])
         self._spiking = bool(fields["spiking"])
         self._sums = strip.gate is Gate.SUM
+        self._repeated = fields["repeat_passes"]
         self._settled = 0  # when what the last final slot stores can be read
         self._program = _slot_program(strip, config)
-        self._emitter = _Entries(config.banks, notes["emitter"] if notes else None)
+        self._emitter = _Entries(config, notes["emitter"] if notes else None)
         self._next_slot = 3  # when the next slot could be issued
-        self._lead = -NeuronPair.recurrence
+        self._next_final = 0  # the same for one that is final, or ends a record: an update takes some cycles
+        self._begun: deque[int] = deque(maxlen=self._repeated or 1)  # runs over slots that a later one waits for
         self._stalls = {"table": 0, "drain": 0, "emit": 0}
 
     def run(self) -> StripCycles:
@@ -232,11 +265,9 @@ class _StripModel:
                 if index == 0 and (number == 0 or ready > ended):
                     first = max(ready, ended + 1) + 1
                     self._stalls["table"] += first - ended - 1
-                length, least = self._length(events, first)
-                last = first + length - 1
                 waits = capture and len(drained) >= CAPTURED_PASSES
-                ended = max(last, drained[-CAPTURED_PASSES] + _RELEASE) if waits else last
-                length, ended = self._split(events, first, length, ended)
+                may_end = drained[-CAPTURED_PASSES] + _RELEASE if waits else 0
+                length, least, ended = self._issue(events, first, may_end)
                 self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
                 self._note("array", first + self._gather_delay, first + self._gather_delay + length)
@@ -244,7 +275,7 @@ class _StripModel:
                     drained.append(self._drain(*divmod(captured, self._passes), ended + self._gather_delay))
                     captured += 1
             freed.append(ended)
-        done = max(self._next_slot - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
+        done = max(max(self._next_slot, self._next_final) - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
             index=self._strip.index,
             cycles=max(done, Sequencer.least),
@@ -268,68 +299,95 @@ class _StripModel:
         begin = begun[-1] + self._sources
         return max(begin, freed[number - 2] + 1) if number >= 2 else begin
 
-    def _length(self, events: list[int], first: int) -> tuple[int, int]:
-        """Beats of a pass that begins in cycle ``first``, and what they were without writes."""
-        longest = least = 1
-        for bank, number in enumerate(events):
-            cycles = wanted = (number + 1) // 2
-            least = max(least, cycles)
-            while True:
-                wanted = (number + self._emitter.steals(bank, first, cycles) + 1) // 2
-                if wanted <= cycles:
-                    break
-                cycles = wanted
-            longest = max(longest, cycles)
-        return longest, least
+    def _issue(self, events: list[int], first: int, may_end: int) -> tuple[int, int, int]:
+        """A pass that begins in cycle ``first``: beats, beats without writes, and its last cycle.
 
-    def _split(self, events: list[int], first: int, length: int, ended: int) -> tuple[int, int]:
-        """Beats and end of a pass whose last beat waits for credit until ``ended``.
-
-        A write that takes a port from the waiting beat splits it in two; in cycle ``ended`` it also delays the end.
+        The last beat waits for ``may_end``. A bank whose second port is taken in it issues what it can, and another
+        beat becomes the last.
         """
-        last = first + length - 1
-        if ended == last:
-            return length, ended
-        split = False
-        for bank, number in enumerate(events):
-            left = number - 2 * (length - 1) + self._emitter.steals(bank, first, length - 1)
-            if left == 2 and self._emitter.steals(bank, last + 1, ended - last - 1):
-                return length + 1, ended
-            split = split or (left == 2 and self._emitter.steals(bank, ended, 1) > 0)
-        return length + split, ended + split
+        writes = self._emitter.writes
+        least = max(1, (max(events) + 1) // 2)
+        for bank in writes:
+            bank.pass_time(first)
+        if all(bank.quiet(max(first + least, may_end + 1)) for bank in writes):
+            return least, least, max(first + least - 1, may_end)
+        left, cycle, beats = list(events), first, 0
+        while True:
+            pairs = [number >= 2 and not bank.forced for number, bank in zip(left, writes, strict=True)]
+            ends = all(number <= 1 + two for number, two in zip(left, pairs, strict=True))
+            ends = ends and all(number <= 2 for number in left)
+            issues = not ends or cycle >= may_end
+            for number, (bank, two) in enumerate(zip(writes, pairs, strict=True)):
+                bank.step(spare=not two)
+                if issues:
+                    left[number] = max(0, left[number] - 1 - two)
+            beats += issues
+            if issues and ends:
+                return beats, least, cycle
+            cycle += 1
 
     def _drain(self, number: int, index: int, captured: int) -> int:
         """Slots of one pass, whose P and S are captured in a cycle; when the last that reads them is issued."""
+        if self._repeated:
+            return self._drain_around(number, index, captured)
         position, step = (number, 0) if self._static else divmod(number, self._steps)
-        drained = 0
-        for repeat in range(self._steps if self._static else 1):
-            t = repeat if self._static else step
-            cycle = self._next_slot
-            if t and (self._static or (index == 0 and self._passes * self._slots < NeuronPair.recurrence)):
-                cycle = max(cycle, self._lead + NeuronPair.recurrence)
-            if repeat == 0:
-                cycle = max(cycle, captured + 1)
-            if self._sums and t == index == 0:
-                cycle = max(cycle, self._settled)
-            for slot, (final, group) in enumerate(self._program[index]):
-                marker = index == self._passes - 1 and slot == self._slots - 1
-                if self._spiking and (final or marker):
-                    room = self._emitter.earliest(cycle)
-                    self._stalls["emit"] += room - cycle
-                    cycle = room
-                    stored = self._stored[position][t]
-                    self._emitter.push(cycle, stored[group] if final else [0] * len(stored[0]))
-                if slot == 0:
-                    self._lead = cycle
-                if final:
-                    self._settled = cycle + NeuronPair.skip_recurrence
-                issued = cycle
-                cycle += 2 if final else 1
-            self._note("neurons", self._lead, cycle)
-            self._next_slot = cycle
-            if repeat == 0:
-                drained = issued
+        few = index == 0 and self._passes * self._slots < NeuronPair.recurrence
+        drained = self._run_slots(position, step, index, captured + 1, bool(step and few))
+        for t in range(1, self._steps if self._static else 1):
+            self._run_slots(position, t, index, 0, True)
         return drained
+
+    def _drain_around(self, position: int, index: int, captured: int) -> int:
+        """With ``repeat_passes``: the further steps of a position come before the last passes of the next."""
+        head, last = self._passes - self._repeated, position == self._positions - 1
+        drained = self._run_slots(position, 0, index, captured + 1, False)
+        if index == head - 1 and position:
+            self._repeat(position - 1)
+        if index == self._passes - 1 and (last or not head):
+            self._repeat(position)
+        return drained
+
+    def _repeat(self, position: int) -> None:
+        for t in range(1, self._steps):
+            for index in range(self._passes - self._repeated, self._passes):
+                self._run_slots(position, t, index, 0, True)
+
+    def _run_slots(self, position: int, t: int, index: int, earliest: int, revisits: bool) -> int:
+        """Slots of a pass, for one step; when the last is issued."""
+        cycle = begin = max(self._next_slot, earliest)
+        if revisits and len(self._begun) == self._begun.maxlen:
+            cycle = max(cycle, self._begun[0] + self._distance)
+        if self._sums and t == index == 0:
+            cycle = max(cycle, self._settled)
+        issued = cycle
+        for slot, (final, group) in enumerate(self._program[index]):
+            marker = index == self._passes - 1 and slot == self._slots - 1
+            if final or marker:
+                cycle = max(cycle, self._next_final)
+            if self._spiking and (final or marker):
+                cycle = self._held_back(cycle)
+                stored = self._stored[position][t]
+                self._emitter.push(cycle, stored[group] if final else [0] * len(stored[0]))
+            if slot == 0:
+                begin = cycle
+                if index >= self._passes - self._repeated or not self._repeated:
+                    self._begun.append(cycle)
+            if final:
+                self._settled = cycle + NeuronPair.skip_recurrence
+                self._next_final = cycle + self._ways
+            issued = cycle
+            cycle += 1
+        self._note("neurons", begin, max(cycle, self._next_final))
+        self._next_slot = cycle
+        return issued
+
+    def _held_back(self, cycle: int) -> int:
+        """When the emitter has room for a slot's entry. What waits for the distance of two runs waits as long."""
+        room = self._emitter.earliest(cycle)
+        if room > cycle:
+            self._stalls["emit"] += room - cycle
+            self._begun = deque((begun + room - cycle for begun in self._begun), self._begun.maxlen)
+        return room
 
 
 def _slot_program(strip: Strip, config: Config) -> list[list[tuple[bool, int]]]:

@@ -6,6 +6,7 @@ import dataclasses
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def random_layer(rng: random.Random, config: Config) -> dict[str, int]:
         "src_col_pool": stride * t_src,
         "src_col_tap": t_src,
         "n_passes": passes,
-        "w_base": rng.randint(0, 40),
+        "w_base": rng.randint(0, 40) + (config.weight_rows if config.weight_strip and rng.random() < 0.5 else 0),
         "w_pass_stride": rng.randint(0, taps_y * taps_x * slots),
     }
     layer["src_col0"] = layer["ix0"] * t_src
@@ -108,8 +109,17 @@ def random_memory(rng: random.Random, config: Config, layer: dict[str, int], den
             count[bank][layer["src_cnt_base"] + record] = len(indices)
             for word, index in enumerate(indices):
                 act[bank][layer["src_act_base"] + record * slots + word] = index << 8 | rng.randint(1, 255)
+    return GatherMemory(act, count, random_weights(rng, config))
+
+
+def random_weights(rng: random.Random, config: Config) -> list[list[int]]:
+    """Rows as they are addressed. In those of the strip, the lanes that it does not have are those of another row."""
     weight = [[rng.getrandbits(config.lanes) for _ in range(config.weight_rows)] for _ in range(config.banks)]
-    return GatherMemory(act, count, weight)
+    if config.weight_strip:
+        lanes = config.strip_lanes
+        for rows in weight:
+            rows += [rng.getrandbits(lanes) | row >> lanes << lanes for row in rows]
+    return weight
 
 
 async def bus_read(ctx: SimulatorContext, bus: LocalBus, offset: int) -> int:
@@ -129,12 +139,18 @@ def images(config: Config, memory: GatherMemory) -> dict[str, list[int]]:
         "act": [memory.act[b][k] for k in range(config.act_words) for b in banks],
         "count": [memory.count[b][k] for k in range(config.count_words) for b in banks],
         "weight": [
-            memory.weight[b][row] >> 32 * word & 0xFFFFFFFF
+            _weight_word(config, memory.weight[b], row, word)
             for row in range(config.weight_rows)
             for b in banks
             for word in words
         ],
     }
+
+
+def _weight_word(config: Config, rows: Sequence[int], row: int, word: int) -> int:
+    if config.weight_strip and word == config.weight_memories:
+        return rows[config.weight_rows + row] & (1 << config.strip_lanes) - 1
+    return rows[row] >> 32 * word & 0xFFFFFFFF
 
 
 async def load(ctx: SimulatorContext, dut: Gather, memory: GatherMemory) -> None:
@@ -303,6 +319,12 @@ def test_random_strips_in_row_mode(steal: float, drain: int) -> None:
     assert (bench.stalls["drain"] > 0) == (drain >= 30)
 
 
+def test_rows_of_the_strip_have_their_own_first_lanes() -> None:
+    config = small("tiny-row", act_words=300, count_words=128, weight_rows=256, clusters=8, z_depth=32)
+    assert (config.lanes, config.strip_lanes) == (96, 32)
+    check_strips(config, seed=2, strips=2, steal=0.1, drain=0)
+
+
 def test_four_banks_two_words_per_row() -> None:
     config = small("ulx3s-85f", act_words=600, count_words=128, weight_rows=256)
     check_strips(config, seed=5, strips=1, steal=0.2, drain=4)
@@ -317,7 +339,7 @@ def test_host_reads_what_blocks_and_host_wrote(name: str, clusters: int) -> None
     memory = GatherMemory(
         [[rng.getrandbits(16) for _ in range(config.act_words)] for _ in range(config.banks)],
         [[rng.getrandbits(9) for _ in range(config.count_words)] for _ in range(config.banks)],
-        [[rng.getrandbits(config.lanes) for _ in range(config.weight_rows)] for _ in range(config.banks)],
+        random_weights(rng, config),
     )
 
     async def store(ctx: SimulatorContext) -> None:
@@ -377,7 +399,7 @@ def test_longest_record_in_one_bank() -> None:
             for _ in "ab"
         ],
         [[256 * (k == 3 and bank == 0) for k in range(config.count_words)] for bank in range(2)],
-        [[rng.getrandbits(config.lanes) for _ in range(config.weight_rows)] for _ in "ab"],
+        random_weights(rng, config),
     )
     bench = Bench(Gather(config), rng)
 

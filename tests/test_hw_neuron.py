@@ -15,6 +15,7 @@ from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.lanes.array import array_delay
 from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
 from reverb_fpga.hw.signatures import CAPTURED_PASSES, READ_CYCLES
 
@@ -28,7 +29,10 @@ ONE_SLOT = Config(
     name="one", clusters=1, lanes_per_cluster=4, banks=4, neuron_lanes=4, act_words=4096, count_words=1024,
     weight_rows=64, param_groups=64, layer_groups=32, slot_entries=128, descriptors=4, max_timesteps=4, skip_words=230,
 )  # fmt: skip
-CONFIGS = {"tiny": preset("tiny"), "four": FOUR_SLOTS, "one": ONE_SLOT}
+FOUR_WAYS = dataclasses.replace(
+    FOUR_SLOTS, name="ways", lanes_per_cluster=8, neuron_lanes=8, neuron_ways=4, param_groups=32, layer_groups=16
+)
+CONFIGS = {"tiny": preset("tiny"), "four": FOUR_SLOTS, "one": ONE_SLOT, "ways": FOUR_WAYS}
 NO_SKIP = dataclasses.replace(ONE_SLOT, name="without", skip_words=0)
 
 Entry = dict[str, int]
@@ -81,8 +85,14 @@ def slot_program(rng: random.Random, config: Config, groups: int, planes: int) -
 
 
 def random_job(rng: random.Random, config: Config, style: str) -> Job:
-    """A layer of one leg."""
-    return random_leg(rng, config, style, rng.randint(1, 6))
+    """A layer of one leg; that of a static input repeats its last passes by position, or all of them pass by pass."""
+    job = random_leg(rng, config, style, rng.randint(1, 6))
+    layer, passes = job.layer, job.layer["n_passes"]
+    groups = 1 + max(entry["group"] for entry in job.slots if entry["valid"])
+    if layer["static_input"] and layer["timesteps"] > 1 and groups <= config.z_depth // 2 and rng.random() < 0.8:
+        first = next(n for n, entry in enumerate(job.slots) if entry["valid"] and entry["final"]) // config.slots
+        layer["repeat_passes"] = rng.choice([passes - first, rng.randint(passes - first, passes)])
+    return job
 
 
 def random_legs(rng: random.Random, config: Config, style: str, number: int) -> list[Job]:
@@ -327,6 +337,7 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
         0,
         0,
     )
+    released = [0] * array_delay(config)
     while not ctx.get(dut.done):
         ctx.set(dut.captured.strobe, 0)
         if credits and left and gap == 0:
@@ -353,14 +364,14 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
             address = ctx.get(dut.count_write.addr)
             assert address not in out.counts
             out.counts[address] = [ctx.get(dut.count_write.count[bank]) for bank in range(config.banks)]
-        if ctx.get(dut.captured.release):
-            credits += 1
+        released.append(ctx.get(dut.captured.release))  # as long as a beat takes from its issue at least
+        credits += released.pop(0)
         stalls += ctx.get(dut.stall_emit)
         await ctx.tick()
         cycles += 1
         assert cycles < TIMEOUT, "the unit hangs"
     assert left == 0
-    assert credits == CAPTURED_PASSES
+    assert credits + sum(released) == CAPTURED_PASSES
     for group, lane in job.params:
         word = await _read(ctx, dut.membrane_bus, group * config.neuron_lanes + lane, contract.Region.MEMBRANE)
         out.membranes[group, lane] = word - (1 << 32) if word >> 31 else word
@@ -405,6 +416,22 @@ def test_z_of_every_slot_is_kept_for_the_repeats_of_a_static_input() -> None:
     assert trace.outcome.membranes == want.membranes
     with pytest.raises(InputError, match="a pass drains 32 groups, z has only z_depth = 16 cells"):
         dataclasses.replace(config, z_depth=16)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_repeats_by_position(name: str) -> None:
+    """Of every length, and with passes before them or none; densely fired, so that the emitter holds them back."""
+    rng = random.Random(f"around {name}")
+    jobs: list[Job] = []
+    while len(jobs) < 8:
+        job = random_job(rng, CONFIGS[name], rng.choice(["small", "extreme"]))
+        if job.layer.get("repeat_passes"):
+            jobs.append(job)
+    heads = [job.layer["n_passes"] - job.layer["repeat_passes"] for job in jobs]
+    assert any(heads)
+    assert not all(heads)
+    for job, trace in zip(jobs, simulate(jobs, rng, rng.choice([0, 3])), strict=True):
+        assert trace.outcome == expected(job), job.layer
 
 
 @pytest.mark.parametrize("name", CONFIGS)

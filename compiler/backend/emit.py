@@ -46,7 +46,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a map's constants lie and how it is tiled; ``row_passes`` as in the contract."""
+    """Where a map's constants lie and how it is tiled; ``row_passes`` and ``repeat_passes`` as in the contract."""
 
     w_base: int
     w_pass_stride: int
@@ -54,6 +54,7 @@ class Placement:
     slot_base: int
     param_base: int
     row_passes: int = 0
+    repeat_passes: int = 0
 
 
 def reads_pad_record(network: IntNetwork, leg: IntMap) -> bool:
@@ -161,6 +162,7 @@ def layer_descriptor(network: IntNetwork, job: Job, config: Config, gate_base: i
         "w_pass_stride": job.place.w_pass_stride,
         "n_passes": job.place.n_passes,
         "row_passes": job.place.row_passes,
+        "repeat_passes": job.place.repeat_passes,
         "slot_base": job.place.slot_base,
         "param_base": job.place.param_base,
         "tau_q": layer.tau_q,

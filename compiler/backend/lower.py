@@ -6,21 +6,18 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reverb_fpga.compiler.backend import emit
 from reverb_fpga.compiler.backend.allocation import Ring, allocate
-from reverb_fpga.compiler.backend.emit import Placement
+from reverb_fpga.compiler.backend.constants import Constants, constants_of
 from reverb_fpga.compiler.backend.geometry import Walk, tensors_of, walks_of
 from reverb_fpga.compiler.backend.intervals import prove_widths, source_max
 from reverb_fpga.compiler.backend.limits import require_fit
-from reverb_fpga.compiler.backend.mode import mode_of
 from reverb_fpga.compiler.backend.schedule import plan
 from reverb_fpga.compiler.backend.strips import LOAD, Hints, Memory, Node, Schedule, Strip
-from reverb_fpga.compiler.backend.tiling import pack_rows, planes_of, slot_entries, tile_layer
 from reverb_fpga.compiler.checks import check_network
 from reverb_fpga.compiler.intnet import IntMap, IntNetwork, WeightKind
-from reverb_fpga.compiler.program import LayerInfo, MapInfo, Program, ProgramMeta, Section, sections_crc32
+from reverb_fpga.compiler.program import LayerInfo, MapInfo, Program, ProgramMeta, sections_crc32
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import CRC_WORD, DESCRIPTOR_WORDS, Gate, Region
@@ -29,16 +26,6 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["lower"]
 
 _SPARE = (0.0, 0.05, 0.1, 0.2, 0.3)  # shares of the memories left out of the plan, tried in this order
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Constants:
-    """What all strips of the layers share: slot program, parameters, weights, and where those of each map lie."""
-
-    slot: Section
-    param: Section
-    weight: Section
-    places: tuple[tuple[Placement, ...], ...]
 
 
 def lower(network: IntNetwork, config: Config, meta: ProgramMeta, hints: Hints | None = None) -> Program:
@@ -59,7 +46,7 @@ def lower(network: IntNetwork, config: Config, meta: ProgramMeta, hints: Hints |
     walks = walks_of(network)
     _check_layers(network, walks, config)
     hints = hints or Hints()
-    constants = _constants(network, walks, config, hints)
+    constants = constants_of(network, walks, config, hints.row_mode)
     tensors = tensors_of(network, walks, config)
     reserved = Memory(tensors[0].slots, 1) if emit.has_pad_record(network) else Memory(0, 0)
     capacity = Memory(config.act_words, config.count_words)
@@ -156,71 +143,13 @@ def _last_readers(network: IntNetwork) -> list[int]:
     return last
 
 
-def _constants(network: IntNetwork, walks: Sequence[tuple[Walk, ...]], config: Config, hints: Hints) -> _Constants:
-    slots: list[int] = []
-    params: list[NDArray[np.uint32]] = []
-    rows: list[NDArray[np.uint32]] = []
-    places: list[tuple[Placement, ...]] = []
-    n_rows = n_groups = 0
-    for layer, legs in zip(network.layers, walks, strict=True):
-        found: list[Placement] = []
-        weights: dict[int, int] = {}  # where the rows of a map lie: two legs may run it
-        for leg in layer.legs:
-            own = layer.map_of(leg)
-            planes = planes_of(own) if leg.position is not None else planes_of(_nothing(own))
-            groups = -(-layer.channels // config.neuron_lanes)
-            walk = legs[layer.maps.index(own)]
-            mode = mode_of(network, layer, own, walk, config, hints.row_mode) if leg.position is not None else None
-            in_rows = mode is not None and mode.row
-            passes = tile_layer(groups, len(planes), mode.slots if mode else config.slots)
-            stride = (walk.y.n_tap if in_rows else walk.taps) * -(-own.weight.shape[1] // config.banks)
-            where = f"layer {layer.name} (with those before it)"
-            if leg.position is not None and leg.position not in weights:
-                require_fit(config, where, "weight rows per bank", n_rows + len(passes) * stride, config.weight_rows)
-                weights[leg.position] = n_rows
-                rows.append(pack_rows(passes, planes, config, in_rows))
-                n_rows += len(passes) * stride
-            words = emit.param_words(layer, leg, config)
-            require_fit(config, where, "groups of neuron parameters", n_groups + len(words), config.param_groups)
-            columns = mode.columns if mode else 1
-            entries = slot_entries(passes, planes, mode.slots if mode else config.slots, columns)
-            slot_base = _share(slots, entries)
-            require_fit(config, where, "slot entries", len(slots), config.slot_entries)
-            w_base, stride = (0, 0) if leg.position is None else (weights[leg.position], stride)
-            row_passes = len(passes) if in_rows else 0
-            found.append(Placement(w_base, stride, len(passes) * columns, slot_base, n_groups, row_passes))
-            params.append(words)
-            n_groups += len(words)
-        places.append(tuple(found))
-    return _Constants(
-        np.array(slots, dtype=np.uint32),
-        np.concatenate(params).reshape(-1),
-        np.concatenate(rows).reshape(-1),
-        tuple(places),
-    )
-
-
-def _nothing(own: IntMap) -> IntMap:
-    """A map of one plane, for the slot program of a leg that gathers nothing."""
-    return dataclasses.replace(own, kind=WeightKind.UNIT)
-
-
-def _share(program: list[int], entries: list[int]) -> int:
-    """Position of ``entries`` in the slot program, which grows only if they are not in it yet."""
-    for base in range(len(program) - len(entries) + 1):
-        if program[base : base + len(entries)] == entries:
-            return base
-    program += entries
-    return len(program) - len(entries)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Parts:
     """A network with everything that was decided about it."""
 
     network: IntNetwork
     config: Config
-    constants: _Constants
+    constants: Constants
     schedule: Schedule
     rings: Sequence[Ring]
     walks: Sequence[tuple[Walk, ...]]

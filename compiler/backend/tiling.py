@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from reverb_fpga.compiler.intnet import IntMap, WeightKind
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import SLOT_FIELDS, pack
 
-__all__ = ["Plane", "Tile", "pack_rows", "planes_of", "slot_entries", "tile_layer"]
+__all__ = ["Pass", "Plane", "Tile", "arrange", "pack_rows", "planes_of", "repeated", "slot_entries", "tile_layer"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,23 +54,51 @@ def planes_of(leg: IntMap) -> tuple[Plane, ...]:
     return tuple(Plane((weight >> k & 1).astype(bool), k, negate=k == top) for k in range(leg.bits))
 
 
-def tile_layer(groups: int, planes: int, slots: int) -> tuple[tuple[Tile, ...], ...]:
-    """Passes of up to ``slots`` tiles.
+Pass = tuple[Tile | None, ...]
+"""The tiles of a pass by slot; None where a slot is another map's, or nobody's."""
 
-    The planes of a group follow each other, over slots and then passes: that is the fewest passes possible, spreads
-    the neuron updates evenly over them, and keeps at most two groups of z open at a time.
+
+def tile_layer(groups: int, planes: int, late: bool = False) -> list[Tile]:
+    """Tiles in the order in which they are drained, over slots and then passes.
+
+    The planes of a group follow each other: that spreads the neuron updates evenly over the passes, and keeps few
+    groups of z open at a time.
+
+    ``late``: the last two planes of each group come after all others, for a layer whose last passes are repeated. A
+    plane before each final one takes no time: it is drained while lanes are updated.
     """
     tiles = [Tile(group, plane, plane == 0, plane == planes - 1) for group in range(groups) for plane in range(planes)]
-    return tuple(tuple(tiles[start : start + slots]) for start in range(0, len(tiles), slots))
+    if late:
+        tiles.sort(key=lambda tile: tile.plane >= planes - 2)
+    return tiles
 
 
-def slot_entries(
-    passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], slots: int, columns: int = 1
-) -> list[int]:
-    """The slot program of a map, ``slots`` words per pass, over all passes of each of ``columns`` captured columns."""
+def arrange(tiles: Sequence[Tile], slots_of_pass: Sequence[Sequence[int]], slots: int) -> tuple[Pass, ...]:
+    """Passes of ``slots`` slots, of which each uses those that it has been given."""
+    following = iter(tiles)
+    passes = []
+    for used in slots_of_pass:
+        row: list[Tile | None] = [None] * slots
+        for slot in used:
+            row[slot] = next(following)
+        passes.append(tuple(row))
+    return tuple(passes)
+
+
+def repeated(passes: tuple[Pass, ...]) -> int:
+    """Passes from the first on that finishes a group."""
+    first = next(index for index, tiles in enumerate(passes) if any(tile is not None and tile.final for tile in tiles))
+    return len(passes) - first
+
+
+def slot_entries(passes: tuple[Pass, ...], planes: tuple[Plane, ...], columns: int = 1) -> list[int]:
+    """The slot program of a map, a word per slot, over all passes of each of ``columns`` captured columns."""
     words = []
     for column, tiles in itertools.product(range(columns), passes):
         for tile in tiles:
+            if tile is None:
+                words.append(0)
+                continue
             plane = planes[tile.plane]
             entry = {
                 "group": tile.group,
@@ -81,14 +110,13 @@ def slot_entries(
                 "valid": 1,
             }
             words += pack(SLOT_FIELDS, entry, 1)
-        words += [0] * (slots - len(tiles))
     return words
 
 
 def pack_rows(
-    passes: tuple[tuple[Tile, ...], ...], planes: tuple[Plane, ...], config: Config, row_mode: bool = False
+    passes: tuple[Pass, ...], planes: tuple[Plane, ...], config: Config, row_mode: bool = False
 ) -> NDArray[np.uint32]:
-    """Weight rows, uint32 (passes * taps * src_slots, banks, weight_words), of a map; in row mode of its rows of taps.
+    """Weight rows, uint32 (passes, taps * src_slots, banks, weight_words), of a map; in row mode of its rows of taps.
 
     Lanes of channels that do not exist, and rows of source channels that do not exist, are 0.
     """
@@ -99,6 +127,8 @@ def pack_rows(
     rows = np.zeros((len(passes), k_h * k_w, src_slots * banks, width), dtype=np.uint8)
     for index, tiles in enumerate(passes):
         for slot, tile in enumerate(tiles):
+            if tile is None:
+                continue
             low, high = tile.group * lanes, min((tile.group + 1) * lanes, c_out)
             bits = planes[tile.plane].bits[low:high].reshape(high - low, c_in, k_h * k_w)
             # channel c is in bank c % banks at index c // banks: the order of (index, bank) is that of c
@@ -109,4 +139,4 @@ def pack_rows(
     padded = np.zeros((*rows.shape[:3], config.weight_words * 32), dtype=np.uint8)
     padded[..., : config.lanes] = rows
     words = np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32)
-    return words.reshape(-1, banks, config.weight_words)
+    return words.reshape(len(passes), -1, banks, config.weight_words)

@@ -30,6 +30,8 @@ class Dispatcher(wiring.Component):
         Pulse: a table has been used up.
     steal, steal_next : In(banks)
         The second port of a bank is taken in this cycle, in the next.
+    spare : Out(banks)
+        The second port of a bank is not used in this cycle, nor would it be if there were a beat.
     release : In(1)
         Pulse: one more pass may end. There are CAPTURED_PASSES such credits to begin with.
     done : Out(1)
@@ -64,6 +66,7 @@ class Dispatcher(wiring.Component):
                 "table_free": Out(1),
                 "steal": In(config.banks),
                 "steal_next": In(config.banks),
+                "spare": Out(config.banks),
                 "release": In(1),
                 "done": Out(1),
                 "beat": Out(1),
@@ -81,7 +84,7 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         update, load, load_half, begin = Signal(), Signal(), Signal(), Signal()
-        finishing, stolen = Signal(self.config.banks), Signal(self.config.banks)
+        finishing, stolen, two = (Signal(self.config.banks) for _ in range(3))
         fill_half = Signal()
         with m.If(self.valid & self.source.last):
             m.d.sync += fill_half.eq(~fill_half)
@@ -107,6 +110,7 @@ class Dispatcher(wiring.Component):
                 queue.steal_next.eq(self.steal_next[bank]),
                 finishing[bank].eq(queue.finishing),
                 stolen[bank].eq(queue.stolen),
+                two[bank].eq(queue.two),
                 self.event[bank].eq(queue.event),
             ]
         active, half, last_pass = self._control(m, begin, fill_half, finishing.all())
@@ -114,6 +118,7 @@ class Dispatcher(wiring.Component):
             update.eq(~active | self.beat),
             load.eq(~active | finishing.all()),
             load_half.eq(half ^ (active & last_pass)),
+            self.spare.eq(~(two & active.replicate(self.config.banks))),
         ]
         m.d.comb += self.stall_steal.eq(self.beat & stolen.any())
         return m

@@ -16,6 +16,7 @@ from .host import HostLeaf
 from .path import BankPath, word_bits
 from .shapes import act_addr_width, count_addr_width, row_addr_width
 from .walker import Walker
+from .writes import WriteQueue
 
 __all__ = ["Gather"]
 
@@ -40,7 +41,8 @@ class Gather(wiring.Component):
     release : In(1)
         Pulse: the sums of a pass have been read. At most one last beat more than there were pulses is issued.
     act_write, count_write : In
-        Records of the layer that is being computed. Written two cycles later; never to a record that is being gathered.
+        Records of the layer that is being computed. Counts are written two cycles later, events when the second port of
+        their bank is spare, a few cycles later at most; never to a record that is being gathered.
     act_bus, count_bus, weight_bus : In(LocalBus())
         Only while ``done`` and nothing is being written; a write takes effect one cycle later.
     stall_table, stall_drain, stall_steal : Out(1)
@@ -53,7 +55,7 @@ class Gather(wiring.Component):
 
     delay = BankPath.delay
     steal_delay = 1
-    """Cycles from a write to the second port that it takes."""
+    """Cycles from a write to the first in which it may take a second port."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -133,20 +135,21 @@ class Gather(wiring.Component):
         m.submodules.weight_leaf = weight = HostLeaf(config.banks, words, row_addr_width(config), word_bits(config))
         wiring.connect(m, act.bus, wiring.flipped(self.act_bus))
         wiring.connect(m, weight.bus, wiring.flipped(self.weight_bus))
-        # One register ahead of the dispatcher, whose longest path begins here.
-        write = Signal.like(self.act_write.en)
-        addr = Signal.like(self.act_write.addr)
-        events = Signal.like(self.act_write.data)
-        m.d.sync += [write.eq(self.act_write.en), addr.eq(self.act_write.addr), events.eq(self.act_write.data)]
-        m.d.comb += [dispatcher.steal.eq(write), dispatcher.steal_next.eq(self.act_write.en)]
         for bank in range(config.banks):
             m.submodules[f"path_{bank}"] = path = BankPath(config)
+            m.submodules[f"writes_{bank}"] = writes = WriteQueue(config)
             m.d.comb += [
+                writes.en.eq(self.act_write.en[bank]),
+                writes.addr.eq(self.act_write.addr[bank]),
+                writes.data.eq(self.act_write.data[bank]),
+                writes.spare.eq(dispatcher.spare[bank]),
+                dispatcher.steal[bank].eq(writes.force),
+                dispatcher.steal_next[bank].eq(writes.force_next),
                 path.event.eq(dispatcher.event[bank]),
                 path.pass_base.eq(dispatcher.pass_base),
-                path.w_en.eq(write[bank]),
-                path.w_addr.eq(addr[bank]),
-                path.w_data.eq(events[bank]),
+                path.w_en.eq(writes.w_en),
+                path.w_addr.eq(writes.w_addr),
+                path.w_data.eq(writes.w_data),
                 path.host_act.eq(act.port[bank]),
                 path.host_weight.eq(weight.port[bank]),
                 act.r_data[bank].eq(path.act_data),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -129,18 +129,29 @@ class BankPath(wiring.Component):
 
     def _weights(self, m: Module, addrs: list[Signal]) -> None:
         config = self.config
-        host = self.host_weight
-        rows_a, rows_b = [], []
-        for word in range(config.weight_memories):  # words of the host bus beyond them read as 0
-            m.submodules[f"weights_{word}"] = memory = DualReadMemory(word_bits(config), config.weight_rows)
-            m.d.comb += [
-                memory.a_en.eq(~host.active),
-                memory.a_addr.eq(addrs[0]),
-                memory.b_addr.eq(Mux(host.active, host.addr, addrs[1])),
-                memory.w_en.eq(host.w_en[word]),
-                memory.w_data.eq(host.w_data),
-                self.weight_data[word].eq(memory.b_data),
-            ]
-            rows_a.append(memory.a_data)
-            rows_b.append(memory.b_data)
-        m.d.comb += [self.row[0].eq(Cat(*rows_a)), self.row[1].eq(Cat(*rows_b))]
+        memories = config.weight_memories
+        rows = [self._memory(m, word, addrs) for word in range(memories)]  # bus words beyond them read as 0
+        if config.weight_strip:  # its rows follow; the other lanes of a pass in them are not drained
+            strip = self._memory(m, memories, addrs)
+            beyond = [addr[-1] for addr in addrs]
+            for cycle in range(DualReadMemory.delay):
+                later = Signal(2, name=f"in_strip_{cycle}")
+                m.d.sync += later.eq(Cat(*beyond))
+                beyond = list(later)
+            rows[0] = tuple(Mux(beyond[port], strip[port], rows[0][port]) for port in range(2))
+        m.d.comb += [self.row[port].eq(Cat(words[port] for words in rows)) for port in range(2)]
+
+    def _memory(self, m: Module, word: int, addrs: list[Signal]) -> tuple[Value, ...]:
+        """One word of all rows, or of those of the strip; what both ports read."""
+        config, host = self.config, self.host_weight
+        m.submodules[f"weights_{word}"] = memory = DualReadMemory(word_bits(config), config.weight_rows)
+        width = len(memory.a_addr)
+        m.d.comb += [
+            memory.a_en.eq(~host.active),
+            memory.a_addr.eq(addrs[0][:width]),
+            memory.b_addr.eq(Mux(host.active, host.addr[:width], addrs[1][:width])),
+            memory.w_en.eq(host.w_en[word]),
+            memory.w_data.eq(host.w_data),
+            self.weight_data[word].eq(memory.b_data),
+        ]
+        return memory.a_data, memory.b_data

@@ -41,6 +41,8 @@ class BankQueue(wiring.Component):
         With an ``issue`` in this cycle, they will have been. A register, for all banks wait for it.
     stolen : Out(1)
         ``steal`` costs an event.
+    two : Out(1)
+        Port 1 would be used by an issue in this cycle.
     event : Out(ArrayLayout(event_address(config), 2))
         Issued in this cycle.
     """
@@ -64,6 +66,7 @@ class BankQueue(wiring.Component):
                 "steal_next": In(1),
                 "finishing": Out(1, init=1),
                 "stolen": Out(1),
+                "two": Out(1),
                 "event": Out(data.ArrayLayout(event_address(config), 2)),
             }
         )
@@ -91,6 +94,7 @@ class BankQueue(wiring.Component):
         take_two = Signal()
         m.d.comb += [
             take_two.eq(~is_left[0] & ~is_left[1] & ~self.steal),
+            self.two.eq(take_two),
             self.stolen.eq(~is_left[0] & ~is_left[1] & self.steal),
             self.event[0].valid.eq(self.issue & ~is_left[0]),
             self.event[1].valid.eq(self.issue & take_two),

@@ -33,7 +33,7 @@ def count_addr_width(config: Config) -> int:
 
 def row_addr_width(config: Config) -> int:
     """Bits of a row address in one weight bank."""
-    return bits_for(config.weight_rows - 1)
+    return bits_for(config.all_weight_rows - 1)
 
 
 def left_width(config: Config) -> int:

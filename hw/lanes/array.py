@@ -18,8 +18,8 @@ __all__ = ["LaneArray", "array_delay"]
 
 
 def array_delay(config: Config) -> int:
-    """Cycles from the last beat of a pass to ``strobe``; row mode's carry is one more."""
-    return lane_delay(config.ports) + (config.taps > 1)
+    """Cycles from the last beat of a pass to ``strobe``."""
+    return lane_delay(config.ports)
 
 
 class LaneArray(wiring.Component):
@@ -123,7 +123,7 @@ class LaneArray(wiring.Component):
             for port in range(config.ports):
                 m.d.comb += cluster.row[port].eq(Cat(beat.row[port][lane] for lane in at))
             m.d.comb += [self.captured.p[lane].eq(cluster.p[index]) for index, lane in enumerate(at)]
-        m.submodules[sum_name] = total = RowSumLane(config.ports, config.acc_width)
+        m.submodules[sum_name] = total = RowSumLane(config.ports, config.acc_width, self.platform)
         m.d.comb += self.captured.s.eq(total.s)
         for block in (*blocks, total):
             m.d.comb += [

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..contract import EVENT_VALUE_BITS, ROW_CELLS, ROW_TAPS
-from .cluster import BeatValues, Cluster, SumLane, lane_delay
-from .masked import Platform
+from .cluster import BeatRegisters, BeatValues, lane_delay
+from .masked import MaskedPairs, Platform
+from .tree import AdderTree
 
-__all__ = ["RowCluster", "RowFlags", "RowSumLane", "TapCarry", "row_sums"]
+__all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_sums"]
 
 _DISTRIBUTED = {"ram_style": "distributed"}
+
+# LUT4 of a CCU2C: A ^ (D ? B : C). Its lower four bits are A, the carry where A and what is added to it are alike.
+_ADD_EITHER = 0x665A
 
 
 def row_sums(beats: Iterable[BeatValues], columns: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
     """Sums of one channel, finished column first, of every captured pass.
 
     ``columns``: its three sums of every pass that ends within ``beats``. In gather mode they are what is captured. In
-    row mode the first gets what the two columns before left in its cell.
+    row mode the first two get what the two columns before left in their cell.
     """
     waiting: dict[int, tuple[int, int]] = {}
     for beat, (last, middle, first) in zip((beat for beat in beats if beat.last), columns, strict=True):
@@ -29,74 +33,121 @@ def row_sums(beats: Iterable[BeatValues], columns: Iterable[tuple[int, ...]]) ->
         if beat.keep:
             waiting[beat.cell] = (first, begun + middle)
         if beat.capture:
-            yield grown + last, middle, first
+            yield grown + last, begun + middle, first
 
 
 class RowFlags(wiring.Component):
-    """The flags of a beat as late as the sums of its pass.
+    """The flags of a beat when the accumulators add its sums.
 
     Members
     -------
-    valid, last, keep, capture, cell : In
+    valid, first, last, keep, capture, cell : In
         Of :class:`Beat`.
-    keep_out, capture_out, cell_out : Out
-        When the accumulators show the sums; ``keep_out`` and ``capture_out`` are 0 in all other cycles.
+    first_out, keep_out, capture_out, cell_out : Out
+        ``keep_out`` and ``capture_out`` are 0 in all cycles but that of the last beat of a pass.
     """
 
     def __init__(self, ports: int) -> None:
-        self.delay = lane_delay(ports)
+        self.delay = lane_delay(ports) - 1
         cell = range(ROW_CELLS)
-        super().__init__(
-            {
-                "valid": In(1),
-                "last": In(1),
-                "keep": In(1),
-                "capture": In(1),
-                "cell": In(cell),
-                "keep_out": Out(1),
-                "capture_out": Out(1),
-                "cell_out": Out(cell),
-            }
-        )
+        flags = {name: In(1) for name in ("valid", "first", "last", "keep", "capture")}
+        outs = {name: Out(1) for name in ("first_out", "keep_out", "capture_out")}
+        super().__init__({**flags, **outs, "cell": In(cell), "cell_out": Out(cell)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         ends = self.valid & self.last
-        now = Cat(self.keep & ends, self.capture & ends, self.cell)
+        now = Cat(self.valid & self.first, self.keep & ends, self.capture & ends, self.cell)
         for step in range(self.delay):
             later = Signal(len(now), name=f"flags_{step}")
             m.d.sync += later.eq(now)
             now = later
-        m.d.comb += Cat(self.keep_out, self.capture_out, self.cell_out).eq(now)
+        m.d.comb += Cat(self.first_out, self.keep_out, self.capture_out, self.cell_out).eq(now)
         return m
 
 
-class TapCarry(wiring.Component):
-    """Adds to a column what the two columns before it have left for it: a filter of three taps in transposed form.
-
-    The sums of a pass are those of the taps 2, 1 and 0, for the output columns x - 2, x - 1 and x of a source column x.
-    Whatever a row begins with has gone when its first column is finished, so nothing is ever cleared.
+class EitherAdder(wiring.Component):
+    """``i + (other ? b : a)``, without a register; one LUT per bit on ECP5.
 
     Members
     -------
-    column : In(ArrayLayout(width, 3))
-        Sums of a pass.
-    keep, capture, cell : In
-        See :class:`RowFlags`. The last cell is never kept in: it holds 0, for gather mode.
+    i : In(in_width)
+    a, b : In(width)
+    other : In(1)
+    o : Out(width)
+    """
+
+    def __init__(self, in_width: int, width: int, platform: Platform = "generic") -> None:
+        self.width = width
+        self.platform: Platform = platform
+        super().__init__({"i": In(in_width), "a": In(width), "b": In(width), "other": In(1), "o": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if self.platform == "generic":
+            m.d.comb += self.o.eq(self.i + Mux(self.other, self.b, self.a))
+            return m
+        even = self.width + self.width % 2
+        inputs = [Cat(value, Const(0, even))[:even] for value in (self.i, self.a, self.b)]
+        own, carry, sums = Signal(), Const(0, 1), Signal(even)
+        m.d.comb += [own.eq(~self.other), self.o.eq(sums)]
+        for k in range(0, even, 2):
+            carry_out = Signal(name=f"carry_{k}")
+            pins = {f"i_{pin}{n}": value[k + n] for pin, value in zip("ABC", inputs, strict=True) for n in range(2)}
+            m.submodules[f"add_{k}"] = Instance(
+                "CCU2C",
+                p_INIT0=Const(_ADD_EITHER, 16),
+                p_INIT1=Const(_ADD_EITHER, 16),
+                p_INJECT1_0="NO",
+                p_INJECT1_1="NO",
+                i_CIN=carry,
+                i_D0=own,
+                i_D1=own,
+                o_S0=sums[k],
+                o_S1=sums[k + 1],
+                o_COUT=carry_out,
+                **pins,
+            )
+            carry = carry_out
+        return m
+
+
+class RowLanes(wiring.Component):
+    """The three accumulators of a channel: a filter of three taps in transposed form.
+
+    The sums of a pass are those of the taps 2, 1 and 0, for the output columns x - 2, x - 1 and x of a source column x.
+    Each begins with what the column has grown to in the passes before, which waits in a cell of distributed RAM, and
+    which is what its other neighbour left there. Whatever a row begins with has gone when its first column is finished,
+    so nothing is ever cleared. In gather mode all three begin with a cell that is never written and holds 0.
+
+    Parameters
+    ----------
+    in_width, width : int
+        Bits of the sum of a beat, and of the accumulators.
+    platform : "generic" or "ecp5"
+        Plain operators, or the carry chain that adds either of two numbers (``tests/test_hw_lanes.py``).
+
+    Members
+    -------
+    i : In(ArrayLayout(in_width, 3))
+        Sums of a beat; 0 when there is none.
+    first, keep, capture, cell : In
+        See :class:`RowFlags`.
     p : Out(ArrayLayout(width, 3))
         From the cycle after ``capture`` on: the finished column; in gather mode all three sums.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, in_width: int, width: int, platform: Platform = "generic") -> None:
         self.width = width
-        columns = data.ArrayLayout(width, ROW_TAPS)
+        self.platform: Platform = platform
         super().__init__(
             {
-                "column": In(columns),
+                "i": In(data.ArrayLayout(in_width, ROW_TAPS)),
+                "first": In(1),
                 "keep": In(1),
                 "capture": In(1),
                 "cell": In(range(ROW_CELLS)),
-                "p": Out(columns),
+                "p": Out(data.ArrayLayout(width, ROW_TAPS)),
             }
         )
 
@@ -105,19 +156,23 @@ class TapCarry(wiring.Component):
         waiting = data.StructLayout({"begun": self.width, "grown": self.width})
         m.submodules.waiting = store = memory.Memory(shape=waiting, depth=ROW_CELLS, init=[], attrs=_DISTRIBUTED)
         read, write = store.read_port(domain="comb"), store.write_port()
+        begins = (read.data.grown, read.data.begun, Const(0, self.width))
+        following = []
+        for tap, begin in enumerate(begins):
+            total = Signal(self.width, name=f"total_{tap}")
+            m.submodules[f"add_{tap}"] = adder = EitherAdder(len(self.i[tap]), self.width, self.platform)
+            m.d.comb += [adder.i.eq(self.i[tap]), adder.other.eq(self.first), adder.a.eq(total), adder.b.eq(begin)]
+            m.d.sync += total.eq(adder.o)
+            following.append(adder.o)
         m.d.comb += [
             read.addr.eq(self.cell),
             write.addr.eq(self.cell),
             write.en.eq(self.keep),
-            write.data.begun.eq(self.column[2]),
-            write.data.grown.eq(read.data.begun + self.column[1]),
+            write.data.begun.eq(following[2]),
+            write.data.grown.eq(following[1]),
         ]
         with m.If(self.capture):
-            m.d.sync += [
-                self.p[0].eq(read.data.grown + self.column[0]),
-                self.p[1].eq(self.column[1]),
-                self.p[2].eq(self.column[2]),
-            ]
+            m.d.sync += [self.p[tap].eq(value) for tap, value in enumerate(following)]
         return m
 
 
@@ -145,7 +200,7 @@ class RowCluster(wiring.Component):
         self.lanes = lanes
         self.acc_width = acc_width
         self.platform: Platform = platform
-        self.delay = lane_delay(ports) + 1
+        self.delay = lane_delay(ports)
         super().__init__(
             {
                 **_beat_members(ports),
@@ -156,50 +211,62 @@ class RowCluster(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.lanes = lanes = Cluster(self.ports, ROW_TAPS * self.lanes, self.acc_width, self.platform)
-        m.d.comb += [getattr(lanes, name).eq(getattr(self, name)) for name in ("valid", "first", "last", "x", "row")]
-        m.submodules.flags = flags = row_flags(m, self, self.ports)
-        for lane in range(self.lanes):
-            m.submodules[f"carry_{lane}"] = carry = carried(m, flags, self.acc_width)
-            for tap in range(ROW_TAPS):
-                at = tap * self.lanes + lane
-                m.d.comb += [carry.column[tap].eq(lanes.p[at]), self.p[at].eq(carry.p[tap])]
+        codes, flags = _beat_registers(m, self, self.ports)
+        rows = Signal.like(self.row)
+        m.d.sync += rows.eq(self.row)
+        for channel in range(self.lanes):
+            sums = []
+            lanes = [tap * self.lanes + channel for tap in range(ROW_TAPS)]
+            for lane in lanes:
+                m.submodules[f"pairs_{lane}"] = pairs = MaskedPairs(self.ports, self.platform)
+                m.d.comb += [pairs.x.eq(codes), pairs.mask.eq(Cat(rows[port][lane] for port in range(self.ports)))]
+                sums.append(_tree(m, f"tree_{lane}", pairs.o))
+            finished = _lanes(m, f"channel_{channel}", sums, flags, self.acc_width, self.platform)
+            m.d.comb += [self.p[lane].eq(finished.p[tap]) for tap, lane in enumerate(lanes)]
         return m
 
 
 class RowSumLane(wiring.Component):
     """The lane of the unmasked sum S. Members and timing as :class:`RowCluster`, without rows."""
 
-    def __init__(self, ports: int, acc_width: int) -> None:
+    def __init__(self, ports: int, acc_width: int, platform: Platform = "generic") -> None:
         self.ports = ports
         self.acc_width = acc_width
-        super().__init__(
-            {
-                **_beat_members(ports),
-                "s": Out(acc_width),
-            }
-        )
+        self.platform: Platform = platform
+        super().__init__({**_beat_members(ports), "s": Out(acc_width)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.lane = lane = SumLane(self.ports, self.acc_width)
-        m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in ("valid", "first", "last", "x")]
-        m.submodules.flags = flags = row_flags(m, self, self.ports)
-        m.submodules.carry = carry = carried(m, flags, self.acc_width)
-        m.d.comb += [carry.column[tap].eq(lane.s) for tap in range(ROW_TAPS)]
-        m.d.comb += self.s.eq(carry.p[0])
+        codes, flags = _beat_registers(m, self, self.ports)
+        pairs = Signal(data.ArrayLayout(EVENT_VALUE_BITS + 1, self.ports // 2))
+        m.d.sync += [pairs[k].eq(codes[2 * k] + codes[2 * k + 1]) for k in range(self.ports // 2)]
+        total = _tree(m, "tree", pairs)
+        finished = _lanes(m, "lanes", [total] * ROW_TAPS, flags, self.acc_width, self.platform)
+        m.d.comb += self.s.eq(finished.p[0])
         return m
 
 
-def row_flags(m: Module, block: RowCluster | RowSumLane, ports: int) -> RowFlags:
-    """Delayed flags of a block's beats."""
-    flags = RowFlags(ports)
-    m.d.comb += [getattr(flags, name).eq(getattr(block, name)) for name in ("valid", "last", "keep", "capture", "cell")]
-    return flags
+def _beat_registers(m: Module, block: RowCluster | RowSumLane, ports: int) -> tuple[data.View, RowFlags]:
+    """Codes one cycle late, and the flags for the accumulators."""
+    m.submodules.beat = beat = BeatRegisters(ports)
+    m.submodules.flags = flags = RowFlags(ports)
+    m.d.comb += [getattr(beat, name).eq(getattr(block, name)) for name in ("valid", "first", "last", "x")]
+    m.d.comb += [
+        getattr(flags, name).eq(getattr(block, name)) for name in ("valid", "first", "last", "keep", "capture", "cell")
+    ]
+    return beat.x_out, flags
 
 
-def carried(m: Module, flags: RowFlags, width: int) -> TapCarry:
-    """A carry that follows the flags."""
-    carry = TapCarry(width)
-    m.d.comb += [getattr(carry, name).eq(getattr(flags, f"{name}_out")) for name in ("keep", "capture", "cell")]
-    return carry
+def _tree(m: Module, name: str, pairs: data.View) -> Value:
+    m.submodules[name] = tree = AdderTree(pairs.shape().length, EVENT_VALUE_BITS + 1)
+    m.d.comb += tree.i.eq(pairs)
+    return tree.o
+
+
+def _lanes(m: Module, name: str, sums: list[Value], flags: RowFlags, width: int, platform: Platform) -> RowLanes:
+    m.submodules[name] = lanes = RowLanes(len(sums[0]), width, platform)
+    m.d.comb += [lanes.i[tap].eq(value) for tap, value in enumerate(sums)]
+    m.d.comb += [
+        getattr(lanes, flag).eq(getattr(flags, f"{flag}_out")) for flag in ("first", "keep", "capture", "cell")
+    ]
+    return lanes

@@ -1,4 +1,4 @@
-"""Two neuron lanes on one datapath: current, membrane, threshold, code and leak (numerics.md section 3)."""
+"""Two or four neuron lanes on one datapath: current, membrane, threshold, code and leak (numerics.md section 3)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, s
 from .gate import INDEX_BITS, sigmoid, sigmoid_value
 from .skip import SkipMemory
 
-__all__ = ["LAYER_CONSTANTS", "WAYS", "LaneResult", "NeuronPair", "NeuronParams", "row_layout"]
-
-WAYS = contract.NEURON_WAYS
-"""Neuron lanes that take turns on one datapath: a final slot costs two cycles anyway."""
-
+__all__ = ["LAYER_CONSTANTS", "LaneResult", "NeuronPair", "NeuronParams", "row_layout"]
 
 LAYER_CONSTANTS = ("r_shift", "tau_q", "code_max", "spiking", "reset", "soft_reset")
 """Fields of the layer that every pair holds a copy of, for the fan-out."""
@@ -50,23 +46,23 @@ class LaneResult:
     skip: int
 
 
-def row_layout(groups: int) -> data.StructLayout:
-    """Row of a memory of a pair of lanes: ``group * WAYS + way``."""
-    return data.StructLayout({"way": range(WAYS), "group": range(groups)})
+def row_layout(config: Config, groups: int) -> data.StructLayout:
+    """Row of a memory of the lanes of a datapath: ``group * neuron_ways + way``."""
+    return data.StructLayout({"way": range(config.neuron_ways), "group": range(groups)})
 
 
 class NeuronPair(wiring.Component):
-    """Neuron updates of lanes 2i and 2i+1, one per cycle in turn, their membrane memory and their skip memory.
+    """Neuron updates of two lanes, or four, one per cycle in turn, their membrane memory and their skip memory.
 
     The pipeline has no valid bit and never stalls; the caller says when a result is one. Cycle numbers count from the
-    cycle in which ``z[0]`` is applied, for lane 2i; everything of lane 2i+1 comes one cycle later.
+    cycle in which ``z[0]`` is applied, for the first lane; everything of each further lane comes one cycle later.
 
     Members
     -------
-    z : In(ArrayLayout(signed(z_width), 2))
-        Synaptic currents: ``z[0]`` in cycle 0, ``z[1]`` in cycle 1.
-    way : In(1)
-        Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0.
+    z : In(ArrayLayout(signed(z_width), neuron_ways))
+        Synaptic currents: ``z[0]`` in cycle 0, ``z[1]`` in cycle 1, and so on.
+    way : In(range(neuron_ways))
+        Which of them counts, one cycle ahead: 0 in cycle -1, 1 in cycle 0, and so on.
     word0, word1 : In(layout of a word of PARAM_FIELDS)
         In cycles ``word0_at`` and ``word1_at``.
     r_shift, tau_q, code_max, spiking, reset, soft_reset : In
@@ -75,11 +71,11 @@ class NeuronPair(wiring.Component):
         The layer is such a leg (:class:`contract.Gate`): the membrane is multiplied by what lies in the skip memory, or
         by the threshold, instead of ``tau_q``. Only with a skip memory, as the next ones.
     r_addr, r_clear : In
-        ``group * 2 + way`` of the membrane to read, and 1 if it is to be taken as 0; in cycle ``read_at``.
+        ``group * neuron_ways + way`` of the membrane to read, and 1 if it is to be taken as 0; in cycle ``read_at``.
     w_addr, w_en : In
         Where the new membrane goes; in cycle ``write_at``.
     skip_r_addr, skip_add : In
-        ``entry * 2 + way`` of the skip memory to read, and 1 if that is added to the current; in cycle
+        ``entry * neuron_ways + way`` of the skip memory to read, and 1 if that is added to the current; in cycle
         ``skip_read_at``, for a leg that applies gates in cycle ``gate_read_at``.
     skip_w_addr, skip_w_en : In
         Where the new membrane goes in the skip memory, saturated, or the gate made of it; in cycle ``skip_write_at``.
@@ -105,15 +101,16 @@ class NeuronPair(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        address = range(WAYS * config.layer_groups)
-        entry = range(WAYS * config.skip_words)
+        ways = config.neuron_ways
+        address = range(ways * config.layer_groups)
+        entry = range(ways * config.skip_words)
         skip = {"skip_r_addr": In(entry), "skip_w_addr": In(entry)}
         skip |= {name: In(1) for name in ("skip_add", "skip_w_en", "apply", "sigmoid")}
         super().__init__(
             {
                 **(skip if config.skip_words else {}),
-                "z": In(data.ArrayLayout(signed(config.z_width), WAYS)),
-                "way": In(1),
+                "z": In(data.ArrayLayout(signed(config.z_width), ways)),
+                "way": In(range(ways)),
                 **{f"word{n}": In(word_layout(contract.PARAM_FIELDS, n)) for n in range(contract.PARAM_WORDS)},
                 **{name: In(layer_layout()[name].shape) for name in LAYER_CONSTANTS},
                 "r_addr": In(address),
@@ -153,9 +150,9 @@ class NeuronPair(wiring.Component):
         width = self.config.membrane_width
         constants = [delayed(m, getattr(self, name), 1, name) for name in LAYER_CONSTANTS]
         r_shift, tau_q, code_max, spiking, reset, soft_reset = constants
-        way, z = Signal(), Signal(signed(self.config.z_width))
+        way, z = Signal.like(self.way), Signal(signed(self.config.z_width))
         m.d.sync += way.eq(self.way)
-        m.d.sync += z.eq(Mux(way, self.z[1], self.z[0]))  # cycle 1
+        m.d.sync += z.eq(self.z[way])  # cycle 1
         gain = Cat(self.word0.gain, 0).as_signed()
         bias_low = delayed(m, self.word0.bias_low, self.word1_at - self.word0_at, "bias_low")
         bias = Cat(bias_low, self.word1.bias_high).as_signed()  # cycle 7
@@ -196,7 +193,7 @@ class NeuronPair(wiring.Component):
     def _skip(self, m: Module, product: Value) -> SkipMemory:
         """The skip memory, and what is written there of ``product``, in cycle 16."""
         config = self.config
-        m.submodules.skip = skip = SkipMemory(WAYS * config.skip_words, config.skip_width)
+        m.submodules.skip = skip = SkipMemory(config.neuron_ways * config.skip_words, config.skip_width)
         kept, index = Signal(signed(config.skip_width)), Signal(signed(INDEX_BITS))  # cycle 17
         sigmoid = Signal()
         m.d.sync += [
@@ -217,7 +214,7 @@ class NeuronPair(wiring.Component):
         """Addresses are copied into registers of the pair, for the fan-out: used in cycles 9 and 16."""
         m.submodules.store = store = memory.Memory(
             shape=signed(self.config.membrane_width),
-            depth=WAYS * self.config.layer_groups,
+            depth=self.config.neuron_ways * self.config.layer_groups,
             init=[],
             attrs=DISTRIBUTED,
         )

@@ -1,4 +1,4 @@
-"""Neuron parameters of one pair of lanes: a block RAM per parameter word."""
+"""Neuron parameters of the lanes of one datapath: a block RAM per parameter word."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
-from .lane import WAYS
 
 __all__ = ["ParamMemory"]
 
 
 class ParamMemory(wiring.Component):
-    """One of the two words of all channels of lanes 2i and 2i+1; row ``group * 2 + way``.
+    """One of the two words of all channels of these lanes; row ``group * ways + way``.
 
     Members
     -------
@@ -29,7 +28,7 @@ class ParamMemory(wiring.Component):
     delay = 2
 
     def __init__(self, config: Config) -> None:
-        self.depth = WAYS * config.param_groups
+        self.depth = config.neuron_ways * config.param_groups
         super().__init__(
             {
                 "r_addr": In(range(self.depth)),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
+from amaranth.utils import exact_log2
 
 from ..config import Config
 from ..contract import Gate
 from ..signatures import CAPTURED_PASSES, LocalBus, layer_layout, slot_layout
 from .accumulator import accumulate_layout
+from .cursor import Cursor
 from .lane import NeuronPair, row_layout
 
 __all__ = ["SlotSequencer", "operation_layout"]
@@ -19,18 +20,18 @@ __all__ = ["SlotSequencer", "operation_layout"]
 def operation_layout(config: Config) -> data.StructLayout:
     """One cycle of work for all neuron lanes.
 
-    ``way``: 0 and 1 in the two cycles of a neuron update, ``update``: in both. ``param``: row of parameters.
+    ``way``: 0, 1 and so on in the cycles of a neuron update, ``update``: in all of them. ``param``: row of parameters.
     ``emit``: an entry for the emitter will follow. ``has_codes``: with activation codes. ``end``: it ends record ``t``.
     ``skip_read``, ``skip_write``: words of the skip memory. ``add``: what is read is added to the current.
     """
     return data.StructLayout(
         {
             "accumulate": accumulate_layout(config),
-            "param": row_layout(config.param_groups),
+            "param": row_layout(config, config.param_groups),
             "group": slot_layout()["group"].shape,
             "t": layer_layout()["timesteps"].shape,
             "update": 1,
-            "way": 1,
+            "way": range(config.neuron_ways),
             "emit": 1,
             "has_codes": 1,
             "end": 1,
@@ -41,120 +42,12 @@ def operation_layout(config: Config) -> data.StructLayout:
     )
 
 
-class _Cursor:
-    """Counters of the walk: slot fastest, then t and pass (pass before t for a static input), then column and row.
-
-    ``skip`` and ``gate`` are where the groups of this position and step begin in the skip memory, and their gates.
-    """
-
-    def __init__(self, m: Module, config: Config, layer: data.View) -> None:
-        self.valid = Signal()
-        self.address = Signal(bits_for(config.slot_entries - 1))
-        self._base = Signal.like(self.address)
-        self.slot = Signal(range(config.slots) if config.slots > 1 else 1)
-        self.t = Signal(layer.timesteps.shape())
-        self._pass = Signal(layer.n_passes.shape())
-        self._column = Signal(layer.cols.shape())
-        self._row = Signal(layer.rows.shape())
-        self.skip = Signal(range(max(1, config.skip_words)))
-        self._skip_next = Signal.like(self.skip)
-        self._skip_again = Signal.like(self.skip)  # of step 0
-        self.gate = Signal.like(self.skip)
-        m.d.comb += self._skip_next.eq(self.skip + layer.skip_groups)
-        self._layer = layer
-        # limits are registered: the layer is stable from one cycle before start
-        limits = {}
-        for name in ("timesteps", "n_passes", "cols", "rows"):
-            limits[name] = Signal(layer[name].shape(), name=f"last_{name}")
-            m.d.sync += limits[name].eq(layer[name] - 1)
-        self._static, self._few = Signal(), Signal()
-        row = config.taps > 1
-        few = [layer.n_passes < -(-NeuronPair.recurrence // slots) for slots in (config.slots, config.row_slots)]
-        m.d.sync += self._few.eq(Mux(layer.row_passes.any(), few[1], few[0]) if row else few[0])
-        m.d.sync += self._static.eq(layer.static_input)
-        self._slots: Value | int = config.slots
-        last_slot: Value | int = config.slots - 1
-        if row:  # one of three columns is finished: the first slots
-            self._slots, last_slot = Signal(range(config.slots + 1), name="slots"), Signal.like(self.slot)
-            chosen = Mux(layer.row_passes.any(), config.row_slots, config.slots)
-            m.d.sync += [self._slots.eq(chosen), last_slot.eq(chosen - 1)]
-        self.slot_last = self.slot == last_slot
-        self._t_last = self.t == limits["timesteps"]
-        self._pass_last = self._pass == limits["n_passes"]
-        self._column_last = self._column == limits["cols"]
-        self._row_last = self._row == limits["rows"]
-        m.d.comb += self.address.eq(self._base + self.slot)
-
-    @property
-    def fresh(self) -> Value:
-        """P and S are added: not a repeat of a static input."""
-        return ~self._static | (self.t == 0)
-
-    @property
-    def end(self) -> Value:
-        """Last slot of the last pass of a step."""
-        return self.slot_last & self._pass_last
-
-    @property
-    def revisit(self) -> Value:
-        """A run over slots begins that may read membranes too soon after they were read for the step before.
-
-        The first step reads none. A repeat visits the groups of the run before; otherwise, all other slots of the layer
-        come in between, one cycle each at least.
-        """
-        return (self.slot == 0) & (self.t != 0) & (self._static | (self._few & (self._pass == 0)))
-
-    @property
-    def origin(self) -> Value:
-        """The first position of the strip."""
-        return (self._row == 0) & (self._column == 0)
-
-    @property
-    def begins(self) -> Value:
-        """First slot of a position."""
-        return (self.slot == 0) & (self.t == 0) & (self._pass == 0)
-
-    def restart(self, m: Module) -> None:
-        """Statements of ``start``."""
-        m.d.sync += [
-            self.valid.eq(1),
-            self._base.eq(self._layer.slot_base),
-            self.slot.eq(0),
-            self.t.eq(0),
-            self._pass.eq(0),
-            self._column.eq(0),
-            self._row.eq(0),
-            self.skip.eq(0),
-            self._skip_again.eq(0),
-            self.gate.eq(self._layer.gate_base),
-        ]
-
-    def step(self, m: Module) -> None:
-        """Statements of one step."""
-        m.d.sync += self.slot.eq(Mux(self.slot_last, 0, self.slot + 1))
-        with m.If(self.slot_last & (self._static | self._pass_last)):
-            m.d.sync += self.t.eq(Mux(self._t_last, 0, self.t + 1))
-            m.d.sync += self.skip.eq(Mux(self._t_last & ~self._pass_last, self._skip_again, self._skip_next))
-            m.d.sync += self.gate.eq(Mux(self._t_last, self._layer.gate_base, self.gate + self._layer.skip_groups))
-        with m.If(self.slot_last & (~self._static | self._t_last)):
-            m.d.sync += [
-                self._pass.eq(Mux(self._pass_last, 0, self._pass + 1)),
-                self._base.eq(Mux(self._pass_last, self._layer.slot_base, self._base + self._slots)),
-            ]
-        with m.If(self.slot_last & self._t_last & self._pass_last):
-            m.d.sync += self._skip_again.eq(self._skip_next)
-            m.d.sync += self._column.eq(Mux(self._column_last, 0, self._column + 1))
-            with m.If(self._column_last):
-                m.d.sync += self._row.eq(self._row + 1)
-                with m.If(self._row_last):
-                    m.d.sync += self.valid.eq(0)
-
-
 class SlotSequencer(wiring.Component):
     """Walks a strip, reads the slot program ahead and issues one operation per cycle at most.
 
-    A slot is issued in one cycle, or in two if it is final. Three things hold it back: the pass has not been captured,
-    the run before over the same groups began less than the membrane's recurrence ago, the emitter has no room.
+    A slot is issued in one cycle. In the cycles after a final one, whose lanes are updated in two or four, only those
+    that add to z are. Three things hold it back: the pass has not been captured, the run before over the same groups
+    began less than the membrane's recurrence ago, the emitter has no room.
 
     Members
     -------
@@ -164,7 +57,8 @@ class SlotSequencer(wiring.Component):
     tail : Out(range(CAPTURED_PASSES))
         Place in the queue of the next pass to be captured.
     release : Out(1)
-        Pulse: a queued pass has been read for the last time, or will have been before another one can be captured.
+        Pulse: a queued pass has been read for the last time, or will have been before a beat that is issued from now on
+        is captured.
     room : In(1)
         The emitter takes three more entries.
     op, op_valid : Out
@@ -200,14 +94,14 @@ class SlotSequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        cursor = _Cursor(m, self.config, self.layer)
+        cursor = Cursor(m, self.config, self.layer)
         advance = Signal()
         entry = self._fetch(m, cursor, advance)
 
         tags = data.StructLayout(
             {
-                "slot": cursor.slot.shape(), "t": cursor.t.shape(), "lead": 1, "revisit": 1, "fresh": 1, "tail": 1,
-                "end": 1,
+                "slot": cursor.slot.shape(), "t": cursor.t.shape(), "lead": 1, "marks": 1, "revisit": 1, "fresh": 1,
+                "tail": 1, "end": 1, "half": 1,
                 "skip": cursor.skip.shape(), "gate": cursor.gate.shape(), "origin": 1, "begins": 1,
             }
         )  # fmt: skip
@@ -217,6 +111,8 @@ class SlotSequencer(wiring.Component):
             tag0.slot.eq(cursor.slot),
             tag0.t.eq(cursor.t),
             tag0.lead.eq(cursor.slot == 0),
+            tag0.marks.eq((cursor.slot == 0) & (~cursor.around | cursor.late)),
+            tag0.half.eq(cursor.half),
             tag0.revisit.eq(cursor.revisit),
             tag0.fresh.eq(cursor.fresh),
             tag0.tail.eq(cursor.slot_last),
@@ -225,7 +121,6 @@ class SlotSequencer(wiring.Component):
             tag0.gate.eq(cursor.gate),
             tag0.origin.eq(cursor.origin),
             tag0.begins.eq(cursor.begins),
-            self.busy.eq(cursor.valid | valid1 | valid2),
         ]
         with m.If(advance):
             m.d.sync += [tag1.eq(tag0), tag2.eq(tag1), valid1.eq(cursor.valid), valid2.eq(valid1)]
@@ -235,10 +130,19 @@ class SlotSequencer(wiring.Component):
         with m.Elif(advance & cursor.valid):
             cursor.step(m)
 
-        self._issue(m, entry, tag2, valid2, advance)
+        second = self._issue(m, entry, tag2, valid2, advance)
+        m.d.comb += self.busy.eq(cursor.valid | valid1 | valid2 | second)
         return m
 
-    def _fetch(self, m: Module, cursor: _Cursor, advance: Signal) -> data.View:
+    @staticmethod
+    def distance(config: Config) -> int:
+        """Cycles from the first slot of a run to that of the next over the same groups.
+
+        The first run may have begun while lanes were still updated for a slot before it, the next one not.
+        """
+        return NeuronPair.recurrence + config.neuron_ways - 2
+
+    def _fetch(self, m: Module, cursor: Cursor, advance: Signal) -> data.View:
         """The slot program: entry of the cursor, two advances later; also the host's port."""
         shape = slot_layout()
         used = max(f.offset + f.width for _, f in shape)
@@ -257,21 +161,23 @@ class SlotSequencer(wiring.Component):
             m.d.sync += entry.as_value().eq(read.data)
         return entry
 
-    def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> None:
-        second, emits = Signal(), Signal()
+    def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> Signal:
+        """The slot ``entry``, if it may go. Returns that an update is not in its first cycle."""
+        second, emits = Signal(), Signal()  # not the first cycle of an update
+        way = Signal(range(self.config.neuron_ways), init=1)  # of that cycle
         waiting, queued = (
             Signal(range(CAPTURED_PASSES + 1)),
             Signal(range(CAPTURED_PASSES)),
         )  # passes captured; the oldest of them
         any_waiting = Signal()
-        gap, no_gap = Signal(range(NeuronPair.recurrence)), Signal(init=1)
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
-        sums, sigmoid, gated = Signal(), Signal(), Signal()
+        sums, sigmoid, gated, around = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             sums.eq(self.layer.gate == Gate.SUM),
             sigmoid.eq(self.layer.gate == Gate.SIGMOID),
             gated.eq(self.layer.gate != Gate.NONE),
+            around.eq(self.layer.static_input & self.layer.repeat_passes.any()),
         ]
         # a position of a SUM leg reads what the one before it wrote
         settling, settled = Signal(range(NeuronPair.skip_recurrence)), Signal(init=1)
@@ -279,26 +185,27 @@ class SlotSequencer(wiring.Component):
             m.d.sync += [settling.eq(NeuronPair.skip_recurrence - 1), settled.eq(0)]
         with m.Elif(~settled):
             m.d.sync += [settling.eq(settling - 1), settled.eq(settling == 1)]
+        no_gap = self._distance(m, go & tag.marks, around)
         m.d.comb += [
             final.eq(entry.valid & entry.final),
             fresh.eq(entry.valid & tag.fresh),
             emits.eq(self.layer.spiking & (final | tag.end)),
             ready.eq(
                 valid
-                & ~second
+                & ~(second & (final | tag.end))
                 & (~(tag.lead & tag.fresh) | any_waiting)
                 & (~tag.revisit | no_gap)
                 & (~(sums & tag.begins) | settled)
             ),
             go.eq(ready & (self.room | ~emits)),
             self.stall_emit.eq(ready & emits & ~self.room),
-            advance.eq(~valid | second | (go & ~final)),
+            advance.eq(~valid | go),
         ]
-        m.d.sync += second.eq(go & final)
-        with m.If(go & tag.lead):
-            m.d.sync += [gap.eq(NeuronPair.recurrence - 1), no_gap.eq(0)]
-        with m.Elif(~no_gap & ~self.stall_emit):  # a stall between two slots must not eat up the distance
-            m.d.sync += [gap.eq(gap - 1), no_gap.eq(gap == 1)]
+        last_way = self.config.neuron_ways - 1
+        m.d.sync += [
+            second.eq((go & final) | (second & (way != last_way))),
+            way.eq(Mux(second & (way != last_way), way + 1, 1)),
+        ]
 
         used_up = go & tag.tail & tag.fresh
         m.d.sync += self.release.eq(used_up)
@@ -318,22 +225,49 @@ class SlotSequencer(wiring.Component):
             self.op_valid.eq(go),
             op.accumulate.queued.eq(queued),
             op.accumulate.slot.eq(tag.slot),
-            op.accumulate.group.eq(entry.group),
+            op.accumulate.group.eq(self._cell(entry.group, around, tag.half)),
             op.accumulate.shift.eq(entry.shift),
             op.accumulate.negate.eq(entry.negate),
             op.accumulate.subtract_s.eq(entry.subtract_s),
             op.accumulate.first.eq(entry.first),
             op.accumulate.enable.eq(go & fresh),
-            op.param.way.eq(second),
-            op.param.group.eq(self.layer.param_base + Mux(sigmoid, tag.t, entry.group)),
-            op.group.eq(entry.group),
-            op.t.eq(tag.t),
+            op.param.way.eq(Mux(second, way, 0)),
             op.update.eq((go & final) | second),
-            op.way.eq(second),
+            op.way.eq(Mux(second, way, 0)),
             op.emit.eq(go & emits),
-            op.has_codes.eq(final),
-            op.end.eq(tag.end),
-            op.skip_read.eq(Mux(gated, gate_at, skip_at)),
-            op.skip_write.eq(Mux(sums | sigmoid, gate_at, skip_at)),
-            op.add.eq(self.layer.add_skip | sigmoid | (sums & ~tag.origin)),
         ]
+        with m.If(~second):  # an update keeps these for its further cycles
+            m.d.sync += [
+                op.param.group.eq(self.layer.param_base + Mux(sigmoid, tag.t, entry.group)),
+                op.group.eq(entry.group),
+                op.t.eq(tag.t),
+                op.has_codes.eq(final),
+                op.end.eq(tag.end),
+                op.skip_read.eq(Mux(gated, gate_at, skip_at)),
+                op.skip_write.eq(Mux(sums | sigmoid, gate_at, skip_at)),
+                op.add.eq(self.layer.add_skip | sigmoid | (sums & ~tag.origin)),
+            ]
+        return second
+
+    def _distance(self, m: Module, mark: Value, around: Value) -> Signal:
+        """The run over slots that visited the same groups last began long enough ago: it is so many runs back.
+
+        Time stands still while the emitter holds a slot back: a stall between two slots must not eat up the distance.
+        """
+        distance = self.distance(self.config)
+        recent = Signal(distance - 1)  # bit k: a run began k + 1 cycles ago
+        following, number = Signal.like(recent), Signal(range(distance))
+        back, clear = Signal.like(number), Signal(init=1)
+        few = self.layer.repeat_passes < distance
+        m.d.sync += back.eq(Mux(around, Mux(few, self.layer.repeat_passes, distance - 1), 1))
+        m.d.comb += [
+            following.eq(Mux(self.stall_emit, recent, Cat(mark, recent))),
+            number.eq(sum(following[k] for k in range(len(following)))),
+        ]
+        m.d.sync += [recent.eq(following), clear.eq(number < back)]
+        return clear
+
+    def _cell(self, group: Value, around: Value, half: Value) -> Value:
+        """Cell of z: with two positions under way, each has a half of them."""
+        bits = exact_log2(self.config.z_depth)
+        return Mux(around, Cat(group[: bits - 1], half), group[:bits]) if bits else group[:0]

@@ -14,7 +14,7 @@ from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
 from .emitter import Emitter, entry_layout
 from .fixed import delayed, delayed_view
-from .lane import LAYER_CONSTANTS, WAYS, NeuronPair, row_layout
+from .lane import LAYER_CONSTANTS, NeuronPair, row_layout
 from .params import ParamMemory
 from .sequence import SlotSequencer
 
@@ -50,8 +50,6 @@ class NeuronUnit(wiring.Component):
         In this cycle a slot waits for the emitter.
     """
 
-    entry_delay = SlotSequencer.delay + SlotAccumulator.delay + NeuronPair.delay + 2
-    """Cycles from the issue of a slot to its entry's arrival at the emitter: a register of the codes, one of all."""
     drain = SlotAccumulator.delay + NeuronPair.write_at + 4
     """Cycles from the last operation until every membrane and entry has been written, with some to spare."""
     ending = 2
@@ -75,12 +73,17 @@ class NeuronUnit(wiring.Component):
         )
 
     @staticmethod
+    def entry_delay(config: Config) -> int:
+        """Cycles from the issue of a slot to its entry's arrival at the emitter, with a register of all codes."""
+        return SlotSequencer.delay + SlotAccumulator.delay + NeuronPair.delay + config.neuron_ways
+
+    @staticmethod
     def module_names(config: Config) -> list[str]:
         """Submodules with registers of their own against fan-out: synthesis must keep their hierarchy.
 
         The accumulators would gain as well, but yosys 0.70 fails in abc9 when they are kept.
         """
-        return [f"pair_{index}" for index in range(config.neuron_lanes // WAYS)]
+        return [f"pair_{index}" for index in range(config.neuron_lanes // config.neuron_ways)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -108,7 +111,7 @@ class NeuronUnit(wiring.Component):
         config = self.config
         z_at, read_at, write_at = SlotAccumulator.delay, NeuronPair.read_at, NeuronPair.write_at
         stores = self.layer.store_skip  # a leg: its current, neither integrated nor leaked, is what comes out
-        access = Signal(data.StructLayout({"en": 1, "clear": 1, "row": row_layout(config.layer_groups)}))
+        access = Signal(data.StructLayout({"en": 1, "clear": 1, "row": row_layout(config, config.layer_groups)}))
         m.d.comb += [
             access.en.eq(op.update & ~stores),
             access.clear.eq((op.t == 0) | stores),
@@ -126,7 +129,8 @@ class NeuronUnit(wiring.Component):
         zs = self._accumulators(m, op.accumulate, tail)
         words = self._params(m, op.param)
         codes, membranes, pairs = [], [], []
-        for index in range(config.neuron_lanes // WAYS):
+        ways = config.neuron_ways
+        for index in range(config.neuron_lanes // ways):
             m.submodules[f"pair_{index}"] = pair = NeuronPair(config)
             m.d.comb += [
                 pair.way.eq(way),
@@ -140,9 +144,9 @@ class NeuronUnit(wiring.Component):
             constants = {name: self.layer[name] for name in LAYER_CONSTANTS}
             constants["tau_q"] = Mux(stores, TAU_ONE, self.layer.tau_q)
             m.d.comb += [getattr(pair, name).eq(value) for name, value in constants.items()]
-            m.d.comb += [pair.z[n].eq(zs[WAYS * index + n]) for n in range(WAYS)]
+            m.d.comb += [pair.z[n].eq(zs[ways * index + n]) for n in range(ways)]
             pairs.append(pair)
-            codes += [delayed(m, pair.code, 1, f"code_{index}"), pair.code]
+            codes += [delayed(m, pair.code, ways - 1 - n, f"code_{index}_{n}") for n in range(ways)]
             membranes.append(pair.membrane)
 
         host_pair = delayed(m, asked.pair, 2, "host_pair")
@@ -154,7 +158,7 @@ class NeuronUnit(wiring.Component):
     def _skip(self, m: Module, op: data.View, pairs: list[NeuronPair]) -> None:
         """Addresses of the skip memory. Gates to be applied are read later than what is added."""
         begin, read_at = SlotAccumulator.delay, NeuronPair.skip_read_at
-        access = data.StructLayout({"en": 1, "row": row_layout(self.config.skip_words)})
+        access = data.StructLayout({"en": 1, "row": row_layout(self.config, self.config.skip_words)})
         adds, stores = Signal(access), Signal(access)
         m.d.comb += [
             adds.en.eq(op.add),
@@ -179,19 +183,19 @@ class NeuronUnit(wiring.Component):
             ]
 
     def _accumulators(self, m: Module, op: data.View, tail: Value) -> list[Value]:
-        """z of every lane, of the odd ones one cycle later."""
-        config = self.config
+        """z of every lane, of each further lane of a datapath one cycle later."""
+        config, ways = self.config, self.config.neuron_ways
         common = offset(m, op, self.captured.strobe, tail, self.captured.s)
-        ops = [op, delayed(m, op, 1, "op")]
-        offsets = [common, delayed(m, common, 1, "offset")]
+        ops = [delayed(m, op, n, f"op_{n}") for n in range(ways)]
+        offsets = [delayed(m, common, n, f"offset_{n}") for n in range(ways)]
         zs = []
         for index in range(config.neuron_lanes):
             m.submodules[f"accumulator_{index}"] = accumulator = SlotAccumulator(config)
             m.d.comb += [
-                accumulator.op.as_value().eq(ops[index % WAYS]),
+                accumulator.op.as_value().eq(ops[index % ways]),
                 accumulator.strobe.eq(self.captured.strobe),
                 accumulator.tail.eq(tail),
-                accumulator.offset.eq(offsets[index % WAYS]),
+                accumulator.offset.eq(offsets[index % ways]),
             ]
             for slot in range(config.slots):
                 m.d.comb += accumulator.p[slot].eq(self.captured.p[slot * config.neuron_lanes + index])
@@ -206,10 +210,10 @@ class NeuronUnit(wiring.Component):
         rows = [delayed(m, row, ahead + at - 1, f"row{at}") for at in (NeuronPair.word0_at, NeuronPair.word1_at)]
         words: list[list[Signal]] = []
         answer: Value = Const(0, WORD_BITS)
-        for index in range(self.config.neuron_lanes // WAYS):
+        for index in range(self.config.neuron_lanes // self.config.neuron_ways):
             # the host's request in registers of each pair, loaded only for it: the pairs lie all over the device
             here = Cat((asked.pair == index) & (asked.word == n) for n in range(PARAM_WORDS))
-            host_row = Signal(row_layout(self.config.param_groups), name=f"host_row_{index}")
+            host_row = Signal(row_layout(self.config, self.config.param_groups), name=f"host_row_{index}")
             host_data = Signal(WORD_BITS, name=f"host_data_{index}")
             reads = delayed(m, Mux(bus.r_en, here, 0), 1, f"reads_{index}")
             writes = delayed(m, Mux(bus.w_en, here, 0), 1, f"writes_{index}")
@@ -238,7 +242,7 @@ class NeuronUnit(wiring.Component):
 
     def _enter(self, m: Module, op: data.View, codes: list[Value], emitter: Emitter) -> None:
         """One register between the lanes and the emitter; codes of a bare end-of-record marker are cleared."""
-        ahead = SlotAccumulator.delay + NeuronPair.delay + 1
+        ahead = self.entry_delay(self.config) - SlotSequencer.delay - 1
         entry = Signal(entry_layout(self.config))
         for name in ("end", "t", "group"):
             m.d.sync += entry[name].eq(delayed(m, op[name], ahead, name))
@@ -263,16 +267,15 @@ class NeuronUnit(wiring.Component):
 
 def _membrane_address(config: Config) -> data.StructLayout:
     """Offset in region MEMBRANE."""
-    pairs = exact_log2(config.neuron_lanes // WAYS)
-    return data.StructLayout({"way": range(WAYS), "pair": pairs, "group": OFFSET_BITS - pairs - 1})
+    ways, pairs = config.neuron_ways, exact_log2(config.neuron_lanes // config.neuron_ways)
+    return data.StructLayout({"way": range(ways), "pair": pairs, "group": OFFSET_BITS - pairs - exact_log2(ways)})
 
 
 def _param_address(config: Config) -> data.StructLayout:
     """Offset in region PARAM."""
-    pairs = exact_log2(config.neuron_lanes // WAYS)
-    return data.StructLayout(
-        {"way": range(WAYS), "pair": pairs, "word": range(PARAM_WORDS), "group": OFFSET_BITS - pairs - 2}
-    )
+    ways, pairs = config.neuron_ways, exact_log2(config.neuron_lanes // config.neuron_ways)
+    groups = OFFSET_BITS - pairs - exact_log2(ways) - 1
+    return data.StructLayout({"way": range(ways), "pair": pairs, "word": range(PARAM_WORDS), "group": groups})
 
 
 def _select(values: list[Signal], index: Value) -> Value:

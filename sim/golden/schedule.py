@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program, section_capacity, sections_crc32
 from reverb_fpga.compiler.row_mode import check_row
+from reverb_fpga.compiler.slot_checks import check_repeats
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Gate, Opcode, Region
@@ -273,6 +274,8 @@ class _StripDecoder:
         target.check(self._config, f"{where}, target")
         weights = self._weights.layer(fields, where)
         groups = weights.matrix.shape[1] // self._config.neuron_lanes
+        first = min(entry.index for entry in weights.entries if entry.final)
+        check_repeats(fields, groups, first, self._config, where)
         gain, bias, threshold = self._parameters(fields, groups, where)
         skip, gates = _skip_words(fields, self._config, where)
         return Strip(

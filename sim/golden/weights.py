@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.row_mode import row_planes, slots_of, weight_rows
-from reverb_fpga.compiler.slot_checks import check_slots
+from reverb_fpga.compiler.row_mode import slots_of, weight_rows
+from reverb_fpga.compiler.slot_checks import SlotEntry, check_slots
+from reverb_fpga.compiler.weight_memory import WeightRows
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
@@ -92,12 +93,7 @@ class WeightStore:
     def __init__(self, program: Program, config: Config) -> None:
         self._config = config
         self._slot = program.slot
-        self._rows = len(program.weight) // (config.banks * config.weight_words)
-        words = np.ascontiguousarray(program.weight, dtype="<u4").view(np.uint8)
-        bits = np.unpackbits(words.reshape(self._rows, config.banks, -1), axis=-1, bitorder="little")
-        self._bits = bits[:, :, : config.lanes]
-        if bits[:, :, config.lanes :].any():
-            raise InputError("weight words set bits beyond the last lane")
+        self._rows = WeightRows(program.weight, config)
         self._cache: dict[tuple[int, ...], LayerWeights] = {}
 
     def layer(self, fields: dict[str, int], where: str) -> LayerWeights:
@@ -132,7 +128,7 @@ class WeightStore:
         if len(words) != count:
             raise InputError(f"{where}: slot entry {first + count - 1} of {len(self._slot)}")
         for index, entries in enumerate(check_slots(words, config, where, fields["row_passes"])):
-            bits = self._pass_bits(fields, index % (fields["row_passes"] or fields["n_passes"]), where)
+            bits = self._pass_bits(fields, index % (fields["row_passes"] or fields["n_passes"]), entries, where)
             for entry in entries:
                 lanes = bits[:, entry["slot"] * config.neuron_lanes : (entry["slot"] + 1) * config.neuron_lanes]
                 yield LaneEntry(
@@ -141,15 +137,15 @@ class WeightStore:
                     final=bool(entry["final"]), bits=lanes,
                 )  # fmt: skip
 
-    def _pass_bits(self, fields: dict[str, int], index: int, where: str) -> NDArray[np.uint8]:
+    def _pass_bits(
+        self, fields: dict[str, int], index: int, entries: tuple[SlotEntry, ...], where: str
+    ) -> NDArray[np.uint8]:
         """Weight bits of one pass: (taps * channels, lanes)."""
-        rows = weight_rows(fields)
+        rows, row_mode = weight_rows(fields), fields["row_passes"] > 0
         start = fields["w_base"] + index * fields["w_pass_stride"]
-        if start + rows > self._rows:
-            raise InputError(f"{where}: weight rows {start}..{start + rows - 1} of {self._rows}")
+        self._rows.check(start, rows, [entry["slot"] for entry in entries], row_mode, where)
         # row = tap, channel index; together with the bank that is (tap, channel) in ascending order
-        bits = self._bits[start : start + rows].reshape(rows * self._config.banks, self._config.lanes)
-        return row_planes(bits, fields["n_tap_y"], self._config) if fields["row_passes"] else bits
+        return self._rows.bits(start, rows, fields["n_tap_y"], row_mode)
 
 
 def _bound(matrix: NDArray[np.int64]) -> int:
