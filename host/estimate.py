@@ -103,7 +103,7 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Es
         ("LUT4", _sum(config, 0), luts),
         ("flip-flops", _sum(config, 1), luts),
         ("block RAM", _blocks(config, board), board.bram),
-        ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // 2) + _MULTIPLIERS, multipliers),
+        ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // config.neuron_ways) + _MULTIPLIERS, multipliers),
     )
     resources = tuple(Resource(*entry) for entry in used)
     return Estimate(board.name, config.name, resources, clock_mhz or board.clock_mhz)
@@ -111,10 +111,10 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Es
 
 def features(config: Config) -> dict[str, tuple[float, ...]]:
     """By part, the figures that its cells are a linear function of."""
-    pairs = config.neuron_lanes // 2
+    pairs = config.neuron_lanes // config.neuron_ways
     return {
         "lane_cluster": ((config.lanes + 1) * config.ports, config.lanes + 1),  # and one lane that sums the values
-        "pair": (pairs, pairs * -(-config.layer_groups // _RAM_DEPTH)),  # membranes
+        "pair": (pairs, pairs * -(-config.layer_groups * config.neuron_ways // (2 * _RAM_DEPTH))),  # membranes
         "neuron": (1, config.neuron_lanes, config.lanes),
         "gather": (1, config.banks, _selected(config)),
         "link": (1,),

@@ -407,7 +407,7 @@ def test_z_of_every_slot_is_kept_for_the_repeats_of_a_static_input() -> None:
     job.layer |= {
         "static_input": 1, "spiking": 1, "timesteps": 2, "rows": 1, "cols": 1, "n_passes": 1, "slot_base": 0,
         "param_base": 0, "dst_slots": groups, "dst_row_stride": 2, "dst_ring": 2, "dst_row0": 0, "code_max": 255,
-        "tau_q": 256, "r_shift": 4,
+        "tau_q": 256, "r_shift": 4, "repeat_passes": 0,
     }  # fmt: skip
     job.captures = [([rng.randint(0, 1000) for _ in range(config.lanes)], 1000)]
     (trace,) = simulate([job], rng, 0)
