@@ -53,7 +53,8 @@ class WeightRows:
         config, strip = self._config, start >= self._config.weight_rows and self._config.weight_strip
         first = config.weight_rows if strip else 0
         if start + rows > first + self.number:
-            raise InputError(f"{where}: weight rows {start}..{start + rows - 1} of {first + self.number} do not exist")
+            found = f"{start}..{start + rows - 1} of {first + self.number}"
+            raise InputError(f"{where}: its weight rows do not exist: weight rows {found}")
         if strip and (row_mode or max(slots, default=0) >= config.strip_slots):
             what = "row mode" if row_mode else f"slot {max(slots)}"
             raise InputError(
