@@ -5,7 +5,9 @@
     python benchmarks/matrix.py --out out/matrix --trained resnet20-classic:reverb-learnable=runs/r20/best.safetensors
 
 Writes OUT/matrix.json and a table. Networks are untrained unless --trained says otherwise: random weights, normalised
-by the currents of the images, factors of gates from -2 to 2. Images are CIFAR-10's test images (--data-dir), else
+by the currents of the images, factors of gates from -2 to 2, alpha from 0.5 to 1.5 and of both signs; the last layer is
+fitted to the labels of some training images (ridge regression), so that all classes are named, `top1` of them rightly.
+Without --data-dir nothing is fitted. Images are CIFAR-10's test images (--data-dir), else
 structured ones that this command draws; networks of 224x224 pixels see them enlarged, networks of event frames see them
 moved about (synthetic events). `fits` and `short_of` are about the board (--board); cycles and logits are those of
 --target, in simulation: of one image, by the gateware, else (`golden_equals_rtl` null) by the cycle model.
@@ -20,40 +22,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
+from matrix_networks import SIDES, SYSTEMS, Images, Labelled, for_fitting, inputs_of, pictures, untrained
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.pipeline import Compilation, CompileOptions, compile_network
+from reverb_fpga.compiler import rvb
+from reverb_fpga.compiler.pipeline import CompileOptions, compile_network
+from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import cli
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Counter
 from reverb_fpga.hw.errors import InputError, ReverbError
 from reverb_fpga.models.checkpoint import Checkpoint, read_checkpoint
 from reverb_fpga.models.data import load_split
-from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.files import write_whole
 from reverb_fpga.models.network import Network
-from reverb_fpga.models.zoo import DatasetSpec, Options, build
 from reverb_fpga.sim.cycles import CycleModel
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
 from reverb_fpga.sim.verify import Verifier
 
-Images = NDArray[np.uint8]
-
-SYSTEMS = {
-    "reverb": Options(system="reverb", timesteps=2),
-    "reverb-learnable": Options(system="reverb-learnable", timesteps=2),
-    "ternary": Options(system="ternary", timesteps=2),
-    "snn": Options(system="snn", timesteps=2, v_th=0.5, weight_bits=8),
-    "bsnn": Options(system="bsnn", timesteps=2, v_th=0.5),
-    "agmm-bsnn": Options(system="agmm-bsnn", timesteps=2, v_th=0.5),
-}
 NETWORKS = {  # what the papers report, and cnv and resnet20-classic in all systems
     "cnv": tuple(SYSTEMS),
     "resnet20-classic": tuple(SYSTEMS),
@@ -63,12 +58,8 @@ NETWORKS = {  # what the papers report, and cnv and resnet20-classic in all syst
     "resnet18": ("reverb", "reverb-learnable", "bsnn", "agmm-bsnn"),
     "resnet34": ("reverb", "reverb-learnable"),
 }
-_SIDES = {"resnet18": 224, "resnet34": 224, "vggsnn": 48}
-_EVENTS = {"vggsnn": 10}  # networks of event frames, and their steps
-_CALIBRATION = 16
-_GATES = (
-    2.0  # factors of untrained gates lie between this and its negative; at 0, where training begins, all are a half
-)
+_BATCH = 10
+_LARGE_IMAGES = 20  # of 224x224 for agreement
 _THOROUGH = 1_500_000  # cycles: reading every tensor of longer images takes longer than computing them
 
 
@@ -90,68 +81,10 @@ class Row:
     centred_top1_agreement: float | None = None
     classes_named: int | None = None
     trained: bool = False
+    fitted: bool = False
+    top1: float | None = None
     compared: str | None = None
-
-
-def pictures(data_dir: Path | None, number: int) -> Images:
-    """uint8 (N, 32, 32, 3)."""
-    if data_dir is not None:
-        return load_split("cifar10", data_dir, "test").images[:number]
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[0:32, 0:32]
-    found = []
-    for _ in range(number):  # gratings with a bright disc
-        angle, period, phase = rng.uniform(0, np.pi), rng.uniform(4, 16), rng.uniform(0, 2 * np.pi, 3)
-        wave = np.sin((x * np.cos(angle) + y * np.sin(angle))[..., None] * 2 * np.pi / period + phase)
-        centre = rng.uniform(8, 24, 2)
-        disc = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 < rng.uniform(3, 10) ** 2)[..., None]
-        found.append(np.clip(128 + 90 * wave * rng.uniform(0.3, 1, 3) + 60 * disc, 0, 255))
-    return np.array(found).astype(np.uint8)
-
-
-def inputs_of(network: str, images: Images) -> Images:
-    """Pixels as the network takes them: (N, C, H, W), or (N, T, 2, H, W) of synthetic events."""
-    side = _SIDES.get(network, 32)
-    shown = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    if side != 32:
-        shown = torch.nn.functional.interpolate(shown, size=(side, side), mode="bilinear", align_corners=False)
-    if network not in _EVENTS:
-        return shown.round().byte().numpy()
-    grey, frames = shown.mean(dim=1), []
-    for step in range(_EVENTS[network]):  # the picture moves along a circle; a frame holds what became brighter, darker
-        moved = [torch.roll(grey, (round(3 * np.sin(at)), round(3 * np.cos(at))), (1, 2)) for at in (step, step + 1)]
-        change = moved[1] - moved[0]
-        frames.append(torch.stack([change.clamp(min=0), (-change).clamp(min=0)], dim=1).clamp(max=255))
-    return torch.stack(frames, dim=1).round().byte().numpy()
-
-
-def untrained(network: str, system: str, pixels: Images) -> Checkpoint:
-    """Random weights; normalisation and code steps as the currents of some images ask for."""
-    options = dataclasses.replace(SYSTEMS[system], act_bits=8)
-    if network in _EVENTS:
-        options = dataclasses.replace(options, timesteps=_EVENTS[network], v_th=0.25)
-    channels, height, width = pixels.shape[-3:]
-    mean = 0 if network in _EVENTS else 120
-    source = InputSpec(channels, height, width, (mean,) * channels, (60.0,) * channels)
-    labels = tuple(str(label) for label in range(10))
-    net: Network = build(network, DatasetSpec("cifar10", source, labels), options)
-    some = torch.from_numpy(pixels[:_CALIBRATION])
-    norms = [layer.bn for layer in net.stages() if layer.bn is not None]
-    with torch.no_grad():
-        for norm in norms:
-            norm.momentum = None  # the average over all batches
-        net.set_quantised(False)
-        factors = torch.Generator().manual_seed(9)
-        for layer in net.stages():
-            if layer.gate is not None:
-                layer.gate.uniform_(-_GATES, _GATES, generator=factors)
-        net.train()
-        for start in range(0, len(some), 4):
-            net(some[start : start + 4])
-        net.eval()
-        net.initialise_scales(some)
-    state = net.state_dict()
-    return Checkpoint(net.spec, {name: state[name].numpy() for name in net.spec.tensor_shapes()})
+    compared_images: int = 0
 
 
 def shortage(checkpoint: Checkpoint, board: Config, options: CompileOptions) -> str | None:
@@ -163,9 +96,9 @@ def shortage(checkpoint: Checkpoint, board: Config, options: CompileOptions) -> 
     return None
 
 
-def codes_of(compiled: Compilation, pixels: Images) -> Images:
+def codes_of(program: Program, pixels: Images) -> Images:
     """Input codes (N, T_in, H, W, C) of pixels (N, [T,] C, H, W)."""
-    transform = compiled.program.input
+    transform = program.input
     scale, offset = (np.asarray(values)[:, None, None] for values in (transform.scale, transform.offset))
     codes = np.floor(pixels * scale + offset + 0.5).clip(0, 255).astype(np.uint8)
     codes = codes if codes.ndim == 5 else codes[:, None]
@@ -180,7 +113,8 @@ def float_logits(checkpoint: Checkpoint, pixels: Images, rounded: bool) -> NDArr
     net.eval()
     net.set_quantised(rounded)
     with torch.no_grad():
-        return np.concatenate([net(torch.from_numpy(pixels[at : at + 10])).numpy() for at in range(0, len(pixels), 10)])
+        parts = [net(torch.from_numpy(pixels[at : at + _BATCH])).numpy() for at in range(0, len(pixels), _BATCH)]
+        return np.concatenate(parts)
 
 
 def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:
@@ -195,62 +129,54 @@ def centred(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prepared:
-    """A row before the gateware has run, with what it needs for that; ``compiled`` is None if the target is short."""
+    """A row before the gateware has run, and its program; None if the target is short of something."""
 
     row: Row
-    compiled: Compilation | None
-    codes: Images
-    logits: NDArray[np.int64]
+    program: Program | None
 
 
-def prepare(checkpoint: Checkpoint, pixels: Images, config: Config, board: Config) -> Prepared:
+def prepare(checkpoint: Checkpoint, shown: Labelled, config: Config, board: Config) -> Prepared:
     """Compile, run the golden model, compare with the float network, predict the cycles."""
-    spec = checkpoint.spec
+    spec, pixels = checkpoint.spec, shown.pixels
     options = CompileOptions(static_input=pixels.ndim == 4)
     short = shortage(checkpoint, board, options)
     row = Row(spec.arch, spec.system, spec.timesteps, config.name, short is None, short, None, 0, None, None)
     try:
-        ready = one_image(row, checkpoint, pixels, config)
+        compiled = compile_network(checkpoint, config, options)
     except InputError as error:
         told = str(error) if short is None else f"{short}; {error}"
-        return Prepared(dataclasses.replace(row, short_of=told), None, pixels[:0], np.zeros((0, 0), dtype=np.int64))
-    assert ready.compiled is not None
-    codes = codes_of(ready.compiled, pixels)
-    model = CycleModel(ready.compiled.program, config)
-    golden = np.concatenate([model.golden.run(codes[at : at + 10]) for at in range(0, len(codes), 10)])
+        return Prepared(dataclasses.replace(row, short_of=told), None)
+    codes = codes_of(compiled.program, pixels)
+    model = CycleModel(compiled.program, config)
+    golden = np.concatenate([model.golden.run(codes[at : at + _BATCH]) for at in range(0, len(codes), _BATCH)])
     found = float_logits(checkpoint, pixels, rounded=True)
+    rounds = any(tensor.learned_step for tensor in spec.tensors)
+    unrounded = float_logits(checkpoint, pixels, rounded=False) if rounds else found
     row = dataclasses.replace(
         row,
         cycles=model.cycles(codes[:1])[0],
         float_golden_top1_agreement=agreement(golden, found),
         centred_top1_agreement=agreement(centred(golden), centred(found)),
-        unrounded_golden_top1_agreement=agreement(golden, float_logits(checkpoint, pixels, rounded=False)),
+        unrounded_golden_top1_agreement=agreement(golden, unrounded),
         classes_named=len(np.unique(golden.argmax(axis=1))),
+        compared_images=len(codes),
+        top1=float((golden.argmax(axis=1) == shown.labels).mean()) if len(shown.labels) else None,
     )
-    return dataclasses.replace(ready, row=row)
+    return Prepared(row, compiled.program)
 
 
-def one_image(row: Row, checkpoint: Checkpoint, pixels: Images, config: Config) -> Prepared:
-    """What the gateware needs of a row. Raises InputError if the configuration is short of something."""
-    compiled = compile_network(checkpoint, config, CompileOptions(static_input=pixels.ndim == 4))
-    codes = codes_of(compiled, pixels[:1])
-    return Prepared(row, compiled, codes, GoldenModel(compiled.program, config).run(codes))
-
-
-def simulate(prepared: Prepared, config: Config, core: RtlCore) -> Row:
-    """One image on the gateware, compared with the golden model."""
-    row, compiled, codes = prepared.row, prepared.compiled, prepared.codes
-    if compiled is None:
-        return row
-    core.load(compiled.program)
-    equal = bool((core.infer(codes[0]) == prepared.logits[0]).all())
+def simulate(row: Row, program: Program, pixels: Images, config: Config, core: RtlCore) -> Row:
+    """One image (1, [T,] C, H, W) on the gateware, compared with the golden model."""
+    codes = codes_of(program, pixels)
+    core.load(program)
+    equal = bool((core.infer(codes[0]) == GoldenModel(program, config).run(codes)[0]).all())
     cycles = core.cycles
-    for strip in CycleModel(compiled.program, config).strips(codes)[0]:
+    for strip in CycleModel(program, config).strips(codes)[0]:
         found = core.counters(strip.index)
         equal = equal and (found[Counter.EVENTS], found[Counter.PASSES]) == (strip.events, strip.passes)
     compared = "logits, events and passes"
     if equal and cycles <= _THOROUGH:
-        result = Verifier(compiled.program, config, core).run(codes)
+        result = Verifier(program, config, core).run(codes)
         equal, compared = result.difference is None, "every tensor"
         if result.difference is not None:
             click.echo(f"{row.network} {row.system}: {result.difference}", err=True)
@@ -260,8 +186,8 @@ def simulate(prepared: Prepared, config: Config, core: RtlCore) -> Row:
 def table(rows: list[Row]) -> str:
     """Markdown."""
     heading = (
-        "network", "system", "T", "weights", "fits the board", "golden = RTL", "cycles", "agrees with float",
-        "unrounded", "centred", "classes",
+        "network", "system", "T", "weights", "fits the board", "golden = RTL", "cycles", "images",
+        "agrees with float", "unrounded", "centred", "classes", "right",
     )  # fmt: skip
     lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
     for row in rows:
@@ -271,10 +197,11 @@ def table(rows: list[Row]) -> str:
             row.float_golden_top1_agreement, row.unrounded_golden_top1_agreement, row.centred_top1_agreement
         )  # fmt: skip
         agrees = ["" if share is None else f"{100 * share:.0f} %" for share in shares]
+        weights = "trained" if row.trained else "random, last layer fitted" if row.fitted else "random"
         cells = (
-            f"`{row.network}`", row.system, str(row.timesteps), "trained" if row.trained else "random",
-            "yes" if row.fits else "no", equal, cycles, *agrees,
-            str(row.classes_named or ""),
+            f"`{row.network}`", row.system, str(row.timesteps), weights,
+            "yes" if row.fits else "no", equal, cycles, str(row.compared_images), *agrees,
+            str(row.classes_named or ""), "" if row.top1 is None else f"{100 * row.top1:.0f} %",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -316,26 +243,13 @@ def main(
         for system in of_network
         if (not networks or network in networks) and (not systems or system in systems)
     ]
-    shown = pictures(data_dir, images)
-
-    def network_of(network: str, system: str) -> tuple[Checkpoint, Images]:
-        pixels = inputs_of(network, shown[: min(images, 20)] if _SIDES.get(network) == 224 else shown)
-        source = given.get((network, system))
-        return untrained(network, system, pixels) if source is None else read_checkpoint(source), pixels
-
-    def prepared(network: str, system: str) -> Row:
-        try:
-            row = prepare(*network_of(network, system), config, limits).row
-        except ReverbError as error:
-            raise type(error)(f"{network} {system}: {error}") from None
-        return dataclasses.replace(row, trained=(network, system) in given)
-
+    source = Source(data_dir, images, given)
     waiting = []
     for number, (network, system) in enumerate(wanted, start=1):
         path = rows / f"{network}-{system}.json"
         click.echo(f"[{number}/{len(wanted)}] {network} {system}{': done' if path.exists() else ''}", err=True)
         if not path.exists():
-            _write(path, prepared(network, system))
+            _write(path, source.row(network, system, config, limits, path.with_suffix(".rvb")))
         row = _read(path)
         if row.golden_equals_rtl is None and row.float_golden_top1_agreement is not None:
             waiting.append((row.cycles or 0, network, system, path))
@@ -345,9 +259,44 @@ def main(
             for number, (cycles, network, system, path) in enumerate(sorted(waiting), start=1):
                 told = f"[{number}/{len(waiting)}] {network} {system}: {cycles:,} cycles in simulation"
                 click.echo(told, err=True)
-                _write(path, simulate(one_image(_read(path), *network_of(network, system), config), config, core))
+                program = rvb.load(path.with_suffix(".rvb"))
+                started = time.monotonic()
+                _write(path, simulate(_read(path), program, source.shown(network).pixels[:1], config, core))
+                click.echo(f"{time.monotonic() - started:.0f} s", err=True)
                 _write_table(out)
     click.echo(table(_table(out)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where networks and images come from: checkpoints that were given, or random weights."""
+
+    data_dir: Path | None
+    images: int
+    given: Mapping[tuple[str, str], Path]
+
+    def shown(self, network: str) -> Labelled:
+        """The images that are compared, with the labels that there are."""
+        number = min(self.images, _LARGE_IMAGES) if SIDES.get(network) == 224 else self.images
+        if self.data_dir is None:
+            return Labelled(inputs_of(network, pictures(number)), np.zeros(0, dtype=np.int64))
+        data = load_split("cifar10", self.data_dir, "test")
+        return Labelled(inputs_of(network, data.images[:number]), data.labels[:number])
+
+    def row(self, network: str, system: str, config: Config, board: Config, program: Path) -> Row:
+        """A row before the gateware has run; its program is kept."""
+        shown, path = self.shown(network), self.given.get((network, system))
+        fit = None
+        if path is None and self.data_dir is not None:
+            fit = for_fitting(network, load_split("cifar10", self.data_dir, "train"))
+        try:
+            checkpoint = untrained(network, system, shown.pixels, fit) if path is None else read_checkpoint(path)
+            done = prepare(checkpoint, shown, config, board)
+        except ReverbError as error:
+            raise type(error)(f"{network} {system}: {error}") from None
+        if done.program is not None:
+            rvb.save(done.program, program)
+        return dataclasses.replace(done.row, trained=path is not None, fitted=fit is not None)
 
 
 def _write(path: Path, row: Row) -> None:

@@ -12,6 +12,9 @@ from reverb_fpga.models.quant import activation_codes, code_of, scaled_gradient,
 
 __all__ = ["Activation", "Encoded", "per_channel"]
 
+_ALL_BITS = 6  # from so many on the codes reach as far as the events do
+_CLIPPED = 1e-4  # share of the events beyond the largest code
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -96,8 +99,11 @@ class Activation(nn.Module):
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Set the step from the spikes (or current) `x`: ``2 * mean(x > 0) / sqrt(top)`` (the LSQ start), widened
-        until at most 0.1 % of events clip."""
+        """Set the step from the spikes (or current) `x`: so that one event in 10,000 clips; of fewer than 6 bits
+        ``2 * mean(x > 0) / sqrt(top)`` (the LSQ start), where it is cheaper to clip than to round coarsely.
+
+        With 8 bits the LSQ start would leave most codes unused: the events' mean would be code 8 of 255.
+        """
         if self.scale is not None and self.spec.bits is not None:
             self.scale.copy_(_step_of(self.scaled(x), self.spec.bits))
 
@@ -126,7 +132,8 @@ def _step_of(x: Tensor, bits: int) -> Tensor:
     live = x[x > 0]
     if live.numel() == 0:
         return torch.ones(())
-    start = 2 * live.mean() / top**0.5
+    if bits < _ALL_BITS:
+        return 2 * live.mean() / top**0.5
     count = min(live.numel(), 1 << 20)
-    clip = live[torch.linspace(0, live.numel() - 1, count).long()].kthvalue(max(1, int(0.999 * count))).values
-    return torch.maximum(start, clip / top) if bits >= 6 else start
+    chosen = live[torch.linspace(0, live.numel() - 1, count).long()]
+    return chosen.kthvalue(max(1, int((1 - _CLIPPED) * count))).values / top

@@ -21,6 +21,8 @@ from reverb_fpga.models.settings import TrainSettings
 
 __all__ = ["RunFolder"]
 
+_LENGTH = "epochs"  # the one setting that may change when a run goes on
+
 
 class RunFolder:
     """The files of one run below `path`, and whose run it is.
@@ -42,17 +44,26 @@ class RunFolder:
             if self.last.exists() or self._result.exists():
                 raise InputError(f"{self.path}: already holds a run; choose another --out or give --resume")
             self._metrics.unlink(missing_ok=True)  # of a run that was cut short in its first epoch
-            _write(self._settings, json.dumps(asdict(settings), indent=2, sort_keys=True) + "\n")
+            self._keep(settings)
+
+    def _keep(self, settings: TrainSettings) -> None:
+        _write(self._settings, json.dumps(asdict(settings), indent=2, sort_keys=True) + "\n")
 
     def reopen(self, settings: TrainSettings) -> None:
-        """Go on with the run that is here. Raises InputError for none, one under way, or one with other settings."""
+        """Go on with the run that is here. Raises InputError for none, one under way, or one with other settings.
+
+        A run may become longer or shorter: the schedule goes by the share of the epochs.
+        """
         if not self.last.is_file():
             raise InputError(f"{self.path}: nothing to resume; it holds no finished epoch (leave --resume out)")
         with self._claimed():
-            if differing := self.differing(settings):
+            differing = self.differing(settings)
+            if unlike := [name for name in differing if name != _LENGTH]:
                 raise InputError(
-                    f"{self._settings}: --resume needs the settings of the run; they differ in {', '.join(differing)}"
+                    f"{self._settings}: --resume needs the settings of the run; they differ in {', '.join(unlike)}"
                 )
+            if differing:
+                self._keep(settings)
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

@@ -86,7 +86,7 @@ class Trainer:
     out : Path
         Run folder; made where missing.
     resume : bool
-        Go on from ``last.safetensors`` of the folder; the settings must be those of the run.
+        Go on from ``last.safetensors`` of the folder; the settings must be those of the run, but for the epochs.
     progress : callable, optional
         Called with a :class:`Progress` after every step.
     team : Team, optional
@@ -138,6 +138,10 @@ class Trainer:
         self.state = RunState()
         if resume:
             self.state = load_state(self.folder.last, self.network, self.optimiser, self.pruning.scores)
+            if self.state.epoch >= settings.epochs and not self.folder.best.is_file():
+                raise InputError(
+                    f"{out}: {self.state.epoch} epochs are done, none of them rounded; --epochs must be more"
+                )
         self.flips = SignFlips(self.network)
         self.short = bfloat16_pays(self.team.device)
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from reverb_fpga.compiler import reference  # noqa: E402
 from reverb_fpga.compiler.passes.evaluate import evaluate_folded  # noqa: E402
 from reverb_fpga.compiler.passes.fold import fold  # noqa: E402
 from reverb_fpga.compiler.passes.importing import import_checkpoint  # noqa: E402
@@ -130,6 +131,7 @@ def test_program_computes_what_was_trained(timesteps: int, v_th: float, pool_mod
 
 
 SMALL = InputSpec(3, 16, 16, (120, 100, 90), (60.0, 55.0, 70.0))
+ONE_DEVIATION = InputSpec(3, 16, 16, (120, 100, 90), (60.0, 60.0, 60.0))
 RESIDUAL = [  # identity and downsample shortcuts; resnet20 also across pooled spikes
     ("resnet20-classic", Options(width=0.5), 0),
     ("resnet20-classic", Options(width=0.5, timesteps=3, v_th=0.25), 1),
@@ -172,8 +174,10 @@ def test_residual_programs_compute_what_was_trained(arch: str, options: Options,
     first = next(iter(trained))
     for info, got in zip(compiled.program.layers, layers, strict=True):
         if info.name == first:  # later layers differ where a code on the brink of rounding fell the other way
-            differ = got.astype(int) - trained[first].numpy().transpose(1, 0, 3, 4, 2)
-            assert (differ == 0).mean() > 0.98
+            differ = np.abs(got.astype(int) - trained[first].numpy().transpose(1, 0, 3, 4, 2))
+            # the input's codes are rounded, for its colours have three deviations
+            assert (differ == 0).mean() > 0.9
+            assert (differ <= 1).mean() > 0.999
     assert any(len(info.maps) > 1 for info in compiled.program.layers)
     with torch.no_grad():
         expected = network(torch.from_numpy(pixels)).numpy()
@@ -239,17 +243,34 @@ def test_gated_programs_compute_what_was_trained(timesteps: int, alike: bool) ->
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.9
 
 
-def test_thresholds_of_binary_spikes_are_as_fine_as_the_memories_allow() -> None:
+@pytest.mark.parametrize("system", ["snn", "bsnn"])
+def test_binary_spikes_are_those_of_real_numbers(system: str) -> None:
+    """Units per channel: no gain is rounded, so not one spike of a deep network with shortcuts is another."""
+    bits = 8 if system == "snn" else None
+    options = Options(system=system, width=0.5, timesteps=2, v_th=0.5, weight_bits=bits)
+    spec = describe("resnet20-classic", DatasetSpec("random", ONE_DEVIATION, tuple("abcde")), options)
+    checkpoint = _checkpoint(randomise(Network(spec), 2))
+    graph = import_checkpoint(checkpoint)
+    pixels = _pixels(2, ONE_DEVIATION, 8)
+    wanted: dict[str, list[np.ndarray]] = {}
+    evaluate_folded(fold(graph), pixels, lambda name, fired: wanted.setdefault(name, []).append(fired))
+    network = compile_network(checkpoint, ROOMY).network
+    found = reference.evaluate(network, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)[:, None]))
+    for layer, fired in zip(network.layers[:-1], found.codes[:-1], strict=True):
+        want = np.stack(wanted[layer.name], axis=1).transpose(0, 1, 3, 4, 2)
+        assert 0.01 < want.mean() < 0.99, layer.name
+        np.testing.assert_array_equal(fired, want, layer.name)
+
+
+def test_binary_spikes_have_the_bits_that_the_memories_allow() -> None:
     options = Options(system="bsnn", width=0.5, timesteps=2, v_th=0.5)
     compiled = compile_network(_checkpoint(_residual("resnet20-classic", options, 2)), ROOMY)
-    units = {layer.name: int(layer.threshold.max()) for layer in compiled.network.layers if layer.spiking}
-    assert set(units.values()) <= {65536, 32768, 16384, 8192, 4096}
-    assert units["conv1"] == 65536
-    # what is stored of an identity is one threshold at most, of a convolution many
-    assert units["b11a"] > units["b21a"] >= 4096
-    for note in compiled.report.notes:
-        name = note.split(":")[0].removeprefix("layer ")
-        assert "saturate" not in note or units[name] == 4096, note
+    for layer in compiled.network.layers[:-1]:
+        assert layer.threshold.min() >= 2048, layer.name
+        own = layer.maps[-1]
+        assert not (own.gain % (1 << own.r_shift)).any(), layer.name
+    notes = [note for note in compiled.report.notes if "saturate" in note]
+    assert not notes, notes
 
 
 def test_equal_factors_leave_time_redundant() -> None:

@@ -104,6 +104,24 @@ def test_resume_refuses_other_settings_and_nothing(settings: TrainSettings, tmp_
         Trainer(replace(short, lr=1e-4), tmp_path, resume=True)
 
 
+def test_a_run_may_become_longer_or_shorter(settings: TrainSettings, tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(state: Progress) -> None:
+        if state.epoch == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        Trainer(settings, tmp_path, progress=interrupt).run()
+    with pytest.raises(InputError, match="1 epochs are done, none of them rounded; --epochs must be more"):
+        Trainer(replace(settings, epochs=1), tmp_path, resume=True)
+    Trainer(replace(settings, epochs=2), tmp_path, resume=True).run()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert json.loads((tmp_path / "settings.json").read_text())["epochs"] == 2
+
+
 def test_start_from_a_checkpoint_with_time_added(settings: TrainSettings, tmp_path: Path) -> None:
     first = Trainer(settings, tmp_path / "one").run()
     options = replace(settings.options, timesteps=2, v_th=0.25)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntM
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.compiler.passes.precision import Channels, flattened, measure, needed_gain, silent, turned
+from reverb_fpga.compiler.passes.units import Reach, summed, units_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import GATE_ONE, GATE_SHIFT, SIGMOID, SIGMOID_STEPS, TAU_ONE
 from reverb_fpga.hw.errors import InputError
@@ -21,8 +22,6 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["Quantised", "quantise"]
 
 _MAX_SHIFT = 63
-_BINARY_CODES = (16, 256)  # codes of the threshold of binary spikes: the least, and more while nothing saturates
-_LOGIT_MARGIN = 0.98  # of the membrane's range: roundings of m, b and q stay inside
 
 Reals = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,9 +47,9 @@ class Quantised:
 def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -> Quantised:
     """Round a folded network.
 
-    One membrane unit is a code's step over ``2**fraction_bits``; of a layer of binary spikes, a part of its threshold;
-    in the last layer it is as small as the membrane's range provably allows. The ``r`` of a map is as large as its
-    widest gain allows.
+    One membrane unit is a code's step over ``2**fraction_bits``; of a layer of binary spikes, channel by channel, as
+    small as the largest current allows; in the last layer as small as the membrane's range provably allows. The ``r``
+    of a map is as large as its widest gain allows.
 
     Raises
     ------
@@ -60,11 +59,11 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
     tensors = {INPUT: _Codes(1.0, 255)} | {name: _Codes(step.step, step.code_max) for name, step in steps.items()}
     layers: list[IntLayer] = []
     notes: list[str] = []
-    unit = 1.0
+    unit = np.ones(1)
     for layer in folded.layers:
         bounds = [_bounds(leg, tensors[leg.source]) for leg in layer.maps]
-        gain = max(float(leg.gain.max()) * tensors[leg.source].step for leg in layer.maps)
-        unit = _unit(layer, _Reach(bounds, gain), steps.get(layer.name), folded.timesteps, config)
+        gains = [leg.gain * tensors[leg.source].step for leg in layer.maps]
+        unit = units_of(layer, Reach(bounds, gains), steps.get(layer.name), folded.timesteps, config)
         code_max = tensors[layer.name].top if layer.spiking else 1
         in_units = [(low / unit, high / unit) for low, high in bounds]
         trimmed, jump = _trimmed(layer, tensors, in_units, unit, code_max, config)
@@ -77,7 +76,7 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
     if not np.all(folded.input.scale == 1):
         notes.insert(0, "input: channels of different deviation are brought to one scale; their codes are rounded")
     network = IntNetwork(source, tuple(layers), folded.timesteps, folded.static_input)
-    return Quantised(network, unit / folded.timesteps, tuple(notes))
+    return Quantised(network, float(unit[0]) / folded.timesteps, tuple(notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _trimmed(
     layer: FoldedLayer,
     tensors: Mapping[str, _Codes],
     bounds: Sequence[tuple[Reals, Reals]],
-    unit: float,
+    unit: Reals,
     code_max: int,
     config: Config,
 ) -> tuple[FoldedLayer, int]:
@@ -131,7 +130,7 @@ def _trimmed(
 
 
 def _without_silent(
-    layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], unit: float, limit: float
+    layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], unit: Reals, limit: float
 ) -> FoldedLayer:
     """A layer of several maps without the channels that can never fire, whatever all of its maps bring."""
     bias = sum((leg.bias for leg in layer.maps), np.zeros(len(layer.threshold))) / unit
@@ -160,69 +159,7 @@ def _precision_notes(done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], jump
     return notes
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Reach:
-    """What the maps of a layer can bring: bounds of their currents, and the largest gain of a code."""
-
-    bounds: Sequence[tuple[Reals, Reals]]
-    gain: float
-
-
-def _unit(layer: FoldedLayer, reach: _Reach, step: Step | None, timesteps: int, config: Config) -> float:
-    """Value of one membrane unit of a layer."""
-    if step is None:
-        # of a single source the range would allow finer units than the gain
-        finest = reach.gain / ((1 << config.gain_width) - 1) * (1 + 1e-9)
-        return max(finest, _logit_unit(layer, reach.bounds, timesteps, config))
-    if not layer.binary:
-        return step.step / (1 << config.fraction_bits)
-    threshold = float(layer.threshold.min())
-    if threshold <= 0:
-        raise InputError(
-            f"layer {layer.name}: binary spikes with V_th = {threshold:g}; a threshold above 0 is supported, so that a "
-            "membrane at rest does not fire"
-        )
-    # whatever reaches the threshold must round to one code at least; finer than that keeps the membrane's bits
-    least, most = (codes << config.fraction_bits for codes in _BINARY_CODES)
-    room = _room(layer, reach, config) * threshold
-    units = most
-    while units > least and units > room:
-        units //= 2
-    return threshold / units
-
-
-def _room(layer: FoldedLayer, reach: _Reach, config: Config) -> float:
-    """Units that a current of 1 may be: every gain fits, one step saturates neither membrane nor skip memory."""
-    room = ((1 << config.gain_width) - 1) / max(reach.gain, np.finfo(np.float64).tiny)
-    total = np.zeros(len(layer.threshold))
-    for position, stored in _summed(layer):
-        (low, high), leg = reach.bounds[position], layer.maps[position]
-        total = total + np.maximum(np.abs(low), np.abs(high)) + np.abs(leg.bias)
-        width = config.skip_width if stored else config.membrane_width
-        room = min(room, ((1 << (width - 1)) - 1) / max(float(total.max()), np.finfo(np.float64).tiny))
-    return room
-
-
-def _summed(layer: FoldedLayer | IntLayer) -> Iterator[tuple[int, bool]]:
-    """The maps of a layer in the order in which they are added, by position, and whether the sum is then stored."""
-    own = len(layer.maps) - 1
-    order = range(own + 1) if layer.gate is None else (own, *range(own))
-    for number, position in enumerate(order):
-        yield position, number < own or (layer.gate is not None and number == 0)
-
-
-def _logit_unit(layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], timesteps: int, config: Config) -> float:
-    low, high = (sum(pair[side] for pair in bounds) for side in range(2))
-    bias = sum(leg.bias for leg in layer.maps)
-    reach = float(np.maximum(np.abs(low + bias), np.abs(high + bias)).max()) * timesteps
-    for leg, pair in zip(layer.maps, bounds, strict=True):
-        # each q alone is clipped too, before the bias is added
-        reach = max(reach, *(float(np.abs(values).max()) for values in (*pair, leg.bias)))
-    limit = (1 << (config.membrane_width - 1)) * _LOGIT_MARGIN
-    return reach / limit if reach > 0 else 1.0
-
-
-def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: float, code_max: int, config: Config) -> IntLayer:
+def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: Reals, code_max: int, config: Config) -> IntLayer:
     return IntLayer(
         name=layer.name,
         maps=tuple(_map(layer.name, leg, tensors[leg.source].step, unit, config) for leg in layer.maps),
@@ -232,11 +169,11 @@ def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: float, code_
         spiking=layer.spiking,
         timesteps=layer.timesteps,
         gate=None if layer.gate is None else _gate(layer, layer.gate, tensors[layer.maps[-1].source].step, config),
-        reset=None if layer.reset is None else int(_rounded(layer.name, "reset", layer.reset / unit, config)),
+        reset=None if layer.reset is None else int(_rounded(layer.name, "reset", layer.reset / unit[0], config)),
     )
 
 
-def _threshold(layer: FoldedLayer, unit: float, config: Config) -> Ints:
+def _threshold(layer: FoldedLayer, unit: Reals, config: Config) -> Ints:
     """Of a strict comparison the first integer above the threshold."""
     values = layer.threshold / unit
     return _rounded(layer.name, "threshold", np.floor(values) + 1 if layer.strict else values, config)
@@ -260,7 +197,7 @@ def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Conf
     )
 
 
-def _map(name: str, leg: FoldedMap, source_step: float, unit: float, config: Config) -> IntMap:
+def _map(name: str, leg: FoldedMap, source_step: float, unit: Reals, config: Config) -> IntMap:
     gain = leg.gain * (source_step / unit)
     r_shift = _shift(name, float(gain.max()), config)
     return IntMap(
@@ -313,7 +250,7 @@ def _notes(layer: FoldedLayer, done: IntLayer, bounds: Sequence[tuple[Reals, Rea
         notes.append(f"layer {layer.name}: its gate is rounded to 1/{GATE_ONE}, its argument to 1/{SIGMOID_STEPS}")
     total = np.zeros(len(layer.threshold))
     skip_limit = 1 << max(0, config.skip_width - 1)
-    for position, stored in _summed(layer):
+    for position, stored in summed(layer):
         (low, high), leg = bounds[position], done.maps[position]
         total = total + np.maximum(np.abs(low), np.abs(high)) + np.abs(leg.bias)
         worst = float(total.max())

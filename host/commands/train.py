@@ -196,7 +196,7 @@ the test split is read once, at the end."""
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--init", default="", help="Start from the weights of this checkpoint.")
-@click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --out.")
+@click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --out; --epochs may differ.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
