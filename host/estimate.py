@@ -1,8 +1,9 @@
 """What an overlay takes of a board, before anything is synthesised.
 
 Cells of every part of the overlay are a linear function of a few figures of its configuration; the coefficients were
-fitted to what yosys reports part by part (``benchmarks/synthesis.py``). Block RAM and multipliers are counted. How far
-all of it is from real builds stands in ``docs/boards.md``; a test holds the estimates against those builds.
+fitted to what yosys reports part by part (``benchmarks/synthesis.py``). Block RAM and multipliers are counted. The
+clock is what routed builds reached. How far all of it is from real builds stands in ``docs/boards.md``; a test holds
+the estimates, and the errors that are given here, against those builds (``benchmarks/builds.jsonl``).
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import EVENT_INDEX_BITS, EVENT_VALUE_BITS
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["CLOCK_RANGE", "LUTS_OF_CARRY", "LUTS_OF_RAM", "PARTS", "Estimate", "Resource", "estimate", "features"]
+__all__ = [
+    "CLOCKS", "ERRORS", "LUTS_OF_CARRY", "LUTS_OF_RAM", "PARTS", "Clock", "Estimate", "Resource", "clock_words",
+    "estimate", "features",
+]  # fmt: skip
 
-CLOCK_RANGE = (51.3, 66.7)
-"""MHz that routed builds of the ULX3S-85F reached: what was seen, not a model."""
+ERRORS = {"LUT4": 3.0, "flip-flops": 12.0, "block RAM": 0.0, "multipliers": 0.0}
+"""Percent that an estimate was off at most, over the builds of today's gateware; those it was not fitted to, too."""
 
 LUTS_OF_CARRY = 2
 """LUT4 of a CCU2C."""
@@ -27,6 +31,7 @@ LUTS_OF_RAM = 8.1
 """LUT4 of a DPR16X4, as nextpnr counts its data and write ports: two routed builds."""
 
 _SIZE = re.compile(r"LFE5U\w*-(\d+F)")
+_GRADE = re.compile(r"-\d+F-(\d)")
 _DEVICES = {"12F": (24_288, 28), "25F": (24_288, 28), "45F": (43_848, 72), "85F": (83_640, 156)}
 """LUT4 (as many flip-flops) and multipliers of an ECP5. The 12F is a 25F die."""
 _RAM_DEPTH = 16  # of distributed RAM
@@ -47,16 +52,35 @@ PARTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Resource:
-    """How much of a resource an overlay takes, and how much there is."""
+    """How much of a resource an overlay takes, and how much there is; `error` in percent (:data:`ERRORS`)."""
 
     name: str
     used: int
     available: int
+    error: float
 
     @property
     def share(self) -> float:
         """0..1, or more where it does not fit."""
         return self.used / self.available
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """MHz that place and route reaches: the mean of `builds` routed ones, their least and their most.
+
+    Builds of one configuration differ by more than any figure of a configuration explains, by seed and by version, so
+    the mean is the model. It is of builds that asked for 50 MHz; one that asks for more may reach more.
+    """
+
+    mhz: float
+    low: float
+    high: float
+    builds: int
+
+
+CLOCKS = {"6": Clock(60.6, 51.25, 66.93, 6)}
+"""By speed grade. No build of another grade has been routed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +93,15 @@ class Estimate:
         LUT4 (carry and LUT RAM included), flip-flops, block RAM, multipliers.
     clock_mhz : float
         At which rates are computed: asked for, or the board's usual one.
+    clock : Clock or None
+        That a build is likely to reach; None where none of this speed grade was routed.
     """
 
     board: str
     config: str
     resources: tuple[Resource, ...]
     clock_mhz: float
+    clock: Clock | None
 
     @property
     def fits(self) -> bool:
@@ -105,8 +132,25 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Es
         ("block RAM", _blocks(config, board), board.bram),
         ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // config.neuron_ways) + _MULTIPLIERS, multipliers),
     )
-    resources = tuple(Resource(*entry) for entry in used)
-    return Estimate(board.name, config.name, resources, clock_mhz or board.clock_mhz)
+    resources = tuple(Resource(*entry, ERRORS[entry[0]]) for entry in used)
+    return Estimate(board.name, config.name, resources, clock_mhz or board.clock_mhz, CLOCKS.get(_grade(board)))
+
+
+def _grade(board: Board) -> str:
+    """Speed grade: the digit after the size, as in LFE5U-85F-6BG381C."""
+    found = _GRADE.search(board.device)
+    return found[1] if found else ""
+
+
+def clock_words(guess: Estimate) -> str:
+    """The clock, in words."""
+    clock = guess.clock
+    if clock is None:
+        return "clock: no estimate, for no build of this speed grade has been routed"
+    return (
+        f"clock: {clock.mhz:.0f} MHz, {clock.low - clock.mhz:+.0f} to {clock.high - clock.mhz:+.0f} "
+        f"({clock.builds} routed builds)"
+    )
 
 
 def features(config: Config) -> dict[str, tuple[float, ...]]:

@@ -13,66 +13,63 @@ from click.testing import CliRunner
 
 from reverb_fpga.compiler.ebr import stacked
 from reverb_fpga.host.commands.report import command
-from reverb_fpga.host.estimate import PARTS, Estimate, estimate, features
+from reverb_fpga.host.estimate import CLOCKS, PARTS, Estimate, estimate, features
 from reverb_fpga.hw.boards.table import BOARDS, board
 from reverb_fpga.hw.config import PRESETS, Config, preset
 from reverb_fpga.hw.errors import InputError
 
-
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """LUT4, flip-flops, block RAMs and multipliers of a build; how far LUT4 and flip-flops may be off, in percent."""
-
-    what: str
-    config: str
-    cells: tuple[int, int, int, int]
-    luts_off: float
-    ffs_off: float
-    old: bool = False
-
-    @property
-    def shape(self) -> Config:
-        """As it was built."""
-        base = preset(self.config)
-        return dataclasses.replace(base, **FOUR_BANKS[self.config]) if self.old else base
+BUILDS = [
+    json.loads(line) for line in (Path(__file__).parent.parent / "benchmarks" / "builds.jsonl").read_text().splitlines()
+]
+OLDER = {"LUT4": 25.0, "flip-flops": 30.0, "block RAM": 5.0, "multipliers": 0.0}
+"""Percent, for versions that had less in them."""
+FIELDS = {"LUT4": "lut4", "flip-flops": "ff", "block RAM": "bram", "multipliers": "dsp"}
 
 
-FOUR_BANKS = {
-    "ulx3s-12f": {"banks": 4, "act_words": 5120, "weight_rows": 5120},
-    "ulx3s-25f": {"banks": 4, "act_words": 4096, "weight_rows": 3072, "layer_groups": 128},
-}
-"""What these presets were when they were synthesised."""
-
-BUILDS = (
-    Built("tiny, synthesised", "tiny", (17_587, 13_720, 27, 13), 2, 2),
-    Built("ulx3s-12f of four banks, with a ring of 4 KiB", "ulx3s-12f", (25_070, 16_889, 57, 13), 2, 2, old=True),
-    Built("ulx3s-25f of four banks, synthesised, not fitted", "ulx3s-25f", (27_160, 19_987, 57, 13), 2, 2, old=True),
-    Built("ulx3s-25f, packed, with a ring of 2 KiB", "ulx3s-25f", (21_081, 16_297, 54, 13), 3, 8),
-    Built("ulx3s-85f, routed at 58.08 MHz", "ulx3s-85f", (45_660, 34_311, 205, 37), 2, 2),
-    Built("ulx3s-85f with USB, routed at 61.59 MHz", "ulx3s-85f", (46_254, 35_676, 205, 37), 3, 5),
-    Built("ulx3s-85f of an older version, routed at 66.69 MHz", "ulx3s-85f", (39_193, 32_288, 204, 37), 20, 8),
-    Built(
-        "ulx3s-85f of the one before, tools from pip, routed at 59.02 MHz",
-        "ulx3s-85f",
-        (38_017, 26_923, 196, 37),
-        25,
-        30,
-    ),
-    Built("the same, native tools, routed at 51.25 MHz", "ulx3s-85f", (37_727, 26_923, 196, 37), 25, 30),
-)
+def _named(build: dict[str, Any]) -> str:
+    return f"{build['build']}, {build['stage']}, {build['link']}, {build['sources']}"
 
 
-def _of(config: Config) -> Estimate:
-    return estimate(dataclasses.replace(board("ulx3s-85f"), config=config.name), config)
+def _shape(text: str) -> Config:
+    """As the benchmarks have it: a preset, with fields changed."""
+    name, *changes = text.split(",")
+    return dataclasses.replace(preset(name), **{key: int(value) for key, value in (c.split("=") for c in changes)})
 
 
-@pytest.mark.parametrize("built", BUILDS, ids=lambda built: built.what)
-def test_estimates_are_near_real_builds(built: Built) -> None:
-    luts, ffs, blocks, multipliers = (resource.used for resource in _of(built.shape).resources)
-    assert 100 * abs(luts / built.cells[0] - 1) <= built.luts_off
-    assert 100 * abs(ffs / built.cells[1] - 1) <= built.ffs_off
-    assert 0 <= blocks - built.cells[2] <= 9  # older versions had no skip memory
-    assert multipliers == built.cells[3]
+def _of(config: Config, on: str = "ulx3s-85f") -> Estimate:
+    return estimate(dataclasses.replace(board(on), config=config.name), config)
+
+
+def test_there_are_builds_of_several_kinds() -> None:
+    now = [build for build in BUILDS if not build.get("older")]
+    assert len({build["build"] for build in now}) >= 8
+    assert len([build for build in now if not build["fitted"]]) >= 6
+    assert all(build["tools"].keys() >= {"yosys", "nextpnr"} for build in BUILDS)
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=_named)
+def test_estimates_are_as_near_real_builds_as_they_say(build: dict[str, Any]) -> None:
+    on, _, shape = build["build"].partition("=")
+    for resource in _of(_shape(shape), on).resources:
+        real = build[FIELDS[resource.name]]
+        most = OLDER[resource.name] if build.get("older") else resource.error
+        assert 100 * abs(resource.used / real - 1) <= most, (resource, real)
+
+
+def test_the_clock_is_that_of_the_routed_builds() -> None:
+    reached: dict[str, list[float]] = {}
+    for build in BUILDS:
+        if build["stage"] == "routed":
+            found = re.search(r"-\d+F-(\d)", board(build["build"].partition("=")[0]).device)
+            assert found is not None
+            reached.setdefault(found[1], []).append(build["fmax_mhz"])
+    assert CLOCKS.keys() == reached.keys()
+    for grade, clock in CLOCKS.items():
+        values = reached[grade]
+        assert (clock.low, clock.high, clock.builds) == (min(values), max(values), len(values))
+        assert clock.mhz == pytest.approx(sum(values) / len(values), abs=0.1)
+    assert _of(preset("ulx3s-85f")).clock == CLOCKS["6"]
+    assert _of(preset("ulx3s-85f"), "ecpix5-85f").clock is None
 
 
 def test_more_hardware_is_never_less() -> None:
@@ -140,9 +137,13 @@ def test_the_command(tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     text = CliRunner().invoke(command, [*arguments, "--clock", "60", "-o", str(page)], catch_exceptions=False).stdout
     assert "fits" in text
+    assert re.search(r"LUT4 +[\d,]+ +\+-3 % +83,640", text)
+    assert re.search(r"block RAM +205 +exact +208", text)
+    assert "clock: 61 MHz, -9 to +6 (6 routed builds)" in text
     assert "images/s computed at 60 MHz" in text
     assert re.search(r"latency of one image: [\d,]+ us: [\d,]+ for its 784 bytes", text)
-    assert "nothing was synthesised" in page.read_text()
+    for words in ("nothing was synthesised", "LUT4 +-3 %, flip-flops", "Clock: 61 MHz"):
+        assert words in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from .. import bundled
 from ..backends import config_of
 from ..completing import complete_models
 from ..console import make_table, output
-from ..estimate import CLOCK_RANGE, Estimate, estimate
+from ..estimate import Estimate, clock_words, estimate
 from ..images import over_time, to_codes
 from ..inputs import ItemReader, Selection, gather_items
 from ..latency import Latency, latency
@@ -154,15 +154,12 @@ def _estimate(program: Program, options: dict[str, Any]) -> Estimate | None:
 
 def _print_estimate(guess: Estimate) -> None:
     console = output()
-    table = make_table(f"estimate for {guess.board}", right=("used", "of", "share"))
-    for resource in guess.resources:
-        table.add_row(resource.name, f"{resource.used:,}", f"{resource.available:,}", f"{100 * resource.share:.0f} %")
+    table = make_table(f"estimate for {guess.board}", right=("used", "error", "of", "share"))
+    for entry in guess.resources:
+        error = f"+-{entry.error:g} %" if entry.error else "exact"
+        table.add_row(entry.name, f"{entry.used:,}", error, f"{entry.available:,}", f"{100 * entry.share:.0f} %")
     console.table(table)
-    low, high = CLOCK_RANGE
-    console.say(
-        f"{'fits' if guess.fits else 'does not fit'}; errors against real builds: docs/boards.md. Clock: no estimate; "
-        f"routed builds of the ULX3S-85F reached {low:g} to {high:g} MHz"
-    )
+    console.say(f"{'fits' if guess.fits else 'does not fit'}; {clock_words(guess)}; what errors are of: docs/boards.md")
 
 
 def _known_run(subject: str | None) -> Path | None:

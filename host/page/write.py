@@ -10,6 +10,7 @@ from typing import Any
 from reverb_fpga.hw.errors import EnvironmentMissing, printable
 
 from ..bundled import ASSETS
+from ..estimate import Estimate, clock_words
 from .drawing import network_svg
 from .facts import PageFacts
 
@@ -119,8 +120,8 @@ def _given(facts: PageFacts) -> list[_Section]:
     guess = facts.sources.estimate
     if guess is not None:
         origin = (
-            f"Estimated from the configuration, for {guess.board}: nothing was synthesised. The errors against real "
-            "builds stand in the project's docs/boards.md."
+            f"Estimated from the configuration, for {guess.board}: nothing was synthesised. {_errors(guess)} Against "
+            "which builds stands in the project's docs/boards.md."
         )
         used = [(resource.name, resource.used, resource.available) for resource in guess.resources]
         sections.append(_Section("Before a build", origin, [charts.resource_chart(used)]))
@@ -131,6 +132,13 @@ def _given(facts: PageFacts) -> list[_Section]:
         )
         sections.append(_Section("Build", origin, charts.build_charts(build)))
     return sections
+
+
+def _errors(guess: Estimate) -> str:
+    """How far each may be off, and the clock."""
+    off = ", ".join(f"{entry.name} {f'+-{entry.error:g} %' if entry.error else 'exact'}" for entry in guess.resources)
+    words = clock_words(guess)
+    return f"Errors: {off}. {words[0].upper()}{words[1:]}."
 
 
 def _time(facts: PageFacts) -> str:
