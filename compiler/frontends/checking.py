@@ -13,7 +13,7 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["check_import"]
 
 _CONTINUOUS = 1e-3  # of the logits' spread: what float32 may cost
-_SPIKING = 0.1  # of the median sample: a spike on the edge of a threshold may fall on either side
+_SPIKING = 0.05  # of the median sample: a spike on the edge of a threshold may fall on either side
 
 Reals = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def check_import(network: FloatNetwork, codes: Reals, wanted: Reals, *, border: 
         raise InputError(f"the module returns {wanted.shape[1:]} numbers a sample, its import {found.shape[1:]}")
     spread = float(np.ptp(wanted, axis=1).max()) or float(np.ptp(wanted)) or float(np.abs(wanted).max()) or 1.0
     off = np.abs(found - wanted).max(axis=1) / spread
-    rough = border or any(layer.binary for layer in network.layers)
+    rough = border or any(layer.binary or layer.v_th > 0 for layer in network.layers)
     if float(np.median(off)) > _SPIKING if rough else float(off.max()) > _CONTINUOUS:
         raise InputError(
             f"the module computes something that could not be followed: its import differs by {100 * off.max():.2g} % "
