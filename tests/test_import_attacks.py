@@ -277,6 +277,62 @@ def test_steps_of_timed_samples() -> None:
         rf.compile(net, timed, timesteps=4, target="large")
 
 
+def membrane_again(net: Any, x: Any) -> Any:
+    start, total = net.n.reset_mem(), 0
+    for _ in range(3):
+        spikes, _ = net.n(net.c(x), start)
+        total = total + head(net, spikes)
+    return total
+
+
+def membrane_halved(net: Any, x: Any) -> Any:
+    membrane, total = net.n.reset_mem(), 0
+    for _ in range(3):
+        spikes, membrane = net.n(net.c(x), membrane)
+        membrane = membrane * 0.5
+        total = total + head(net, spikes)
+    return total
+
+
+def some_steps(net: Any, x: Any) -> Any:
+    membrane, found = net.n.reset_mem(), []
+    for _ in range(3):
+        spikes, membrane = net.n(net.c(x), membrane)
+        found.append(head(net, spikes))
+    return found[1] + found[2]
+
+
+def two_layers_of_one(net: Any, x: Any) -> Any:
+    membrane = net.n.reset_mem()
+    spikes, membrane = net.n(net.c(x), membrane)
+    spikes, membrane = net.n(net.d(spikes), membrane)
+    return head(net, spikes)
+
+
+STATES: dict[str, tuple[Forward, str]] = {
+    "a membrane that starts again": (
+        membrane_again,
+        "layer n: is given the membrane of its start again",
+    ),
+    "a membrane that is changed": (membrane_halved, "computes with the membrane of a neuron"),
+    "a sum over some steps": (some_steps, "the module returns a sum over 2 of 3 time steps"),
+    "neurons of two layers": (
+        two_layers_of_one,
+        "layer n: is called for the 2. time .* one layer, once a time step",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_that_the_target_does_not_have_is_refused(name: str) -> None:
+    snn = pytest.importorskip("snntorch")
+    forward, message = STATES[name]
+    net = Net(forward)
+    net.n = snn.Leaky(beta=0.5)
+    with pytest.raises(InputError, match=message):
+        rf.compile(net, IMAGES, target="large")
+
+
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "steps 0": ({"timesteps": 0}, "timesteps 0; a whole number of at least 1"),
     "steps 2.0": ({"timesteps": 2.0}, r"timesteps 2\.0; a whole number"),

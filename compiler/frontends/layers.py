@@ -66,6 +66,8 @@ def _fire(tracer: Tracer, module: Any, neuron: Neuron, args: tuple[Any, ...], kw
                 raise InputError("is given a membrane that is not its own of the step before")
         elif isinstance(state, Tensor) and bool(state.any()):
             raise InputError("starts with a membrane that is not 0")
+        elif isinstance(state, Tensor) and step:
+            raise InputError("is given the membrane of its start again; give it that of the step before")
     given = [state.sample if isinstance(state, Traced) else state for state in states]
     result = module.forward(x.sample, *given)
     spikes, *rest = result if isinstance(result, tuple) else (result,)

@@ -251,7 +251,10 @@ class Tracer:
             self.timesteps = max(self.timesteps, len(data))
             return SEQUENCE
         if current.time not in (EVERY, step):
-            raise self.refuse(f"is called for the {step + 1}. time with a tensor of {_told(current.time)}")
+            raise self.refuse(
+                f"is called for the {step + 1}. time with a tensor of {_told(current.time)}: neurons with state serve "
+                "one layer, once a time step"
+            )
         self._calls[name] = step + 1
         self.timesteps = max(self.timesteps, step + 1)
         return step
