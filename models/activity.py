@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from reverb_fpga.models.activation import Activation
 from reverb_fpga.models.network import Layer, LayerTrace, Network
 
-__all__ = ["DensityMeter", "activity_penalty", "expected_density", "set_initial_density"]
+__all__ = ["STEEPER", "DensityMeter", "activity_penalty", "expected_density", "set_initial_density"]
+
+STEEPER = 10.0
+"""A tenth of density above its target pulls three times as hard as none."""
 
 
 def expected_density(layer: Layer, tensor: Activation) -> Tensor:
@@ -34,10 +37,15 @@ def expected_density(layer: Layer, tensor: Activation) -> Tensor:
 
 
 def activity_penalty(network: Network, target: float) -> Tensor:
-    """Sum over tensors of the expected density above `target` (0..1), differentiable; a scalar."""
+    """Sum over tensors of ``e + STEEPER * e**2``, a scalar; e is the expected density above `target` (0..1).
+
+    Its slope grows with the distance to the target, so that low targets are reached; the linear part reaches them
+    wholly.
+    """
     total = torch.zeros(())
     for tensor in network.activations():
-        total = total + torch.relu(expected_density(network.layer(tensor.spec.name), tensor) - target)
+        excess = torch.relu(expected_density(network.layer(tensor.spec.name), tensor) - target)
+        total = total + excess + STEEPER * excess**2
     return total
 
 
