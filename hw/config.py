@@ -305,13 +305,13 @@ PRESETS: dict[str, Config] = {
             slot_entries=256, descriptors=64, max_timesteps=8, skip_words=256,
         ),
         Config(
-            name="ulx3s-12f", clusters=1, lanes_per_cluster=16, banks=2, neuron_lanes=4,
-            act_words=10240, count_words=2048, weight_rows=10240, param_groups=256, layer_groups=128,
+            name="ulx3s-12f", clusters=1, lanes_per_cluster=16, banks=2, neuron_lanes=2,
+            act_words=10240, count_words=2048, weight_rows=10240, param_groups=512, layer_groups=128,
             slot_entries=512, descriptors=32, skip_words=512,
         ),
         Config(
-            name="ulx3s-25f", clusters=2, lanes_per_cluster=16, banks=2, neuron_lanes=4,
-            act_words=8192, count_words=2048, weight_rows=6144, param_groups=256, layer_groups=64,
+            name="ulx3s-25f", clusters=2, lanes_per_cluster=16, banks=2, neuron_lanes=2,
+            act_words=8192, count_words=2048, weight_rows=6144, param_groups=512, layer_groups=128,
             slot_entries=512, descriptors=32, skip_words=512,
         ),
         Config(
