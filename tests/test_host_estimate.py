@@ -73,7 +73,7 @@ def test_the_clock_is_that_of_the_routed_builds() -> None:
 
 
 def test_more_hardware_is_never_less() -> None:
-    base = preset("ulx3s-25f")
+    base = dataclasses.replace(preset("ulx3s-25f"), neuron_lanes=4, layer_groups=64)
     changes: list[dict[str, Any]] = [
         {"clusters": 4},
         {"neuron_lanes": 8},
