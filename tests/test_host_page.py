@@ -31,7 +31,7 @@ from reverb_fpga.host.images import over_time, to_codes
 from reverb_fpga.host.page.facts import PageFacts, Sources, gather_facts
 from reverb_fpga.host.page.memory import memory_over_schedule
 from reverb_fpga.host.page.runs import read_runs
-from reverb_fpga.host.page.timeline import timeline
+from reverb_fpga.host.page.timeline import _union, timeline
 from reverb_fpga.host.page.write import page
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import InputError
@@ -73,6 +73,12 @@ def test_the_timeline_is_that_of_the_cycle_model() -> None:
     for before, after in zip(found.spans, found.spans[1:], strict=False):
         assert before.end < after.start
     assert found.spans[-1].end < found.cycles
+
+
+def test_a_unit_that_begins_anew_before_it_has_ended_is_busy_once() -> None:
+    spans = np.array([[4, 9], [0, 3], [8, 12], [12, 13], [20, 22], [20, 21]])
+    np.testing.assert_array_equal(_union(spans), [[0, 3], [4, 13], [20, 22]])
+    assert _union(np.zeros((0, 2), dtype=np.int64)).shape == (0, 2)
 
 
 def test_memory_is_in_use_from_the_first_writing_to_the_last_reading(fashion_program: Program) -> None:
@@ -221,11 +227,39 @@ def test_the_command_writes_one_file(tmp_path: Path) -> None:
         assert part in bare
 
 
+def test_machines_get_all_that_the_page_shows(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from reverb_fpga.hw.boards.report import write_report
+
+    model, checkpoint = tmp_path / "small.rvb", MODELS / "fashion-mnist-small.safetensors"
+    done = CliRunner().invoke(compiling.command, [str(checkpoint), "-o", str(model), "--target", "ulx3s-25f"])
+    assert done.exit_code == 0, done.output
+    program = bundled.load_model(str(model))
+    digest = f"{program.config_digest:016x}"
+    write_report(tmp_path, build_report(config=program.config_name, config_digest=digest))
+    arguments = [str(model), "--images", "2", "--checkpoint", str(checkpoint), "--build", str(tmp_path)]
+    run = MODELS / "cifar10-cnv.metrics.jsonl"
+    done = CliRunner().invoke(command, [*arguments, "--run", str(run), "--json"], catch_exceptions=False)
+    found = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    names = {field.name for field in dataclasses.fields(PageFacts)} - {"program", "config", "names", "report", "uses"}
+    assert found.keys() >= (names - {"layers", "sources"}) | {"network", "memories", "build", "estimate", "latency"}
+    assert not [name for name, value in found.items() if value in (None, []) and name != "estimate"]
+    assert found["floating"]["images"] == 2
+    assert len(found["floating"]["wanted"]) == 20
+    assert found["build"]["fmax_mhz"] == 60
+    assert found["timeline"]["total"] == pytest.approx(
+        [sum(row) / len(row) for row in found["timeline"]["busy"]], abs=1e-4
+    )
+    assert found["memory"]["peak"] <= found["memory"]["capacity"]
+    assert [layer["name"] for layer in found["network"]] == [layer["name"] for layer in found["layers"]]
+    assert {len(found["precision"]), len(found["network"])} == {len(program.layers)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--checkpoint", "a.safetensors"], "give -o PAGE.html"),
-        (["--run", "runs"], "give -o PAGE.html"),
+        (["--checkpoint", "a.safetensors"], "or --json: give -o PAGE.html"),
+        (["--run", "runs"], "or --json: give -o PAGE.html"),
         (["-o", "no/such/folder/page.html"], "no/such/folder"),
         (["-o", "."], "folder"),
         (["-o", "p.html", "--run", "."], "holds no run"),

@@ -27,6 +27,7 @@ from ..inputs import ItemReader, Selection, gather_items
 from ..latency import Latency, latency
 from ..model_report import LayerCost, MapCost, ModelReport, build_for, measure
 from ..page.facts import Sources, gather_facts
+from ..page.machine import machine_facts
 from ..page.write import check_library, page
 
 __all__ = ["command", "print_report"]
@@ -55,9 +56,13 @@ Examples:
 @click.option("--clock", type=click.FloatRange(1, 1000), metavar="MHZ", help="Images/s at this clock.")
 @click.option("--board", metavar="NAME|FILE", help="Estimate what its overlay takes of this board, without a build.")
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="That the model was compiled from: golden against float (-o)."
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="That the model was compiled from: golden against float (-o, --json).",
 )
-@click.option("--run", type=click.Path(path_type=Path), help="Folder of its training: accuracy against density (-o).")
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="Folder of its training: accuracy against density (-o, --json)."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(subject: str | None, paths: tuple[Path, ...], as_json: bool, **options: Any) -> int:
@@ -84,8 +89,8 @@ def command(subject: str | None, paths: tuple[Path, ...], as_json: bool, **optio
 
 def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, options: dict[str, Any]) -> int:
     target = options["target"]
-    if target is None and (options["checkpoint"] or options["run"]):
-        raise InputError("--checkpoint and --run go into a page: give -o PAGE.html")
+    if target is None and not as_json and (options["checkpoint"] or options["run"]):
+        raise InputError("--checkpoint and --run go into a page, or --json: give -o PAGE.html")
     if target is not None:
         check_output(target)  # before the work, as the library
         check_library()
@@ -100,30 +105,23 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
     items = gather_items(selection, program)
     reader = ItemReader(program, strict=options["strict"])
     read, pixels = reader.read_all(items)
-    if target is not None:
+    if target is not None or as_json:
         sources = Sources(
             build=build, checkpoint=options["checkpoint"], run=options["run"] or _known_run(subject),
             clock_mhz=clock, baud=baud, estimate=guess,
         )  # fmt: skip
         facts = gather_facts(program, config_of(program), pixels, [item.name for item in read], sources)
         report = facts.report
-        write_whole(target, page(facts).encode())
+        if target is not None:
+            write_whole(target, page(facts).encode())
     else:
         report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
-    found = latency(program, report.cycles, clock, baud) if clock and baud and report.cycles else None
     if as_json:
-        rate = report.images_per_second(clock) if clock else None
-        more = {
-            "clock_mhz": clock,
-            "images_per_second": rate,
-            "latency": dataclasses.asdict(found) | {"total_us": found.total_us} if found else None,
-            "estimate": dataclasses.asdict(guess) if guess else None,
-        }
-        click.echo(json.dumps(dataclasses.asdict(report) | more))
+        click.echo(json.dumps(machine_facts(facts)))
     else:
         _print_model(report, clock)
-        if found is not None:
-            _print_latency(found)
+        if clock and baud and report.cycles:
+            _print_latency(latency(program, report.cycles, clock, baud))
         if guess is not None:
             _print_estimate(guess)
         if target is not None:

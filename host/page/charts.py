@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _WIDE = 300
+_HOP_NS = 0.1  # carries are less; a path has dozens of them
 _HOP = re.compile(r"^([\d.]+) ns (\S+) (.*)$")
 
 
@@ -251,12 +252,14 @@ def build_charts(build: BuildReport) -> list[figure]:
             title="Block RAM by use", unit="blocks", names=list(uses), values=list(uses.values()), details=details
         )
         charts.append(bar_chart(bars, COLOURS[1]))
-    hops = [found for hop in build.critical_path if (found := _HOP.match(hop))]
+    hops = [(float(found[1]), found) for hop in build.critical_path if (found := _HOP.match(hop))]
     if hops:
+        before = (0.0, *(end for end, _ in hops))
+        shown = [(end, found) for (end, found), begin in zip(hops, before, strict=False) if end - begin >= _HOP_NS]
         bars = Bars(
-            title=f"Longest path, {len(hops)} hops", unit="ns from its beginning",
-            names=[f"{hop[2]} …{hop[3][-12:]}" for hop in hops],
-            values=[float(hop[1]) for hop in hops], details=[hop[0] for hop in hops], number="0.0",
+            title=f"Longest path, {len(hops)} hops", unit=f"ns from its beginning; hops of {_HOP_NS:g} and more",
+            names=[f"{found[2]} …{found[3][-12:]}" for _, found in shown],
+            values=[end for end, _ in shown], details=[found[0] for _, found in shown], number="0.0",
         )  # fmt: skip
         charts.append(bar_chart(bars, COLOURS[4]))
     return charts

@@ -64,7 +64,7 @@ def timeline(program: Program, config: Config, codes: NDArray[np.uint8], bins: i
     strips = model.spans(codes)
     cycles = model.cycles(codes)[0]
     edges = np.linspace(0, cycles, bins + 1)
-    work = [np.concatenate([strip.spans[unit] for strip in strips]) for unit in UNITS]
+    work = [_union(np.concatenate([strip.spans[unit] for strip in strips])) for unit in UNITS]
     busy = np.stack([_shares(spans, edges) for spans in work])
     layers = {strip.index: strip.fields["layer"] for strip in model.golden.schedule.strips}
     return Timeline(
@@ -78,6 +78,15 @@ def timeline(program: Program, config: Config, codes: NDArray[np.uint8], bins: i
         ),
         starts=tuple(at.start for at in strips),
     )
+
+
+def _union(spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same time in spans that do not overlap: a unit that begins anew before it has ended is busy once."""
+    order = spans[np.argsort(spans[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(order[:, 1])
+    begins = np.concatenate([[True], order[1:, 0] > ends[:-1]]) if len(order) else np.zeros(0, dtype=bool)
+    lasts = np.concatenate([begins[1:], [True]]) if len(order) else begins
+    return np.stack([order[begins, 0], ends[lasts]], axis=1)
 
 
 def _shares(spans: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[np.float64]:

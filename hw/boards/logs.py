@@ -109,7 +109,7 @@ def nextpnr_phase(line: str) -> BuildPhase | None:
     return None
 
 
-def critical_path(lines: Iterable[str], limit: int = 40) -> list[str]:
+def critical_path(lines: Iterable[str], limit: int = 400) -> list[str]:
     """The longest register-to-register path of a nextpnr log after routing: ``total ns, kind, name`` per hop."""
     path: list[str] = []
     inside = False
