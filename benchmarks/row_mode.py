@@ -34,9 +34,9 @@ Codes = NDArray[np.uint8]
 
 MIDDLE = dataclasses.replace(
     preset("tiny-row"), name="row-96", lanes_per_cluster=16, neuron_lanes=8, act_words=32768, count_words=8192,
-    weight_rows=16384, param_groups=256, layer_groups=64, slot_entries=1024,
+    weight_rows=8192, param_groups=256, layer_groups=64, slot_entries=1024,
 )  # fmt: skip
-"""96 lanes in two banks, with room for every bundled chain: a core that compiles in minutes."""
+"""96 lanes in two banks, for every bundled chain: CNV has to share weight rows. A core that compiles in minutes."""
 
 
 def network_of(program: Program, config: Config) -> IntNetwork:
