@@ -14,7 +14,8 @@ from reverb_fpga.compiler.frontends.grid import Grid
 from reverb_fpga.compiler.frontends.neurons import Neuron
 from reverb_fpga.compiler.frontends.values import EVERY, OUTPUT, SEQUENCE, Linear, Shape, Term, Total, Value
 from reverb_fpga.compiler.frontends.weights import Integers, exact_integers, integers_of, unrounded
-from reverb_fpga.compiler.geometry import Geometry
+from reverb_fpga.compiler.frontends.windows import averages, codes_of_averages, merged, window
+from reverb_fpga.compiler.geometry import NO_POOL, Geometry, Pool
 from reverb_fpga.compiler.intnet import INPUT, WeightKind
 from reverb_fpga.compiler.passes.graph import FloatLayer, FloatMap, FloatNetwork, FloatTensor, Norm
 from reverb_fpga.compiler.passes.largest import largest
@@ -107,6 +108,10 @@ class _Builder:
         self._integers: dict[tuple[str, str, int], Integers] = {}
         self._shapes = {INPUT: found.input_shape} | {name: value.shape for name, (value, _) in found.fired.items()}
         self.shape, self.grid = found.input_shape, grid
+        self._positions = positions
+        self._pending: list[FloatLayer] = []  # layers that the one in work reads
+        self._pools: dict[tuple[str, Pool], str] = {}
+        self._codes: dict[str, FloatTensor] = {}
         self._arranged = self._arrange(positions)
         self._shares = self._steps_in_weights()
         self._alphas = find_alphas(found.fired, self._terms()) if rounding is integers_of else {}
@@ -117,8 +122,9 @@ class _Builder:
         layers: list[FloatLayer] = []
         for name, (current, neuron) in found.fired.items():
             if name in needed:
-                layers += self.largest(name, current) if neuron is None else [self.layer(name, current, neuron)]
-        layers.append(self.output(found.output))
+                made = self.largest(name, current) if neuron is None else [self.layer(name, current, neuron)]
+                layers += self._with_pending(made)
+        layers += self._with_pending([self.output(found.output)])
         return FloatNetwork(
             height=self.shape[1],
             width=self.shape[2],
@@ -129,6 +135,10 @@ class _Builder:
             timesteps=found.timesteps,
             static_input=found.static,
         )
+
+    def _with_pending(self, layers: list[FloatLayer]) -> list[FloatLayer]:
+        before, self._pending = self._pending, []
+        return before + layers
 
     def _steps_in_weights(self) -> Reals:
         """What each channel of the input adds to the weights that read it, (C,): 1, or the ratio of its step to the
@@ -144,7 +154,8 @@ class _Builder:
         """Alpha where there is one; the layers that max pooling is made of have that of what they fire."""
         pooled = {layer.name: layer.codes_of for layer in layers if layer.codes_of is not None}
         names = {layer.name: pooled.get(layer.name, layer.name) for layer in layers}
-        return {name: FloatTensor(alpha=self._alphas[of]) for name, of in names.items() if of in self._alphas}
+        alphas = {name: FloatTensor(alpha=self._alphas[of]) for name, of in names.items() if of in self._alphas}
+        return alphas | self._codes
 
     def _arrange(self, positions: int) -> bool:
         """An input of many positions that only linear layers read becomes one of more channels."""
@@ -235,8 +246,33 @@ class _Builder:
         legs[-1] = dataclasses.replace(last, norm=dataclasses.replace(last.norm, beta=value.bias))
         return tuple(legs)
 
+    def _narrowed(self, term: Term) -> Term:
+        """With a window that can be gathered, if there is a way."""
+        if term.linear is None or window(term) <= self._positions:
+            return term
+        if term.out_pool != NO_POOL and exact_integers(term.linear.weight) is None:
+            term = merged(term)
+        if term.in_pool == NO_POOL or term.source == INPUT or window(term) <= self._positions:
+            return term
+        key = (term.source, term.in_pool)
+        if key not in self._pools:
+            self._pools[key] = f"{term.source}.mean{len(self._pools) + 1}"
+            self._add_averages(term, self._pools[key])
+        return dataclasses.replace(term, source=self._pools[key], in_pool=NO_POOL)
+
+    def _add_averages(self, term: Term, name: str) -> None:
+        channels = self._shapes[term.source][0]
+        self._pending.append(averages(term.source, channels, term.in_pool, name, self._found.timesteps))
+        codes = codes_of_averages(term.in_pool) if self._binary(term.source) else None
+        if codes is not None:
+            self._codes[name] = codes
+        else:
+            self.notes.append(f"layer {name}: the averages of what {term.source} fires are rounded to 8 bits")
+        if term.source in self._alphas:
+            self._alphas[name] = self._alphas[term.source]
+
     def _map(self, name: str, term: Term) -> FloatMap:
-        channels = len(term.scale)
+        channels, term = len(term.scale), self._narrowed(term)
         if term.linear is None:
             if term.source == INPUT:
                 raise InputError(
