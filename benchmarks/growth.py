@@ -4,7 +4,7 @@
 
 CNV with random weights, one thing changed at a time from full width, 32x32 pixels, density 0.2, and the ULX3S-85F's
 array with memories large enough for all of it. Cycles are those of the cycle model, which equals the RTL.
-Writes OUT/growth.json, OUT/growth.md and OUT/growth.png.
+Writes OUT/growth.json, of which points that are there are not measured again, OUT/growth.md and OUT/growth.png.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from matrix import pictures
+from matrix import Source
 
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_network
 from reverb_fpga.host import cli
@@ -54,7 +54,8 @@ class Point:
             ROOMY,
             banks=self.banks,
             clusters=self.lanes // 16,
-            # a bank's index of a channel has a bound
+            # what a bank's index of a channel and the host bus have bits for
+            weight_rows=min(ROOMY.weight_rows, ((1 << 20) - 1) // (self.banks * -(-self.lanes // 32))),
             layer_groups=min(ROOMY.layer_groups, 256 * self.banks // ROOMY.neuron_lanes),
         )
 
@@ -97,7 +98,7 @@ def network_of(point: Point, pixels: torch.Tensor) -> Checkpoint:
 
 def measure(point: Point, data_dir: Path | None) -> dict[str, Any]:
     """Cycles of one image."""
-    shown = torch.from_numpy(pictures(data_dir, _CALIBRATION)).permute(0, 3, 1, 2).float()
+    shown = torch.from_numpy(Source(data_dir, _CALIBRATION, {}).shown("cnv").pixels).float()
     size = (point.side, point.side)
     pixels = torch.nn.functional.interpolate(shown, size=size, mode="bilinear", align_corners=False).round().byte()
     program = compile_network(network_of(point, pixels), point.config, CompileOptions(static_input=True)).program
@@ -158,15 +159,18 @@ def draw(found: dict[str, list[dict[str, Any]]], picture: Path) -> None:
 def main(data_dir: Path | None, out: Path) -> None:
     """Entry point."""
     out.mkdir(parents=True, exist_ok=True)
+    file = out / "growth.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
     found: dict[str, list[dict[str, Any]]] = {}
     total, done = sum(map(len, VARIED.values())), 0
     for name, values in VARIED.items():
         found[name] = []
         for value in values:
             done += 1
-            click.echo(f"[{done}/{total}] {name} {value}", err=True)
-            found[name].append(measure(Point(**{name: value}), data_dir))
-    write_whole(out / "growth.json", (json.dumps(found, indent=1) + "\n").encode())
+            before = next((point for point in known.get(name, []) if point[name] == value), None)
+            click.echo(f"[{done}/{total}] {name} {value}{'' if before is None else ': done'}", err=True)
+            found[name].append(before or measure(Point(**{name: value}), data_dir))
+            write_whole(file, (json.dumps(known | found, indent=1) + "\n").encode())
     write_whole(out / "growth.md", table(found).encode())
     draw(found, out / "growth.png")
     click.echo(table(found), nl=False)

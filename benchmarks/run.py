@@ -1,11 +1,11 @@
 """The accelerator's figures, by one command: JSON, a table and plots.
 
-    python benchmarks/run.py --out out/bench        # bundled models, the classic ResNet-20 and the paper's
+    python benchmarks/run.py --out out/bench        # bundled models and the paper's ResNet-20
     python benchmarks/run.py --out out/bench cnv.rvb cifar10-cnv --images 3 --build out/ulx3s-85f
 
 Cycles come from the RTL (Verilator), the clock from routed timing, images/s from both; without a build there are none.
-The golden logits must equal those of the RTL, or the benchmark stops. The ResNets have random weights unless
---trained says otherwise: the classic one on the board's configuration, the paper's on `large`, for simulation only.
+The golden logits must equal those of the RTL, or the benchmark stops. The paper's ResNet-20 has random weights unless
+--trained says otherwise, and runs on `large`, a configuration for simulation only.
 Writes OUT/benchmark.json (`networks` by name; `build`: the first --build; `builds`: all, by configuration),
 OUT/table.md and OUT/layers.png.
 """
@@ -21,7 +21,8 @@ from typing import Any
 
 import click
 import numpy as np
-from matrix import codes_of, inputs_of, pictures, untrained
+from matrix import Source, codes_of
+from matrix_networks import untrained
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler import rvb
@@ -44,8 +45,8 @@ from reverb_fpga.sim.rtl_core import RtlCore
 
 Codes = NDArray[np.uint8]
 
-PAPERS = {"resnet20-classic": "ulx3s-85f", "resnet20": "large"}
-"""Networks of the zoo that are compiled here, and the configuration that holds them whole."""
+PAPERS = {"resnet20": "large"}
+"""Networks of the zoo that no bundled model is of, and the configuration that holds them whole."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,12 +103,11 @@ def bundled_codes(program: Program, limit: int) -> Codes:
     return to_codes([item.load() for item in items], program.input)
 
 
-def of_the_zoo(network: str, target: str, checkpoint: Path | None, images: Codes) -> Subject:
-    """A ResNet of learnable ReverB on CIFAR images (N, 32, 32, 3), trained or with random weights."""
-    pixels = inputs_of(network, images)
-    source = read_checkpoint(checkpoint) if checkpoint else untrained(network, "reverb-learnable", pixels)
+def of_the_zoo(network: str, target: str, checkpoint: Path | None, pixels: Codes) -> Subject:
+    """A ResNet of learnable ReverB on CIFAR images (N, 3, 32, 32), trained or with random weights."""
+    source = read_checkpoint(checkpoint) if checkpoint else untrained(network, "reverb-learnable", pixels, None)
     compiled = compile_network(source, preset(target), CompileOptions(static_input=True))
-    return Subject(compiled.program, codes_of(compiled, pixels), checkpoint is not None)
+    return Subject(compiled.program, codes_of(compiled.program, pixels), checkpoint is not None)
 
 
 def golden_speed(model: GoldenModel, codes: Codes) -> float:
@@ -298,9 +298,9 @@ def subjects(
         program = rvb.load(path) if path.suffix == ".rvb" else bundled.load_model(name)
         yield program.name, Subject(program, bundled_codes(program, images), True)
     if not models:
-        shown = pictures(data_dir, max(images, 16))  # 16 of them calibrate random weights
+        source = Source(data_dir, max(images, 16), {})  # 16 of them calibrate random weights
         for network, target in PAPERS.items():
-            found = of_the_zoo(network, target, trained.get(network), shown)
+            found = of_the_zoo(network, target, trained.get(network), source.shown(network).pixels)
             yield network, dataclasses.replace(found, codes=found.codes[:images])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import activity_penalty, set_initial_density
 from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
-from reverb_fpga.models.checkpoint import load_checkpoint, save_checkpoint
+from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.evaluation import Evaluation, evaluate
@@ -97,7 +97,7 @@ class Trainer:
     Attributes
     ----------
     notes, skipped : tuple of str
-        What was done to the pictures, and those that could not be read.
+        What was done to the pictures and is to be known of --init, and pictures that could not be read.
 
     Raises
     ------
@@ -118,7 +118,8 @@ class Trainer:
         self.team = team or Team()
         settings.check(self.team.size)
         full, self.test = _load(settings)
-        self.notes, self.skipped = full.notes + self.test.notes, full.skipped + self.test.skipped
+        self.notes = full.notes + self.test.notes + _held_out_twice(settings)
+        self.skipped = full.skipped + self.test.skipped
         train, self.held_out = _split(full, settings.holdout, settings.seed)
         self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
         if len(train) < 2 * self.team.size:
@@ -309,6 +310,17 @@ def _network(settings: TrainSettings, data: ImageSet) -> Network:
     if settings.init:
         _transfer(load_checkpoint(settings.init), network, settings.init)
     return network
+
+
+def _held_out_twice(settings: TrainSettings) -> tuple[str, ...]:
+    """What is to be said of weights that have seen images which this run holds out: those of another seed."""
+    if not settings.init:
+        return ()
+    info = read_checkpoint(settings.init).info
+    if info.get("seed", settings.seed) == settings.seed:
+        return ()
+    told = f"{settings.init} was trained with --seed {info['seed']}, which held out other images"
+    return (f"{told}: accuracy on those held out now will be too high; give its seed",)
 
 
 def _transfer(source: Network, target: Network, path: str) -> None:

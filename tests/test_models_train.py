@@ -127,7 +127,11 @@ def test_start_from_a_checkpoint_with_time_added(settings: TrainSettings, tmp_pa
     options = replace(settings.options, timesteps=2, v_th=0.25)
     init = str(tmp_path / "one/best.safetensors")
     tuned = replace(settings, options=options, init=init, epochs=1, lr=1e-3, qat_start=0.0)
-    assert Trainer(tuned, tmp_path / "two").run().accuracy > min(90.0, first.accuracy) - 5
+    again = Trainer(tuned, tmp_path / "two")
+    assert not again.notes
+    assert again.run().accuracy > min(90.0, first.accuracy) - 5
+    (note,) = Trainer(replace(tuned, seed=4), tmp_path / "four").notes
+    assert "trained with --seed 3, which held out other images" in note
     with pytest.raises(InputError, match="does not fit"):
         Trainer(replace(tuned, options=replace(options, width=0.25)), tmp_path / "three")
 
