@@ -196,7 +196,7 @@ def _ecpix5(size: str, config: str) -> Board:
 def _orangecrab(size: str) -> Board:
     return Board(
         name=f"orangecrab-{size.lower()}",
-        config=f"ulx3s-{size.lower()}",
+        config="ulx3s-85f" if size == "85F" else "ulx3s-12f",  # as _SMALL
         platform=f"amaranth_boards.orangecrab_r0_2:OrangeCrabR0_2_{size}Platform",
         device=f"Lattice LFE5U-{size}-8MG285C",
         flow=Flow.TRELLIS,
@@ -210,7 +210,8 @@ def _orangecrab(size: str) -> Board:
     )
 
 
-_SMALL: dict[str, Any] = {"config": "ulx3s-25f", "flow": Flow.TRELLIS, "clock_mhz": 50.0, "bram": _SIZES["25F"]}
+# The configuration of the ULX3S-12F, whose FPGA is a 25F by its die: it routes, that of the ULX3S-25F does not yet.
+_SMALL: dict[str, Any] = {"config": "ulx3s-12f", "flow": Flow.TRELLIS, "clock_mhz": 50.0, "bram": _SIZES["25F"]}
 _SINGLE = (
     Board(
         name="icepi-zero",
