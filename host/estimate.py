@@ -79,7 +79,7 @@ class Clock:
     builds: int
 
 
-CLOCKS = {"6": Clock(62.1, 51.25, 71.44, 7)}
+CLOCKS = {"6": Clock(62.5, 51.25, 71.44, 8)}
 """By speed grade. No build of another grade has been routed."""
 
 
