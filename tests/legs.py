@@ -173,9 +173,13 @@ def split(program: Program, config: Config, rng: np.random.Generator, gates: boo
                 key = fields["layer"], index
                 if key not in variants:
                     variants[key] = _variant(program, constants, fields, groups, rng)
-                before.append(fields | variants[key] | {"store_skip": 1, "spiking": 0, "add_skip": int(index > 0)})
+                before.append(
+                    fields
+                    | variants[key]
+                    | {"repeat_passes": 0, "store_skip": 1, "spiking": 0, "add_skip": int(index > 0)}
+                )
             legs = [*before, fields | {"add_skip": 1}]
-            legs = [leg | {"skip_groups": groups} for leg in legs]
+            legs = [leg | {"skip_groups": groups, "repeat_passes": 0} for leg in legs]
         strips.append(legs)
     return _assembled(program, strips, constants)
 
@@ -196,7 +200,7 @@ def _gated(
     if slots is None or base is None:
         return None
     common = fields | {
-        "store_skip": 1, "spiking": 0, "skip_groups": groups,
+        "repeat_passes": 0, "store_skip": 1, "spiking": 0, "skip_groups": groups,
         "gate_base": int(rng.integers(words, config.skip_words - steps * groups + 1)),
     }  # fmt: skip
     nothing = {
@@ -282,6 +286,6 @@ def with_bias_through_skip(program: Program, config: Config, rng: np.random.Gene
         if change is None or not numbers[layer]:
             strips.append([fields])
             continue
-        common = fields | {"skip_groups": groups}
+        common = fields | {"skip_groups": groups, "repeat_passes": 0}  # a leg repeats none
         strips.append([common | change[0] | {"store_skip": 1, "spiking": 0}, common | change[1] | {"add_skip": 1}])
     return _assembled(program, strips, constants)

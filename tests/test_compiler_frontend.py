@@ -343,6 +343,6 @@ def test_too_large_a_network_says_by_how_much() -> None:
     network = _network(Options(width=16, act_bits=8), 1, GREY)
     with pytest.raises(
         InputError,
-        match=r"network too large for ulx3s-12f: layer conv2 needs 1024 channels, there are 512 \(512 too many\)",
+        match=r"network too large for ulx3s-12f: layer conv1 needs 512 channels, there are 256 \(256 too many\)",
     ):
         compile_network(_checkpoint(network), preset("ulx3s-12f"))

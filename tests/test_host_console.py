@@ -82,6 +82,7 @@ def simulated() -> None:
     simulate._print(
         {
             "model": "m", "input": "i", "cycles": 123_456, "logits": [1, 2], "waveform": "w.vcd",
+            "views": {"gtkwave": "w.gtkw", "surfer": "w.sucl"},
             "descriptors": [{"descriptor": 62, "layer": "conv6"} | counters],
         }
     )  # fmt: skip

@@ -57,8 +57,10 @@ def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: st
     assert abs(computed - right) < 1.5 / len(test)
     for tensor, trace, codes in zip(network.activations(), traces[1:], outputs, strict=False):
         trained = torch.round(trace.events[0] / tensor.scale).detach().numpy().transpose(0, 2, 3, 1)
-        # a current at the edge of its step may fall to either side of it
-        assert np.abs(trained - codes[:, 0]).max() <= 1
+        # a current at the edge of its step may fall to either side of it, and move a current behind it
+        apart = np.abs(trained - codes[:, 0])
+        assert apart.max() <= 2
+        assert (apart > 1).mean() < 1e-3
         assert np.mean(trained != codes[:, 0]) < 0.05
         assert 0 < trained.max() < 2 ** int(act_bits)
 

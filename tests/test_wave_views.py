@@ -63,7 +63,7 @@ def test_every_signal_of_the_views_is_in_the_waveform_of_the_core(fashion_rvb: P
     wave = tmp_path / "wave.vcd"
     done = CliRunner().invoke(command, [str(fashion_rvb), "-o", str(wave), "--last", "1", "--json", "--no-progress"])
     assert done.exit_code == 0, done.output
-    assert done.stderr == ""
+    assert "left out" not in done.stderr
     views = json.loads(done.stdout)["views"]
     declared = signals(wave)
     shown = re.findall(r"^(TOP\S+?)(\[\d+:0\])?$", Path(views["gtkwave"]).read_text(), re.MULTILINE)

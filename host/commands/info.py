@@ -33,6 +33,7 @@ _HEADINGS = {
     "builds_here": "built here",
     "clock_mhz": "MHz",
     "timesteps": "T",
+    "accuracy": "right",
     "config": "configuration",
 }
 _PROGRAMS = {
