@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
-from matrix import Source
+from matrix import Source, codes_of
+from matrix_networks import calibrate, checkpoint_of
 
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_network
 from reverb_fpga.host import cli
@@ -82,18 +82,8 @@ def network_of(point: Point, pixels: torch.Tensor) -> Checkpoint:
     labels = tuple(str(label) for label in range(10))
     net = build("cnv", DatasetSpec("cifar10", source, labels), Options(width=point.width, act_bits=8))
     set_initial_density(net, point.density)
-    net.set_quantised(False)
-    for layer in net.stages():
-        if layer.bn is not None:
-            layer.bn.momentum = None  # the average over all batches
-    with torch.no_grad():
-        net.train()
-        for start in range(0, len(pixels), 4):
-            net(pixels[start : start + 4])
-        net.eval()
-        net.initialise_scales(pixels)
-    state = net.state_dict()
-    return Checkpoint(net.spec, {name: state[name].numpy() for name in net.spec.tensor_shapes()})
+    calibrate(net, pixels)
+    return checkpoint_of(net)
 
 
 def measure(point: Point, data_dir: Path | None) -> dict[str, Any]:
@@ -102,10 +92,7 @@ def measure(point: Point, data_dir: Path | None) -> dict[str, Any]:
     size = (point.side, point.side)
     pixels = torch.nn.functional.interpolate(shown, size=size, mode="bilinear", align_corners=False).round().byte()
     program = compile_network(network_of(point, pixels), point.config, CompileOptions(static_input=True)).program
-    transform = program.input
-    scale, offset = np.asarray(transform.scale), np.asarray(transform.offset)
-    image = pixels[:1].permute(0, 2, 3, 1).numpy()
-    codes = np.floor(image * scale + offset + 0.5).clip(0, 255).astype(np.uint8)[:, None]
+    codes = codes_of(program, pixels[:1].numpy())
     counted = count_operations(program, point.config, codes)
     cycles = CycleModel(program, point.config).cycles(codes)[0]
     additions = sum(layer.additions for layer in counted.layers)

@@ -16,7 +16,10 @@ from reverb_fpga.models.network import LayerTrace, Network
 from reverb_fpga.models.pooling import pooled
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
-__all__ = ["EVENTS", "SIDES", "SYSTEMS", "Images", "Labelled", "for_fitting", "inputs_of", "pictures", "untrained"]
+__all__ = [
+    "EVENTS", "SIDES", "SYSTEMS", "Images", "Labelled", "calibrate", "checkpoint_of", "for_fitting", "inputs_of",
+    "pictures", "untrained",
+]  # fmt: skip
 
 Images = NDArray[np.uint8]
 
@@ -96,21 +99,31 @@ def untrained(network: str, system: str, pixels: Images, fit: Labelled | None) -
     source = InputSpec(channels, height, width, (mean,) * channels, (60.0,) * channels)
     labels = tuple(str(label) for label in range(10))
     net: Network = build(network, DatasetSpec("cifar10", source, labels), options)
-    some = torch.from_numpy(pixels[:_CALIBRATION])
     with torch.no_grad():
         _draw(net)
-        norms = [layer.bn for layer in net.stages() if layer.bn is not None]
-        for norm in norms:
-            norm.momentum = None  # the average over all batches
-        net.set_quantised(False)
-        net.train()
-        for start in range(0, len(some), _BATCH):
-            net(some[start : start + _BATCH])
-        net.eval()
-        net.initialise_scales(some)
-        net.set_quantised(True)
+        calibrate(net, torch.from_numpy(pixels[:_CALIBRATION]))
         if fit is not None:
             _fit(net, fit)
+    return checkpoint_of(net)
+
+
+@torch.no_grad()
+def calibrate(net: Network, pixels: Tensor) -> None:
+    """Normalisation and code steps as the currents of some pixels (N, C, H, W) ask for; rounding from then on."""
+    for layer in net.stages():
+        if layer.bn is not None:
+            layer.bn.momentum = None  # the average over all batches
+    net.set_quantised(False)
+    net.train()
+    for start in range(0, len(pixels), _BATCH):
+        net(pixels[start : start + _BATCH])
+    net.eval()
+    net.initialise_scales(pixels)
+    net.set_quantised(True)
+
+
+def checkpoint_of(net: Network) -> Checkpoint:
+    """What `train` would have saved."""
     state = net.state_dict()
     return Checkpoint(net.spec, {name: state[name].numpy() for name in net.spec.tensor_shapes()})
 

@@ -32,6 +32,7 @@ from reverb_fpga.host import bundled, cli
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
+from reverb_fpga.host.session import BYTE_BITS
 from reverb_fpga.hw.boards.report import BuildReport, read_report
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Counter
@@ -184,7 +185,7 @@ def measure(subject: Subject, build: BuildReport | None) -> Figures:
         images=len(codes),
         cycles=mean,
         images_per_second=build.clock_mhz * 1e6 / mean if build else None,
-        link_images_per_second=build.baud / 10 / codes[0].size if build and build.baud else None,
+        link_images_per_second=build.baud / BYTE_BITS / codes[0].size if build and build.baud else None,
         additions=additions,
         additions_per_cycle=additions / mean,
         busy=events / (mean * config.ports),

@@ -6,9 +6,10 @@ import dataclasses
 
 from reverb_fpga.compiler.program import Program
 
+from .session import BYTE_BITS
+
 __all__ = ["Latency", "latency"]
 
-_BITS_OF_A_BYTE = 10  # start, eight, stop
 _LOGIT_BYTES = 4
 
 
@@ -48,7 +49,7 @@ def latency(program: Program, cycles: float, clock_mhz: float, baud: int) -> Lat
         baud=baud,
         input_bytes=sent,
         output_bytes=received,
-        input_us=1e6 * sent * _BITS_OF_A_BYTE / baud,
+        input_us=1e6 * sent * BYTE_BITS / baud,
         core_us=cycles / clock_mhz,
-        output_us=1e6 * received * _BITS_OF_A_BYTE / baud,
+        output_us=1e6 * received * BYTE_BITS / baud,
     )

@@ -108,9 +108,8 @@ class Model:
         codes = self._codes(x)
         if backend == "golden":
             return np.asarray(self._golden.run(codes) * self.program.logit_scale)
-        port = None if backend in ("rtl", "device") else backend
-        name = "rtl" if backend == "rtl" else "serial"
-        with open_backend(name, self.program, BackendOptions(port=port)) as opened:
+        port = _port_of(backend)
+        with open_backend("serial" if port else "rtl", self.program, BackendOptions(port=port)) as opened:
             found = [outcome.logits for outcome in opened.stream(codes)]
         return np.asarray(found, dtype=np.float64) * self.program.logit_scale
 
@@ -145,8 +144,7 @@ class Model:
         if backend == "golden":
             raise InputError("backend='golden' is what verify compares with; rtl, device or a port are wanted")
         codes = input_codes(self.program, Selection(limit=1))[1] if x is None else self._codes(x)
-        port = None if backend == "rtl" else "auto" if backend == "device" else backend
-        return verified(self.program, codes, BackendOptions(port=port))
+        return verified(self.program, codes, BackendOptions(port=_port_of(backend)))
 
     def report(self, x: Any = None, clock_mhz: float | None = None) -> dict[str, Any]:
         """What it is, and what one input costs: the figures of ``reverb-fpga report --json`` and more.
@@ -231,6 +229,11 @@ class Model:
         if not values.size or values.shape[-3:] != wanted or not (values.ndim == 4 or timed):
             raise InputError(f"an input of shape {np.shape(x)}; the model takes {self.input}, or paths of pictures")
         return values
+
+
+def _port_of(backend: str) -> str | None:
+    """Where a board is; None for the simulated one."""
+    return {"rtl": None, "device": "auto"}.get(backend, backend)
 
 
 def _paths(x: Any) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Block RAM with two read ports, one of which can write, as one true-dual-port block RAM offers it."""
+"""What memories are made of; block RAM with two read ports, one of which can write, as true dual-port ones offer it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-__all__ = ["SYNTHESIS_SCRIPT", "DualReadMemory", "segments"]
+__all__ = ["BLOCK", "DISTRIBUTED", "SYNTHESIS_SCRIPT", "DualReadMemory", "segments"]
+
+DISTRIBUTED = {"ram_style": "distributed"}
+"""Attributes of a memory that must not take block RAM, of which there is least."""
+
+BLOCK = {"ram_style": "block"}
+"""Attributes of a memory that must not take logic."""
 
 _RAM_NAME = "dual_read_ram"
 _SMALLEST_SEGMENT = 1024  # deeper than wide beyond this: a DP16KD is 1024 x 18 up to 16384 x 1

@@ -17,7 +17,7 @@ from torch import Tensor
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import activity_penalty, set_initial_density
 from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
-from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from reverb_fpga.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.evaluation import Evaluation, evaluate
@@ -118,10 +118,11 @@ class Trainer:
         self.team = team or Team()
         settings.check(self.team.size)
         full, self.test = _load(settings)
-        self.notes = full.notes + self.test.notes + _held_out_twice(settings)
+        start = read_checkpoint(settings.init) if settings.init else None
+        self.notes = full.notes + self.test.notes + _held_out_twice(settings, start)
         self.skipped = full.skipped + self.test.skipped
         train, self.held_out = _split(full, settings.holdout, settings.seed)
-        self.network = _network(settings, full).to(self.team.device, memory_format=torch.channels_last)
+        self.network = _network(settings, full, start).to(self.team.device, memory_format=torch.channels_last)
         if len(train) < 2 * self.team.size:
             raise InputError(f"{len(train)} training images are too few for {self.team.size} process(es)")
         if check is not None:
@@ -301,33 +302,33 @@ def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]
     )
 
 
-def _network(settings: TrainSettings, data: ImageSet) -> Network:
+def _network(settings: TrainSettings, data: ImageSet, start: Checkpoint | None) -> Network:
     mean, std = statistics(data.images)
     height, width, channels = data.images.shape[-3:]
     shape = InputSpec(channels, height, width, mean, std)
     network = build(settings.arch, DatasetSpec(settings.dataset, shape, data.classes), settings.options, settings.seed)
     set_initial_density(network, settings.initial_density)
-    if settings.init:
-        _transfer(load_checkpoint(settings.init), network, settings.init)
+    if start is not None:
+        _transfer(start, network, settings.init)
     return network
 
 
-def _held_out_twice(settings: TrainSettings) -> tuple[str, ...]:
-    """What is to be said of weights that have seen images which this run holds out: those of another seed."""
-    if not settings.init:
+def _held_out_twice(settings: TrainSettings, start: Checkpoint | None) -> tuple[str, ...]:
+    """What is to be said of weights that may have seen images which this run holds out: those of another seed."""
+    if start is None or start.spec.dataset != settings.dataset:
         return ()
-    info = read_checkpoint(settings.init).info
-    if info.get("seed", settings.seed) == settings.seed:
+    seed = start.info.get("seed", settings.seed)
+    if seed == settings.seed:
         return ()
-    told = f"{settings.init} was trained with --seed {info['seed']}, which held out other images"
-    return (f"{told}: accuracy on those held out now will be too high; give its seed",)
+    told = f"{settings.init} was trained with --seed {seed}, which held out other images"
+    return (f"{told}: accuracy on those held out now may be far too high; give its seed",)
 
 
-def _transfer(source: Network, target: Network, path: str) -> None:
+def _transfer(source: Checkpoint, target: Network, path: str) -> None:
     """Copy every tensor of `source` that `target` has; steps of codes that it lacks are set when rounding starts."""
-    theirs, ours = source.state_dict(), target.state_dict()
+    theirs, ours = source.tensors, target.state_dict()
     for name in target.spec.tensor_shapes():
         if name in theirs and theirs[name].shape == ours[name].shape:
-            ours[name].copy_(theirs[name])
+            ours[name].copy_(torch.from_numpy(theirs[name].copy()))
         elif not name.endswith((".scale", ".alpha")):
             raise InputError(f"{path}: does not fit {target.spec.arch}: {name} is missing or of another shape")

@@ -1,4 +1,4 @@
-"""What a processor does faster: memory that is kept, and arithmetic in bfloat16. Neither changes what is trained."""
+"""What a processor does faster: memory that is kept, and arithmetic in bfloat16, whose roundings training sees."""
 
 from __future__ import annotations
 

@@ -16,5 +16,5 @@ def test_a_compilation_is_announced_once(capsys: pytest.CaptureFixture[str]) -> 
     report("verilator: compiling")
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "compiling the gateware of ulx3s-85f to a simulator: once, about two minutes" in told
+    assert "compiling the gateware of ulx3s-85f to a simulator: once, about a minute" in told
     assert stages == ["yosys: writing Verilog", "verilator: compiling"]

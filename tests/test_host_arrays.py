@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -34,8 +35,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, rf.Model, NDAr
     return folder, model, samples
 
 
-def _run(command: object, *arguments: object) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])  # type: ignore[arg-type]
+def _run(command: click.Command, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
 
 def test_the_command_line_decides_as_the_model_does(made: tuple[Path, rf.Model, NDArray[np.float32]]) -> None:

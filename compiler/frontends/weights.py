@@ -26,13 +26,15 @@ class Integers:
 
     Parameters
     ----------
+    integers : int64 array (C_out, ...)
+        Numbers that are no integers only as :func:`unrounded` gives them.
     exact : bool
         Recognised, not rounded.
     error : float
         Root of the mean squared error over that of the weights; 0 if exact.
     """
 
-    integers: Ints
+    integers: Ints | Reals
     scale: Reals
     kind: WeightKind
     bits: int
@@ -76,7 +78,7 @@ def integers_of(weight: Reals) -> Integers:
 
 def unrounded(weight: Reals) -> Integers:
     """The weights as they are, for checks in floating point: "integers" that are none, times 1."""
-    return Integers(weight, np.ones(len(weight)), WeightKind.MULTIBIT, ROUNDED_BITS, exact=True)  # type: ignore[arg-type]
+    return Integers(weight, np.ones(len(weight)), WeightKind.MULTIBIT, ROUNDED_BITS, exact=True)
 
 
 def _recognised(flat: Reals, peak: Reals) -> tuple[Reals, Ints] | None:

@@ -68,6 +68,7 @@ class FloatMap:
     source : str
         The tensor it reads.
     weight : int64 array (C_out, C_in, K_h, K_w)
+        Numbers that are no integers only in networks that are evaluated in floating point and not compiled.
         Signs, or multi-bit integers; a linear layer's kernel covers its input; an identity is {0, 1}.
     weight_scale : float64 array (C_out,)
         Real value of one integer.
@@ -80,7 +81,7 @@ class FloatMap:
     """
 
     source: str
-    weight: Ints
+    weight: Ints | Reals
     kind: WeightKind
     bits: int
     weight_scale: Reals

@@ -26,7 +26,7 @@ __all__ = ["command"]
 _EXAMPLES = """\b
 Examples:
   reverb-fpga build --board ulx3s-85f -o out/85f
-  reverb-fpga build --board ulx3s-25f -o out/25f --clock 60 --tries 8 --jobs 4
+  reverb-fpga build --board ulx3s-12f -o out/12f --clock 60 --tries 8 --jobs 4
   reverb-fpga build --board ulx3s-85f -o out/85f --tools native
   reverb-fpga build --board ulx3s-85f -o out/85f --tries 16 --jobs 16 --cluster tcp://10.0.0.5:8786
   reverb-fpga build --board my-board.toml -o out/mine

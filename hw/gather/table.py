@@ -11,6 +11,7 @@ from amaranth.utils import bits_for
 from ..config import Config
 from ..contract import COUNT_BITS
 from ..copies import copied
+from ..memory import DISTRIBUTED
 from .shapes import entry_layout, left_width, source_layout
 
 __all__ = ["BankTable", "table_size_layout"]
@@ -84,7 +85,7 @@ class BankTable(wiring.Component):
         words = self.config.table_entries  # both halves of every second entry
         for parity, addr, out in ((0, self.even_addr, self.even), (1, self.odd_addr, self.odd)):
             m.submodules[f"table_{parity}"] = memory = Memory(
-                shape=entry_layout(self.config), depth=words, init=[], attrs={"ram_style": "distributed"}
+                shape=entry_layout(self.config), depth=words, init=[], attrs=DISTRIBUTED
             )
             write, read = memory.write_port(), memory.read_port(domain="comb")
             m.d.comb += [

@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Config
+from ..memory import DISTRIBUTED
 from ..signatures import event_layout
 from .shapes import act_addr_width
 
@@ -53,9 +54,7 @@ class WriteQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.store = store = memory.Memory(
-            shape=self.layout, depth=_DEPTH, init=[], attrs={"ram_style": "distributed"}
-        )
+        m.submodules.store = store = memory.Memory(shape=self.layout, depth=_DEPTH, init=[], attrs=DISTRIBUTED)
         write, read = store.write_port(), store.read_port(domain="comb")
         head, tail = Signal(range(_DEPTH)), Signal(range(_DEPTH))
         level, any_left = Signal(range(_DEPTH + 1)), Signal()

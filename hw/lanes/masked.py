@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..contract import EVENT_VALUE_BITS
 from ..errors import InputError
+from .carry import carry_chain
 
 __all__ = ["MaskedPairs", "Platform"]
 
@@ -82,23 +83,6 @@ class MaskedPairs(wiring.Component):
             bits.append((zero,) * 4)
         if len(bits) % 2:
             bits.append((zero,) * 4)
-        sums = Signal(len(bits))
-        carry: Value = zero
-        for k in range(0, len(bits), 2):
-            carry_out = Signal(name=f"carry_{k}")
-            m.submodules[f"add_{k}"] = Instance(
-                "CCU2C",
-                p_INIT0=Const(_MASKED_ADD, 16),
-                p_INIT1=Const(_MASKED_ADD, 16),
-                p_INJECT1_0="NO",
-                p_INJECT1_1="NO",
-                i_CIN=carry,
-                **{f"i_{pin}0": value for pin, value in zip("ABCD", bits[k], strict=True)},
-                **{f"i_{pin}1": value for pin, value in zip("ABCD", bits[k + 1], strict=True)},
-                o_S0=sums[k],
-                o_S1=sums[k + 1],
-                o_COUT=carry_out,
-            )
-            carry = carry_out
+        sums = carry_chain(m, _MASKED_ADD, bits)
         step = EVENT_VALUE_BITS + 1
         return [Cat(sums[k * step : (k + 1) * step]) for k in range(self.ports // 2)]

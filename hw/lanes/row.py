@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..contract import EVENT_VALUE_BITS, ROW_CELLS, ROW_TAPS
+from ..memory import DISTRIBUTED
+from .carry import carry_chain
 from .cluster import BeatRegisters, BeatValues, lane_delay
 from .masked import MaskedPairs, Platform
 from .tree import AdderTree
 
 __all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_sums"]
-
-_DISTRIBUTED = {"ram_style": "distributed"}
 
 # LUT4 of a CCU2C: A ^ (D ? B : C). Its lower four bits are A, the carry where A and what is added to it are alike.
 _ADD_EITHER = 0x665A
@@ -89,26 +89,9 @@ class EitherAdder(wiring.Component):
             return m
         even = self.width + self.width % 2
         inputs = [Cat(value, Const(0, even))[:even] for value in (self.i, self.a, self.b)]
-        own, carry, sums = Signal(), Const(0, 1), Signal(even)
-        m.d.comb += [own.eq(~self.other), self.o.eq(sums)]
-        for k in range(0, even, 2):
-            carry_out = Signal(name=f"carry_{k}")
-            pins = {f"i_{pin}{n}": value[k + n] for pin, value in zip("ABC", inputs, strict=True) for n in range(2)}
-            m.submodules[f"add_{k}"] = Instance(
-                "CCU2C",
-                p_INIT0=Const(_ADD_EITHER, 16),
-                p_INIT1=Const(_ADD_EITHER, 16),
-                p_INJECT1_0="NO",
-                p_INJECT1_1="NO",
-                i_CIN=carry,
-                i_D0=own,
-                i_D1=own,
-                o_S0=sums[k],
-                o_S1=sums[k + 1],
-                o_COUT=carry_out,
-                **pins,
-            )
-            carry = carry_out
+        own = Signal()
+        bits = [(*(value[k] for value in inputs), own) for k in range(even)]
+        m.d.comb += [own.eq(~self.other), self.o.eq(carry_chain(m, _ADD_EITHER, bits))]
         return m
 
 
@@ -154,7 +137,7 @@ class RowLanes(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         waiting = data.StructLayout({"begun": self.width, "grown": self.width})
-        m.submodules.waiting = store = memory.Memory(shape=waiting, depth=ROW_CELLS, init=[], attrs=_DISTRIBUTED)
+        m.submodules.waiting = store = memory.Memory(shape=waiting, depth=ROW_CELLS, init=[], attrs=DISTRIBUTED)
         read, write = store.read_port(domain="comb"), store.write_port()
         begins = (read.data.grown, read.data.begun, Const(0, self.width))
         following = []

@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Config
 from ..copies import copied
+from ..memory import DISTRIBUTED
 from ..signatures import CAPTURED_PASSES, slot_layout
-from .fixed import DISTRIBUTED, delayed, limits
+from .fixed import delayed, limits
 
 __all__ = ["SlotAccumulator", "accumulate_layout", "offset"]
 

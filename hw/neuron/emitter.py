@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from .. import contract
 from ..config import Config
+from ..memory import DISTRIBUTED
 from ..signatures import ActWrite, CountWrite, event_layout, layer_layout, slot_layout
-from .fixed import DISTRIBUTED, delayed, delayed_view
+from .fixed import delayed, delayed_view
 
 __all__ = ["FIFO_DEPTH", "Emitter", "entry_layout"]
 

@@ -8,8 +8,6 @@ from amaranth.lib import data
 from .. import contract
 
 __all__ = [
-    "BLOCK",
-    "DISTRIBUTED",
     "MUL_SPLIT",
     "delayed",
     "delayed_view",
@@ -20,12 +18,6 @@ __all__ = [
     "split_multiply",
     "truncated",
 ]
-
-DISTRIBUTED = {"ram_style": "distributed"}
-"""Attributes of a memory that must not take block RAM, of which there is least."""
-
-BLOCK = {"ram_style": "block"}
-"""Attributes of a memory that must not take logic."""
 
 MUL_SPLIT = contract.MULTIPLICAND_BITS // 2
 """Bits of the unsigned low half of a wide operand: what an 18x18 signed multiplier takes besides the sign."""

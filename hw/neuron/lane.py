@@ -11,8 +11,9 @@ from amaranth.lib.wiring import In, Out
 from .. import contract
 from ..config import Config
 from ..contract import Gate
+from ..memory import DISTRIBUTED
 from ..signatures import layer_layout, word_layout
-from .fixed import DISTRIBUTED, delayed, saturate, saturated, shift_right_mux, split_multiply, truncated
+from .fixed import delayed, saturate, saturated, shift_right_mux, split_multiply, truncated
 from .gate import INDEX_BITS, sigmoid, sigmoid_value
 from .skip import SkipMemory
 

@@ -6,7 +6,8 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .fixed import BLOCK, delayed
+from ..memory import BLOCK
+from .fixed import delayed
 
 __all__ = ["SkipMemory"]
 
