@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.description import (
     BINARY_SPIKES,
+    FLOAT,
     INPUT,
     GateSpec,
     InputSpec,
@@ -41,7 +42,8 @@ class Options:
     system : str
         Weights and spikes: ``reverb`` binary and real-valued, ``reverb-learnable`` with alpha, ``ternary`` (without
         alpha); with spikes of 0 and 1: ``snn`` with weights of `weight_bits`, ``bsnn`` binary weights with a scale per
-        output channel, ``agmm-bsnn`` with a gate on the current of every convolution with such weights, too.
+        output channel, ``agmm-bsnn`` with a gate on the current of every convolution with such weights, too. ``float``:
+        real weights and real-valued spikes, which do not compile: a teacher.
     timesteps, v_th, tau
         The neuron and its time.
     act_bits : int or None
@@ -203,7 +205,7 @@ class Builder:
         return max(1, round(channels * self.options.width))
 
     def _weight(self, bits: int) -> WeightSpec:
-        if self.options.system == "snn":
+        if self.options.system in ("snn", FLOAT):
             given = self.options.weight_bits
             return WeightSpec("real", 32) if given is None else WeightSpec("multibit", given)
         if bits > 1:

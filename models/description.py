@@ -57,6 +57,7 @@ __all__ = [
     "BINARY_SPIKES",
     "BN_EPS",
     "EVENTS",
+    "FLOAT",
     "FORMAT_VERSION",
     "INPUT",
     "SYSTEMS",
@@ -78,9 +79,11 @@ FORMAT_VERSION = 2
 BN_EPS = 1e-5
 ALPHA_RATIO = 16.0
 
-System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn"]
+System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn", "float"]
 SYSTEMS = ("reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn")
 BINARY_SPIKES = ("snn", "bsnn", "agmm-bsnn")
+FLOAT = "float"
+"""Real weights and real-valued spikes: an ordinary network with ReLU, a teacher for the others. Does not compile."""
 """Systems whose neurons fire 0 or 1."""
 
 EVENTS = "events"
@@ -130,7 +133,7 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         text(self.arch, "arch", 64)
         text(self.dataset, "dataset", 64)
-        choice(self.system, "system", SYSTEMS)
+        choice(self.system, "system", (*SYSTEMS, FLOAT))
         integer(self.timesteps, "timesteps", 1, 64)
         for label in self.labels:
             text(label, "labels")
@@ -172,7 +175,9 @@ class NetworkSpec:
         for layer in self.layers:
             real = layer.weight.kind == "real"
             require(
-                not real or self.system == "snn", f"layer {layer.name!r}", f"real weights in system {self.system!r}"
+                not real or self.system in ("snn", FLOAT),
+                f"layer {layer.name!r}",
+                f"real weights in system {self.system!r}",
             )
         learns = self.system in ("reverb-learnable", "ternary")
         for tensor in self.tensors:

@@ -103,15 +103,14 @@ class Layer(nn.Module):
 
     @property
     def reads_averages(self) -> bool:
-        """Whether the convolution or linear map reads averages of what its source holds (see `_convolve`)."""
-        before = self.spec.pool_before is not None and self.spec.pool_before.kind == "avg"
-        return before or self._averages_first
+        """Whether the convolution or linear map reads averages of what its source holds."""
+        return self.spec.pool_before is not None and self.spec.pool_before.kind == "avg"
 
     @property
-    def _averages_first(self) -> bool:
-        """Whether the input is averaged instead of the current (see `_convolve`)."""
+    def _pools_by_weight(self) -> bool:
+        """Whether the pool of the current goes into the kernel (see `_convolve`)."""
         pool = self.spec.pool_after
-        if pool is None or pool.kind != "avg" or self.spec.stride != (1, 1):
+        if pool is None or pool.kind != "avg" or self.spec.stride != (1, 1) or self.spec.dilation != (1, 1):
             return False
         return pool.padding == (0, 0)
 
@@ -129,13 +128,13 @@ class Layer(nn.Module):
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         spec, pool = self.spec, self.spec.pool_after
-        if pool is None or not self._averages_first:
+        if pool is None or not self._pools_by_weight:
             y = pooled(F.conv2d(x, weight, None, spec.stride, spec.padding, spec.dilation), pool)
             return y if self.bias is None else y + self.bias[:, None, None]
-        # Averaging and convolving commute: the average of a convolution at stride 1 is a convolution, with the stride
-        # of the pool, of the running average of its padded input: for 3x3 and pool 2, 9 products an output, not 36.
-        x = running_average(bordered(x, spec.padding), pool.window)
-        return F.conv2d(x, weight, self.bias, pool.stride, 0, spec.dilation)
+        # The average of a convolution at stride 1 is one convolution, with the stride of the pool and the kernel spread
+        # by the window: for 3x3 and pool 2, 16 products an output, not 36, and no pass over the activations.
+        spread = running_average(bordered(weight, (pool.window[0] - 1, pool.window[1] - 1)), pool.window)
+        return F.conv2d(x, spread, self.bias, pool.stride, spec.padding)
 
     def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
         """Times ``sigmoid(a[t] * mean)``; every step has its own ``a``, so a static `y` becomes T steps."""

@@ -38,6 +38,9 @@ class TrainSettings:
         Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
     init : str
         Checkpoint to start from ('' : random weights).
+    teacher, teacher_weight, temperature : str, float, float
+        Checkpoint whose answers are learned too ('' : none), their share of the loss, and what logits are divided by
+        (:mod:`~reverb_fpga.models.distillation`).
     limit : int
         Use only the first `limit` training and test images (0: all).
     image_size : int
@@ -67,6 +70,9 @@ class TrainSettings:
     qat_start: float = 0.6
     prune_ratio: float = 0.0
     init: str = ""
+    teacher: str = ""
+    teacher_weight: float = 0.7
+    temperature: float = 4.0
     limit: int = 0
     image_size: int = 0
     strict: bool = False
@@ -95,4 +101,4 @@ class TrainSettings:
         if options.system in BINARY_SPIKES and not options.v_th > 0:
             raise InputError(f"system {options.system} has spikes of 0 and 1: its threshold (--v-th) must be above 0")
         if options.weight_bits is not None and options.system != "snn":
-            raise InputError(f"--weight-bits is for system snn; {options.system} has weights of one or two bits")
+            raise InputError(f"--weight-bits is for system snn; {options.system} has other weights")

@@ -20,6 +20,7 @@ from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
 from reverb_fpga.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.distillation import Lessons, answers
 from reverb_fpga.models.evaluation import Evaluation, evaluate
 from reverb_fpga.models.flips import SignFlips
 from reverb_fpga.models.image_set import class_difference
@@ -145,6 +146,7 @@ class Trainer:
                     f"{out}: {self.state.epoch} epochs are done, none of them rounded; --epochs must be more"
                 )
         self.flips = SignFlips(self.network)
+        self.lessons = _lessons(settings, train, self.team.device)
         self.short = bfloat16_pays(self.team.device)
 
     def run(self) -> Evaluation:
@@ -228,6 +230,8 @@ class Trainer:
             logits = self.network(batch.images.to(device)).float()
         labels = batch.labels.to(device)
         losses = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="none")
+        if self.lessons is not None:
+            losses = self.lessons.mix(losses, logits, torch.from_numpy(batch.positions))
         total = (losses * weights.to(device)).mean()
         if settings.activity_penalty and position >= settings.penalty_start * settings.epochs * self.steps:
             total = total + settings.activity_penalty * activity_penalty(self.network, settings.density_target)
@@ -300,6 +304,13 @@ def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]
         ImageSet(data.images[kept], data.labels[kept], data.classes),
         ImageSet(data.images[held], data.labels[held], data.classes),
     )
+
+
+def _lessons(settings: TrainSettings, train: ImageSet, device: torch.device) -> Lessons | None:
+    if not settings.teacher:
+        return None
+    logits = answers(settings.teacher, train, settings.augmentation.mirror, device)
+    return Lessons(logits, settings.teacher_weight, settings.temperature)
 
 
 def _network(settings: TrainSettings, data: ImageSet, start: Checkpoint | None) -> Network:

@@ -79,6 +79,17 @@ class _ResNet:
         net.classify(global_pool=True)
 
 
+def _resnet9(net: Builder) -> None:
+    """Few, wide layers: trains fast."""
+    net.conv(64, padding=1)
+    net.conv(128, padding=1, pool=2)
+    net.block("b1", 128, stride=1)
+    net.conv(256, padding=1, pool=2)
+    net.conv(512, padding=1, pool=2)
+    net.block("b2", 512, stride=1)
+    net.classify(global_pool=True)
+
+
 ARCHITECTURES: dict[str, Callable[[Builder], None]] = {
     # Fashion-MNIST: 3.0e5 weights, 28x28 -> 14x14 -> 7x7 -> 5x5
     "fmnist": _Chain((_Conv(32, 1), _Conv(64, 1, 2), _Conv(64, 1), _Conv(128, 1, 2), _Conv(128))),
@@ -95,6 +106,8 @@ ARCHITECTURES: dict[str, Callable[[Builder], None]] = {
     ),
     # He et al.'s CIFAR network, 0.27e6 weights
     "resnet20-classic": _ResNet(_Stem(16), ((16, 3), (32, 3), (64, 3))),
+    # two blocks of wide layers, after the networks of the DAWNBench CIFAR-10 races: 6.6e6 weights
+    "resnet9": _resnet9,
     # the ReverB paper's: 11.2e6 weights
     "resnet20": _ResNet(_Stem(64, count=3, pool=2), ((64, 2), (128, 2), (256, 2), (512, 2))),
     # 12.6e6 weights

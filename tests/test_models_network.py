@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 
 from reverb_fpga.models.activation import Encoded
-from reverb_fpga.models.description import InputSpec, LayerSpec, NetworkSpec, PoolSpec, TensorSpec
-from reverb_fpga.models.network import LayerTrace, Network
+from reverb_fpga.models.description import InputSpec, LayerSpec, NetworkSpec, PoolSpec, TensorSpec, WeightSpec
+from reverb_fpga.models.network import Layer, LayerTrace, Network
 from reverb_fpga.models.neuron import lif
 from reverb_fpga.models.pooling import running_average
 from reverb_fpga.models.quant import quantise_multibit, sign_plus
@@ -233,11 +232,10 @@ def test_running_average_has_the_gradient_of_average_pooling(side: int) -> None:
     torch.testing.assert_close(own.grad, other.grad)
 
 
-@pytest.mark.parametrize("mode", ["current", "spike"])
-def test_averages_of_codes_are_exact_in_bfloat16(mode: Literal["current", "spike"]) -> None:
+def test_averages_of_codes_are_exact_in_bfloat16() -> None:
     """The maps of a network on a GPU read the very averages that the hardware adds up."""
     grey = dataclasses.replace(DATA, input=InputSpec(1, 28, 28, (73,), (90.0,)))
-    network = randomise(build("fmnist", grey, Options(act_bits=8, pool_mode=mode, width=0.125)), 0)
+    network = randomise(build("fmnist", grey, Options(act_bits=8, pool_mode="spike", width=0.125)), 0)
     averaging = [layer for layer in network.stages() if layer.reads_averages]
     assert len(averaging) == 2
     for layer in averaging:
@@ -251,3 +249,17 @@ def test_averages_of_codes_are_exact_in_bfloat16(mode: Literal["current", "spike
             rounded = layer.current(dataclasses.replace(source, codes=False))
         assert torch.equal(found, expected)
         assert not torch.equal(rounded, expected)
+
+
+@pytest.mark.parametrize(
+    ("window", "padding"), [((2, 2), (0, 0)), ((2, 2), (1, 1)), ((3, 2), (1, 0)), ((1, 4), (0, 2))]
+)
+def test_the_pool_of_a_current_goes_into_the_kernel(window: tuple[int, int], padding: tuple[int, int]) -> None:
+    spec = LayerSpec(
+        "conv1", "conv", "input", 3, 5, (3, 3), weight=WeightSpec("binary"), padding=padding, bn="none",
+        pool_after=PoolSpec("avg", window, window),
+    )  # fmt: skip
+    layer = Layer(spec, None, 1).double()
+    x = torch.randn(2, 3, 12, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    plain = F.avg_pool2d(F.conv2d(x, layer.effective_weight(), padding=padding), window)
+    torch.testing.assert_close(layer.current(Encoded(x.unsqueeze(0)))[0], plain)

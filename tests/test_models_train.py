@@ -20,6 +20,7 @@ from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, read
 from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split
 from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.distillation import Lessons, answers
 from reverb_fpga.models.evaluation import evaluate
 from reverb_fpga.models.network import LayerTrace
 from reverb_fpga.models.run_folder import RunFolder
@@ -309,3 +310,46 @@ def test_pictures_are_brought_to_the_size_asked_for(settings: TrainSettings, tmp
     assert trainer.test.images.shape == (3, 36, 36, 1)
     with pytest.raises(InputError, match="has images of one size"):
         Trainer(replace(settings, image_size=36), tmp_path / "no")
+
+
+@pytest.fixture(scope="module")
+def teacher(settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float network that knows the toy data set."""
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    options = Options(system="float", width=0.25)
+    result = Trainer(replace(settings, options=options, epochs=3, activity_penalty=0.0), out).run()
+    assert result.accuracy > 90
+    return out / "best.safetensors"
+
+
+def test_a_teacher_is_learned_from(settings: TrainSettings, teacher: Path, tmp_path: Path) -> None:
+    """Only the teacher's answers count here: the labels have no share of the loss."""
+    taught = replace(settings, teacher=str(teacher), teacher_weight=1.0, temperature=2.0)
+    result = Trainer(taught, tmp_path / "whole").run()
+    assert result.accuracy > 65  # of three classes
+    Trainer(replace(taught, epochs=2), tmp_path / "cut").run()
+    Trainer(taught, tmp_path / "cut", resume=True)  # the settings of a run hold its teacher
+    with pytest.raises(InputError, match="differ in teacher_weight"):
+        Trainer(replace(taught, teacher_weight=0.5), tmp_path / "cut", resume=True)
+
+
+def test_what_a_teacher_says(settings: TrainSettings, teacher: Path) -> None:
+    data = load_split("mnist", settings.data_dir, "test")
+    network = load_checkpoint(teacher)
+    plain = answers(str(teacher), data, False, torch.device("cpu"))
+    both = answers(str(teacher), data, True, torch.device("cpu"))
+    pixels = torch.from_numpy(data.images.transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        expected = network(pixels)
+        mirrored = network(pixels.flip(-1))
+    torch.testing.assert_close(plain, expected, rtol=0.05, atol=0.3)  # bfloat16, where the processor has it
+    torch.testing.assert_close(both, (expected + mirrored) / 2, rtol=0.05, atol=0.3)
+    positions, labels = torch.arange(20, 40), torch.from_numpy(data.labels[20:40])
+    losses = torch.nn.functional.cross_entropy(plain[20:40], labels, reduction="none")
+    lessons = Lessons(plain, 0.7, 4.0)
+    torch.testing.assert_close(lessons.mix(losses, plain[20:40], positions), 0.3 * losses)  # says what the teacher says
+    other = lessons.mix(losses, plain[20:40] + torch.arange(plain.shape[1]), positions)
+    assert bool((other > 0.3 * losses).all())
+    renamed = ImageSet(data.images, data.labels, ("up", "down", "left"))
+    with pytest.raises(InputError, match="knows other classes"):
+        answers(str(teacher), renamed, False, torch.device("cpu"))

@@ -71,11 +71,12 @@ the test split is read once, at the end."""
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option(
     "--system",
-    type=click.Choice(["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn"]),
+    type=click.Choice(["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn", "float"]),
     default="reverb-learnable",
     show_default=True,
     help="Real-valued spikes with binary weights, without or with learnable scales, or with ternary weights; spikes of "
-    "0 and 1 with weights of several bits (snn), binary ones (bsnn), and binary ones with a gate (agmm-bsnn).",
+    "0 and 1 with weights of several bits (snn), binary ones (bsnn), and binary ones with a gate (agmm-bsnn); "
+    "float: real weights and real-valued spikes, a --teacher that does not compile.",
 )
 @click.option("--timesteps", type=click.IntRange(1, 64), default=1, show_default=True, help="Time steps T.")
 @click.option(
@@ -141,6 +142,26 @@ the test split is read once, at the end."""
     default=0.0,
     show_default=True,
     help="Leave out this share of the images whose loss is below the mean, in each epoch (InfoBatch); 0: none.",
+)
+@click.option(
+    "--teacher",
+    default="",
+    metavar="FILE",
+    help="Checkpoint of a trained network whose answers to the training images are learned, too (distillation).",
+)
+@click.option(
+    "--teacher-weight",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    help="Share of the loss that the teacher's answers have; the labels have the rest.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0.1, 100),
+    default=4.0,
+    show_default=True,
+    help="By which logits are divided before they are compared with the teacher's.",
 )
 @click.option("--label-smoothing", type=click.FloatRange(0, 0.9), default=0.05, show_default=True)
 @click.option(
