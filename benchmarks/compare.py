@@ -6,13 +6,14 @@
     python benchmarks/compare.py bits --dataset cifar10 --data-dir data --init runs/cnv/best.safetensors --epochs 3 \
         --lr 5e-4 --qat-start 0 --seeds 1 --out runs/bits-tuned
 
-`systems` trains ReverB, learnable ReverB and the vanilla SNN (real weights, binary spikes), all with float activations,
-for the vanilla SNN has no others. ReverB with V_th = 0 computes one step of a still image; the vanilla SNN takes
---timesteps. `bits` trains learnable ReverB with activations of 8, 6 and 4 bits.
+`systems` trains ReverB, learnable ReverB, ternary weights, the vanilla SNN (real weights), the binary SNN and AGMM, all
+with float activations, for those with spikes of 0 and 1 have no others. ReverB with V_th = 0 computes one step of a
+still image; spikes of 0 and 1 take --timesteps. `bits` trains learnable ReverB with activations of 8, 6 and 4 bits, and
+with first layers of 2-bit and 1-bit weights instead of 4-bit ones.
 
 Every run is a folder of its own below --out: one that has finished is not repeated, one that was cut short is resumed.
 Two variants count as distinguishable where Welch's t-test over the seeds gives p < 0.05. Writes comparison.json and
-comparison.png.
+comparison.png, and flips.png: the share of binary weights whose sign an epoch turned (AGMM-BSNN paper, eq. 8).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from runs import settings_of, title_of, trained, training_options
 from scipy import stats
 
 from reverb_fpga.host import cli
+from reverb_fpga.models.curve import read_metrics
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.zoo import Options
 
@@ -41,33 +43,42 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Result:
-    """Runs of one variant, one entry per seed: test accuracy in percent, and density 0..1."""
+    """Runs of one variant, one entry per seed: test accuracy in percent, density 0..1, and the sign flips of epochs.
+
+    `flips` holds the share of binary weights that changed their sign in each epoch, 0..1, one list per seed;
+    empty lists without binary weights.
+    """
 
     name: str
     accuracies: tuple[float, ...]
     densities: tuple[float, ...]
+    flips: tuple[list[float], ...] = ()
 
 
 def variants(kind: str, width: float, timesteps: int) -> dict[str, Options]:
     """The options of every variant, by name."""
     if kind == "bits":
-        return {f"{bits} bits": Options(act_bits=bits, width=width) for bits in (8, 6, 4)}
-    return {
-        "reverb": Options(system="reverb", width=width),
-        "reverb-learnable": Options(system="reverb-learnable", width=width),
-        "snn": Options(system="snn", v_th=0.5, timesteps=timesteps, width=width),
+        codes = {f"{bits} bits": Options(act_bits=bits, width=width) for bits in (8, 6, 4)}
+        first = {f"first layer {bits}": Options(act_bits=8, first_bits=bits, width=width) for bits in (2, 1)}
+        return codes | first
+    real = {name: Options(system=name, width=width) for name in ("reverb", "reverb-learnable", "ternary")}
+    binary = {
+        name: Options(system=name, v_th=0.5, timesteps=timesteps, width=width) for name in ("snn", "bsnn", "agmm-bsnn")
     }
+    return real | binary
 
 
 def run_all(settings: TrainSettings, options: dict[str, Options], seeds: list[int], out: Path) -> list[Result]:
     """Train every variant with every seed. Seed by seed, so that what is there early is already a comparison."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in options}
+    found: dict[str, list[tuple[float, float, list[float]]]] = {name: [] for name in options}
     for seed, (name, chosen) in itertools.product(seeds, options.items()):
         print(f"{name}, seed {seed}", file=sys.stderr)
         folder = out / f"{name.replace(' ', '-')}-seed{seed}"
         value = trained(replace(settings, options=chosen, seed=seed), folder)
-        found[name].append((float(value["accuracy"]), float(value["density"])))
-    return [Result(name, *(tuple(column) for column in zip(*runs, strict=True))) for name, runs in found.items()]
+        flips = [line["sign_flips"] for line in read_metrics(folder / "metrics.jsonl")]
+        turned = [float(share) for share in flips if share is not None]
+        found[name].append((float(value["accuracy"]), float(value["density"]), turned))
+    return [Result(name, *zip(*runs, strict=True)) for name, runs in found.items()]
 
 
 def deviation(values: Sequence[float]) -> float:
@@ -131,9 +142,32 @@ def draw(results: list[Result], title: str, picture: Path) -> None:
         mean, spread = statistics.fmean(result.accuracies), deviation(result.accuracies)
         if not math.isnan(spread):
             axes.errorbar(place + 0.08, mean, spread, marker="s", capsize=4, color="C1")
-    axes.set_xticks(range(len(results)), [result.name for result in results])
+    axes.set_xticks(range(len(results)), [result.name for result in results], rotation=20)
     axes.set_ylabel("test accuracy [%]")
     axes.set_title(title)
+    axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=120)
+
+
+def draw_flips(results: list[Result], title: str, picture: Path) -> None:
+    """Mean share of the signs that each epoch turned, a line per variant; nothing where no weight is binary."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = {result.name: [statistics.fmean(at) for at in zip(*result.flips, strict=False)] for result in results}
+    lines = {name: line for name, line in lines.items() if line}
+    if not lines:
+        return
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, line in lines.items():
+        axes.plot(range(1, 1 + len(line)), [100 * share for share in line], marker="o", label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("signs turned [% of binary weights]")
+    axes.set_yscale("log")
+    axes.set_title(title)
+    axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=120)
 
@@ -144,7 +178,7 @@ def draw(results: list[Result], title: str, picture: Path) -> None:
 @click.option(
     "--density-target", default=0.2, show_default=True, help="Density per layer above which the penalty acts."
 )
-@click.option("--timesteps", default=2, show_default=True, help="Of the vanilla SNN.")
+@click.option("--timesteps", default=2, show_default=True, help="Of systems with spikes of 0 and 1.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of every variant.")
 def main(kind: str, out: Path, width: float, timesteps: int, seeds: int, **options: Any) -> None:
     """Entry point."""
@@ -153,6 +187,7 @@ def main(kind: str, out: Path, width: float, timesteps: int, seeds: int, **optio
     value = {"runs": [vars(result) for result in results], "pairs": pairs(results)}
     (out / "comparison.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     draw(results, title_of(settings, width), out / "comparison.png")
+    draw_flips(results, title_of(settings, width), out / "flips.png")
     click.echo(table(results))
 
 

@@ -115,8 +115,10 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["systems", "bits"])
-def test_comparison_trains_once_and_tells_what_differs(load: Any, kind: str, data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "variants"), [("systems", 6), ("bits", 5)])
+def test_comparison_trains_once_and_tells_what_differs(
+    load: Any, kind: str, variants: int, data_dir: Path, tmp_path: Path
+) -> None:
     compare = load("compare")
     arguments = [
         kind, "--dataset", "mnist", "--arch", "scnn5", "--data-dir", str(data_dir), "--out", str(tmp_path / "runs"),
@@ -125,9 +127,12 @@ def test_comparison_trains_once_and_tells_what_differs(load: Any, kind: str, dat
     first = CliRunner().invoke(compare.main, arguments)
     assert first.exit_code == 0, first.output
     value = json.loads((tmp_path / "runs/comparison.json").read_text())
-    assert len(value["runs"]) == len(value["pairs"]) == 3
+    assert len(value["runs"]) == variants
+    pairs = variants * (variants - 1) // 2
+    assert len(value["pairs"]) == pairs
+    assert (tmp_path / "runs/flips.png").stat().st_size > 1000
     assert all(len(run["accuracies"]) == 2 for run in value["runs"])
-    assert first.stdout.count("distinguishable") == 3
+    assert first.stdout.count("distinguishable") == pairs
     assert (tmp_path / "runs/comparison.png").stat().st_size > 1000
     again = CliRunner().invoke(compare.main, arguments)
     assert again.stdout == first.stdout

@@ -93,7 +93,7 @@ the test split is read once, at the end."""
     show_default=True,
     help="Bits of activations, with learned scales; float: quantised by the compiler.",
 )
-@click.option("--first-bits", type=click.IntRange(2, 8), help="Weights, first layer.  [default: 4; (agmm-)bsnn: 8]")
+@click.option("--first-bits", type=click.IntRange(1, 8), help="Weights, first layer.  [default: 4; (agmm-)bsnn: 8]")
 @click.option("--last-bits", type=click.IntRange(2, 8), help="Weights, last layer.  [default: 4; (agmm-)bsnn: 8]")
 @click.option(
     "--weight-bits",
