@@ -13,7 +13,7 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import EnvironmentMissing
 
 from .bundled import bundled_images
-from .images import over_time, read_image, to_codes
+from .images import encoded, read_image
 
 __all__ = ["Agreement", "agreement", "bundled_samples", "compared", "trained_logits"]
 
@@ -68,8 +68,8 @@ def agreement(checkpoint: Path, program: Program, config: Config, images: NDArra
     from reverb_fpga.sim.golden import GoldenModel
 
     wanted = trained_logits(checkpoint, images)
-    codes = to_codes(list(np.moveaxis(images, -3, -1)), program.input)
-    found = GoldenModel(program, config).run(over_time(codes, program)) * program.logit_scale
+    codes = encoded(list(np.moveaxis(images, -3, -1)), program)
+    found = GoldenModel(program, config).run(codes) * program.logit_scale
     return compared(wanted, np.asarray(found, dtype=np.float64))
 
 

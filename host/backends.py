@@ -113,13 +113,13 @@ def config_of(program: Program) -> Config:
 
 
 @contextmanager
-def open_backend(name: str, program: Program, options: BackendOptions) -> Iterator[Backend]:
-    """A backend with ``program`` loaded, for the duration of the block.
+def open_backend(name: str, golden: GoldenModel, options: BackendOptions) -> Iterator[Backend]:
+    """A backend with the golden model's program loaded, for the duration of the block.
 
     Raises
     ------
     InputError
-        Unknown backend, a missing or superfluous port, a program that this version cannot run.
+        Unknown backend, or a superfluous port.
     DeviceError
         The board or the link failed.
     """
@@ -127,7 +127,6 @@ def open_backend(name: str, program: Program, options: BackendOptions) -> Iterat
         raise InputError(f"no backend {name!r}; there are: {', '.join(BACKENDS)}")
     if options.port is not None and name != "serial":
         raise InputError("--port goes with --backend serial")
-    golden = GoldenModel(program, config_of(program))
     if name == "golden":
         yield _Golden(golden)
     elif name == "serial":

@@ -12,7 +12,7 @@ from reverb_fpga.compiler.program import InputTransform, Program
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.pictures import SUFFIXES, Pixels, cropped, find_pictures, fitted, read_image
 
-__all__ = ["SUFFIXES", "find_images", "fit", "looks_inverted", "over_time", "read_image", "to_codes"]
+__all__ = ["SUFFIXES", "encoded", "find_images", "fit", "looks_inverted", "over_time", "read_image", "to_codes"]
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -89,3 +89,8 @@ def to_codes(images: Sequence[Pixels], transform: InputTransform, *, invert: boo
         pixels = 255 - pixels
     scaled = pixels * np.asarray(transform.scale) + np.asarray(transform.offset)
     return np.clip(np.floor(scaled + 0.5), 0, 255).astype(np.uint8)
+
+
+def encoded(images: Sequence[Pixels], program: Program, *, invert: bool = False) -> NDArray[np.uint8]:
+    """What a program reads of images of any size: :func:`to_codes` :func:`over_time`, (N, T_in, H, W, C)."""
+    return over_time(to_codes(images, program.input, invert=invert), program)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from . import images
 from .agreement import Agreement
 from .arrays import array_codes, wanted
 from .backends import BackendOptions, config_of, open_backend
+from .running import Running
 
 if TYPE_CHECKING:
     from reverb_fpga.sim.verify import Verification
@@ -106,16 +108,46 @@ class Model:
             Another shape than the model takes; says which.
         """
         codes = self._codes(x)
-        if backend == "golden":
-            return np.asarray(self._golden.run(codes) * self.program.logit_scale)
-        port = _port_of(backend)
-        with open_backend("serial" if port else "rtl", self.program, BackendOptions(port=port)) as opened:
-            found = [outcome.logits for outcome in opened.stream(codes)]
-        return np.asarray(found, dtype=np.float64) * self.program.logit_scale
+        with self.on(backend) as running:
+            return running.logits_of(codes)
 
     def classify(self, x: Any, backend: str = "golden") -> list[str]:
         """The label of every input; as :meth:`logits`."""
         return [self.labels[best] for best in self.logits(x, backend).argmax(axis=1)]
+
+    @contextmanager
+    def on(
+        self,
+        backend: str = "golden",
+        *,
+        port: str | None = None,
+        baud: int | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> Iterator[Running]:
+        """The model on a backend that stays open in the block, for inputs that come one after another.
+
+        Parameters
+        ----------
+        backend : str
+            As of :meth:`logits`, which opens one for every call: a simulator is started, a program is loaded.
+        port : str, optional
+            Of a board; the first that answers if not given.
+        baud : int, optional
+            The rate at which the board answers if not given.
+        report : callable, optional
+            Told what is being done while the backend starts.
+
+        Raises
+        ------
+        InputError
+            A port, but another backend than a board.
+        DeviceError
+            No board, or the line fails.
+        """
+        name, found = _place(backend)
+        options = BackendOptions(port=port or found, baud=baud, report=report)
+        with open_backend(name, self._golden, options) as opened:
+            yield Running(opened, self._codes)
 
     def layers(self, x: Any) -> dict[str, Codes]:
         """Activation codes (N, T, H, W, C), 0..255, of every layer that spikes, by its name (golden model)."""
@@ -143,8 +175,9 @@ class Model:
 
         if backend == "golden":
             raise InputError("backend='golden' is what verify compares with; rtl, device or a port are wanted")
+        name, port = _place(backend)
         codes = input_codes(self.program, Selection(limit=1))[1] if x is None else self._codes(x)
-        return verified(self.program, codes, BackendOptions(port=_port_of(backend)))
+        return verified(self.program, codes, BackendOptions(port=port or ("auto" if name == "serial" else None)))
 
     def report(self, x: Any = None, clock_mhz: float | None = None) -> dict[str, Any]:
         """What it is, and what one input costs: the figures of ``reverb-fpga report --json`` and more.
@@ -209,7 +242,7 @@ class Model:
             return input_codes(self.program, Selection(paths=paths))[1]
         if self.program.input.array is not None:
             return array_codes(_numeric(x, self.input), self.program, stacklevel=4)
-        return images.over_time(images.to_codes(list(self._pixels(x)), self.program.input), self.program)
+        return images.encoded(list(self._pixels(x)), self.program)
 
     def _pixels(self, x: Any) -> Codes:
         """(N, H, W, C), or (N, T, H, W, C)."""
@@ -231,9 +264,25 @@ class Model:
         return values
 
 
-def _port_of(backend: str) -> str | None:
-    """Where a board is; None for the simulated one."""
-    return {"rtl": None, "device": "auto"}.get(backend, backend)
+def _place(backend: str) -> tuple[str, str | None]:
+    """Which backend, and the port of a board: "device" (or "serial", as the command line has it), or the port itself.
+
+    Raises
+    ------
+    InputError
+        Neither a backend nor anything that looks like a port.
+    """
+    known: dict[str, tuple[str, str | None]] = {
+        "golden": ("golden", None),
+        "rtl": ("rtl", None),
+        "device": ("serial", None),
+        "serial": ("serial", None),
+    }
+    if backend in known:
+        return known[backend]
+    if not isinstance(backend, str) or not ("/" in backend or backend.upper().startswith("COM")):
+        raise InputError(f"no backend {backend!r}; there are golden, rtl, device, and ports of boards: /dev/ttyUSB0")
+    return "serial", backend
 
 
 def _paths(x: Any) -> tuple[Path, ...]:

@@ -63,8 +63,7 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
         return f"random codes, seed {seed or 0}", codes.astype(np.uint8)
     items = gather_items(selection, program)
     _, pixels = ItemReader(program, strict=True).read_all(items)
-    codes = images.over_time(images.to_codes(pixels, transform), program)
-    return ", ".join(printable(item.name) for item in items), codes
+    return ", ".join(printable(item.name) for item in items), images.encoded(pixels, program)
 
 
 @contextmanager

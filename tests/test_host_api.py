@@ -94,6 +94,35 @@ def test_names_and_backends_that_are_none(model: rf.Model) -> None:
         model.verify(backend="golden")
     with pytest.raises(DeviceError, match="/dev/none"):
         model.logits(PATHS[0], backend="/dev/none")
+    for backend in ("Golden", "gpu", "", None, 3):
+        with pytest.raises(InputError, match="there are golden, rtl, device"):
+            model.logits(PATHS[0], backend=backend)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--port goes with"), model.on("golden", port="/dev/none"):
+        pass
+
+
+def test_inputs_that_come_one_by_one(model: rf.Model) -> None:
+    """As many calls as there are, on one backend; None is a pause."""
+    wanted = model.logits(PATHS)
+    with model.on() as running:
+        np.testing.assert_array_equal(list(running.stream([PATHS[0], None, str(PATHS[1])])), wanted[:2])
+        assert running.classify(PATHS) == model.classify(PATHS)
+        assert list(running.stream([])) == []
+        with pytest.raises(InputError, match="4 inputs where stream takes one at a time"):
+            list(running.stream([PATHS]))
+
+
+def test_the_command_runs_on_the_model_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = rf.Model.on
+
+    def on(self: rf.Model, *arguments: Any, **options: Any) -> Any:
+        opened.append((arguments, options["port"], options["baud"]))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(rf.Model, "on", on)
+    command("classify", str(PATHS[0]), "--model", "fashion-mnist")
+    assert opened == [(("golden",), None, None)]
 
 
 def test_a_checkpoint_has_its_own_steps_and_labels(tmp_path: Path) -> None:
@@ -129,3 +158,6 @@ def test_a_model_runs_on_the_board_that_is_attached(monkeypatch: pytest.MonkeyPa
         wanted = model.logits(PATHS[:2])
         np.testing.assert_array_equal(model.logits(PATHS[:2], backend="device"), wanted)
         np.testing.assert_array_equal(model.logits(PATHS[:2], backend=board.port), wanted)
+        with model.on("serial", port=board.port, baud=round(board.line.baud)) as running:
+            np.testing.assert_array_equal(list(running.stream(PATHS[:2])), wanted)
+            np.testing.assert_array_equal(running.logits(PATHS[:2]), wanted)

@@ -69,6 +69,8 @@ def test_every_signal_of_the_views_is_in_the_waveform_of_the_core(fashion_rvb: P
     shown = re.findall(r"^(TOP\S+?)(\[\d+:0\])?$", Path(views["gtkwave"]).read_text(), re.MULTILINE)
     assert len(shown) == sum(len(names) for names in VIEW.values())
     assert all(declared[name] == span for name, span in shown)
-    added = re.findall(r"^variable_add (\S+)$", Path(views["surfer"]).read_text(), re.MULTILINE)
+    commands = Path(views["surfer"]).read_text()
+    added = re.findall(r"^variable_add (\S+)$", commands, re.MULTILINE)
     assert added == [name for name, _ in shown]
+    assert {line.split()[0] for line in commands.splitlines()} == {"divider_add", "variable_add", "zoom_fit"}
     assert not [name for name in declared if ":" in name]

@@ -14,13 +14,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.errors import InputError, printable
 
-from .. import backends, bundled, images, progress
-from ..backends import Backend, BackendOptions, Outcome
+from .. import bundled, images, progress
+from ..backends import BACKENDS, Outcome
 from ..inputs import Item, ItemReader, Selection, gather_items
+from ..model import Model
 from ..results import Run, print_table, to_json
+from ..running import Running
 from ..watch import Watch
 
 __all__ = ["command"]
@@ -41,7 +42,7 @@ Examples:
 @click.command(name="classify", epilog=_EXAMPLES)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGES|DIRS]...")
 @click.option("--model", metavar="NAME|FILE.rvb", help="Bundled model or compiled program. Default: a bundled one.")
-@click.option("--backend", type=click.Choice(backends.BACKENDS), default="golden", show_default=True)
+@click.option("--backend", type=click.Choice(BACKENDS), default="golden", show_default=True)
 @click.option("--port", metavar="TTY|auto", help="Serial port of the board (backend serial). Default: auto.")
 @click.option("--baud", type=click.IntRange(1200, 12_000_000), help="Default: whichever the board answers at.")
 @click.option(
@@ -71,22 +72,22 @@ def command(
     The three backends give identical logits: golden is the integer model, rtl the gateware in a
     virtual board, serial a board on a port.
     """
-    program = bundled.load_model(options["model"])
+    model = Model(bundled.load_model(options["model"]))
     if options["watch"] is not None:
         if paths or dataset is not None:
             raise InputError("--watch takes no other images: leave out IMAGES and --dataset")
-        return _watch(program, Watch(options["watch"]), as_json, limit, options)
+        return _watch(model, Watch(options["watch"]), as_json, limit, options)
     if options["model"] is None and paths:
         click.echo(f"note: {bundled.knowledge()}", err=True)
     selection = Selection(paths=paths, dataset=dataset, data_dir=data_dir, limit=limit)
-    items = gather_items(selection, program)
-    reader = ItemReader(program, strict=options["strict"])
+    items = gather_items(selection, model.program)
+    reader = ItemReader(model.program, strict=options["strict"])
     with progress.bar("starting", len(items), enabled=not options["no_progress"]) as advance:
-        chosen = BackendOptions(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
-        with backends.open_backend(options["backend"], program, chosen) as backend:
+        place = {"port": options["port"], "baud": options["baud"]}
+        with model.on(options["backend"], **place, report=lambda what: advance(0, what)) as running:
             advance(0, "classifying")
-            result = _classify(backend, items, reader, options["invert"], advance)
-    run = Run(program, options["backend"], result.items, result.outcomes, result.seconds, reader.failed)
+            result = _classify(model, running, items, reader, options["invert"], advance)
+    run = Run(model.program, options["backend"], result.items, result.outcomes, result.seconds, reader.failed)
     if as_json:
         click.echo(json.dumps(to_json(run)))
     else:
@@ -104,9 +105,9 @@ class _Result:
 
 
 def _classify(
-    backend: Backend, items: list[Item], reader: ItemReader, invert: bool, advance: progress.Advance
+    model: Model, running: Running, items: list[Item], reader: ItemReader, invert: bool, advance: progress.Advance
 ) -> _Result:
-    """Stream the items through the backend: they are read while it computes."""
+    """Stream the items through the model: they are read while it computes."""
     result = _Result()
     odd = 0
     reading = 0.0
@@ -119,14 +120,14 @@ def _classify(
             if pixels is None:
                 advance()
                 continue
-            odd += images.looks_inverted(pixels) if backend.program.input.invert else 0
+            odd += images.looks_inverted(pixels) if model.program.input.invert else 0
             result.items.append(item)
-            found = encode(pixels, backend.program, invert)
+            (found,) = images.encoded([pixels], model.program, invert=invert)
             reading += time.perf_counter() - started
             yield found
 
     started = time.perf_counter()
-    for outcome in backend.stream(codes()):
+    for outcome in running.outcomes(codes()):
         result.outcomes.append(outcome)
         seconds = max(time.perf_counter() - started - reading, 1e-9)
         advance(1, f"classifying, {len(result.outcomes) / seconds:.3g} images/s")
@@ -140,37 +141,31 @@ def _classify(
     return result
 
 
-def encode(pixels: images.Pixels, program: Program, invert: bool) -> Codes:
-    """Input codes (T_in, H, W, C) of one picture."""
-    return images.over_time(images.to_codes([pixels], program.input, invert=invert), program)[0]
-
-
-def _watch(program: Program, watch: Watch, as_json: bool, limit: int | None, options: dict[str, Any]) -> int:
+def _watch(model: Model, watch: Watch, as_json: bool, limit: int | None, options: dict[str, Any]) -> int:
     """A line for every image that appears; ends after ``limit`` of them, or when it is interrupted."""
-    reader = ItemReader(program, strict=options["strict"])
+    reader = ItemReader(model.program, strict=options["strict"])
     under_way: deque[Item] = deque()
 
     def codes() -> Iterator[Codes | None]:
         taken = 0
         while limit is None or taken < limit:
             for path in watch.appeared():
-                (item,) = gather_items(Selection(paths=(path,)), program)
+                (item,) = gather_items(Selection(paths=(path,)), model.program)
                 pixels = reader.read(item)
                 if pixels is None:
                     click.echo(f"not read: {reader.failed.pop()}", err=True)
                     continue
                 under_way.append(item)
-                yield encode(pixels, program, options["invert"])
+                yield from images.encoded([pixels], model.program, invert=options["invert"])
                 taken += 1
                 if taken == limit:
                     return
             yield None
 
-    chosen = BackendOptions(port=options["port"], baud=options["baud"])
-    with backends.open_backend(options["backend"], program, chosen) as backend:
+    with model.on(options["backend"], port=options["port"], baud=options["baud"]) as running:
         click.echo(f"watching {printable(str(watch.folder))}", err=True)
-        for outcome in backend.stream(codes()):
-            run = Run(program, options["backend"], [under_way.popleft()], [outcome], 0.0, [])
+        for outcome in running.outcomes(codes()):
+            run = Run(model.program, options["backend"], [under_way.popleft()], [outcome], 0.0, [])
             result = to_json(run)["results"][0]
             click.echo(json.dumps(result) if as_json else f"{printable(run.items[0].name)}: {result['label']}")
     return 0

@@ -19,7 +19,7 @@ from .. import bundled
 from ..backends import config_of
 from ..completing import complete_models
 from ..console import make_table, output
-from ..images import over_time, to_codes
+from ..images import encoded
 from ..inputs import ItemReader, Selection, gather_items
 from ..model_report import ModelReport, measure
 
@@ -111,7 +111,7 @@ def _models(first: str, second: str, paths: tuple[Path, ...], source: dict[str, 
 
 def _run(program: Program, selection: Selection) -> tuple[ModelReport, np.ndarray[Any, Any]]:
     _, pixels = ItemReader(program, strict=True).read_all(gather_items(selection, program))
-    codes = over_time(to_codes(pixels, program.input), program)
+    codes = encoded(pixels, program)
     config = config_of(program)
     return measure(program, config, codes), GoldenModel(program, config).run(codes).argmax(axis=1)
 

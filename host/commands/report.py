@@ -22,7 +22,7 @@ from ..backends import config_of
 from ..completing import complete_models
 from ..console import make_table, output
 from ..estimate import Estimate, clock_words, estimate
-from ..images import over_time, to_codes
+from ..images import encoded
 from ..inputs import ItemReader, Selection, gather_items
 from ..latency import Latency, latency
 from ..model_report import LayerCost, MapCost, ModelReport, build_for, measure
@@ -115,7 +115,7 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
         if target is not None:
             write_whole(target, page(facts).encode())
     else:
-        report = measure(program, config_of(program), over_time(to_codes(pixels, program.input), program))
+        report = measure(program, config_of(program), encoded(pixels, program))
     if as_json:
         click.echo(json.dumps(machine_facts(facts)))
     else:

@@ -19,7 +19,7 @@ from ..backends import config_of
 from ..completing import complete_models
 from ..console import make_table, output
 from ..feature_maps import draw_spikes
-from ..images import over_time, to_codes
+from ..images import encoded
 from ..inputs import ItemReader, Selection, gather_items
 
 __all__ = ["command"]
@@ -53,7 +53,7 @@ def command(model: str | None, image: Path | None, target: Path | None, invert: 
     program = bundled.load_model(model)
     (item,) = gather_items(Selection(paths=(image,) if image else (), limit=1), program)
     _, (pixels,) = ItemReader(program, strict=True).read_all([item])
-    codes = over_time(to_codes([pixels], program.input, invert=invert), program)
+    codes = encoded([pixels], program, invert=invert)
     found, logits = GoldenModel(program, config_of(program)).run_layers(codes)
     layers = [values[0] for values in found]
     if target is not None:

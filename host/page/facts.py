@@ -16,7 +16,7 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.sim.golden import GoldenModel
 
 from ..estimate import Estimate
-from ..images import Pixels, over_time, to_codes
+from ..images import Pixels, encoded
 from ..latency import Latency, latency
 from ..model_report import ModelReport, measure
 from .graph import LayerFacts, layer_facts
@@ -101,7 +101,7 @@ def gather_facts(
         A checkpoint, but no torch.
     """
     golden = GoldenModel(program, config)
-    codes = over_time(to_codes(pixels, program.input), program)
+    codes = encoded(pixels, program)
     outputs = golden.run_layers(codes)
     return PageFacts(
         program=program,
