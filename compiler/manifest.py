@@ -12,9 +12,11 @@ from reverb_fpga.compiler.upgrade import OLD_VERSION
 from reverb_fpga.hw.contract import CONTRACT_VERSION, Gate
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["FORMAT_VERSION", "parse_manifest"]
+__all__ = ["FORMAT_VERSION", "MAX_TEXT", "parse_manifest"]
 
 FORMAT_VERSION = 2
+MAX_TEXT = 200
+"""Characters of a name or a label."""
 _READABLE = (1, FORMAT_VERSION)
 
 _KEYS = (
@@ -59,8 +61,8 @@ def _boolean(value: object, where: str) -> bool:
 
 
 def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
-        raise _fail(where, f"expected printable text of 1..200 characters, got {value!r:.60}")
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
+        raise _fail(where, f"expected printable text of 1..{MAX_TEXT} characters, got {value!r:.60}")
     return value
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.hw.config import preset
+from reverb_fpga.compiler.manifest import MAX_TEXT
+from reverb_fpga.hw.boards.table import BOARDS
+from reverb_fpga.hw.config import PRESETS, Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 
 from .agreement import agreement, compared
+from .arrays import plain, real_array
 from .bundled import load_model
-from .model import Input, Model, plain
+from .model import Input, Model
 
 if TYPE_CHECKING:
     from .ports import Candidate
@@ -82,6 +86,8 @@ def compile(
     EnvironmentMissing
         Without torch.
     """
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_TEXT and name.isprintable()):
+        raise InputError(f"name {name!r:.60}; printable text of at most {MAX_TEXT} characters is wanted")
     if isinstance(module, str | os.PathLike):
         unused = {"timesteps": timesteps, "labels": labels, "truth": truth}
         if given_anyway := [name for name, value in unused.items() if value is not None]:
@@ -103,17 +109,24 @@ def compile(
     from reverb_fpga.compiler.frontends.running import Samples, run_module, unwrapped
 
     timesteps = None if timesteps is None else _steps(timesteps)
-    if not dt > 0:
+    if not (isinstance(dt, Real) and 0 < dt < np.inf):
         raise InputError(f"dt {dt!r}; a length of time above 0 is wanted")
     given = Samples(_floats(samples))
     kind = type(unwrapped(module)).__name__
     classes = _classes(truth, len(given))
-    compiled = compile_module(module, given, preset(target), timesteps, labels=labels, name=name or kind)
+    compiled = compile_module(module, given, _configuration(target), timesteps, labels=labels, name=name or kind)
     model = Model(compiled.program, compiled.report.notes)
     if classes is not None and not 0 <= classes.min() <= classes.max() < len(model.labels):
         raise InputError(f"truth from {classes.min()} to {classes.max()} of {len(model.labels)} classes")
     model.agreement = compared(run_module(module, given, timesteps), model.logits(given.data), classes)
     return model
+
+
+def _configuration(target: str) -> Config:
+    """A preset; a board's name is told its own."""
+    if target in BOARDS and target not in PRESETS:
+        raise InputError(f"{target} is a board; it has the configuration target={BOARDS[target].config!r}")
+    return preset(target)
 
 
 def _steps(timesteps: Any) -> int:
@@ -148,7 +161,7 @@ def _of_checkpoint(path: Path, samples: Any, target: str, name: str | None) -> M
             f"samples of shape {pixels.shape} and {pixels.dtype}; uint8 (N, channels, height, width), with time (N, T, "
             "channels, height, width), are wanted for a checkpoint"
         )
-    config = preset(target)
+    config = _configuration(target)
     compiled = compile_checkpoint(path, config, CompileOptions(name=name, images=pixels))
     found = None if pixels is None else agreement(path, compiled.program, config, pixels)
     return Model(compiled.program, compiled.report.notes, found)
@@ -159,10 +172,9 @@ def _floats(samples: Any) -> NDArray[np.float32]:
     if samples is None:
         raise InputError("samples are wanted: some inputs as the module takes them")
     try:
-        values = np.asarray(plain(samples))
         with np.errstate(over="ignore"):  # beyond float32 they are infinite, which is told
-            return values.astype(np.float32, casting="same_kind" if values.dtype.kind in "fc" else "unsafe")
-    except (TypeError, ValueError):
+            return real_array(samples).astype(np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             "samples that are no array of real numbers; float (N, channels, height, width), (N, features), or with "
             "time (T, N, channels, height, width) are wanted"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["ARRAY_SUFFIX", "array_codes", "array_items", "wanted"]
+__all__ = ["ARRAY_SUFFIX", "array_codes", "array_items", "plain", "real_array", "wanted"]
 
 Codes = NDArray[np.uint8]
 ARRAY_SUFFIX = ".npy"
@@ -27,13 +27,39 @@ def wanted(shape: tuple[int, ...], steps: int) -> str:
     return f"float (N, {sides})" if steps == 1 else f"float ({steps}, N, {sides})"
 
 
+def plain(x: Any) -> Any:
+    """Numbers of a torch tensor, wherever it lies; anything else as it is."""
+    if not hasattr(x, "detach"):
+        return x
+    tensor = x.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
+
+
+def real_array(x: Any) -> NDArray[Any]:
+    """What was given as an array of real numbers.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        It is none: complex, dates, texts, ragged, with masked entries, or beyond float64.
+    """
+    if np.ma.is_masked(x):
+        raise ValueError("masked entries have no value")
+    values = np.asarray(plain(x))
+    if values.dtype.kind == "O":
+        values = values.astype(np.float64)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"numbers of {values.dtype}")
+    return values
+
+
 def array_codes(values: Any, program: Program, stacklevel: int = 2) -> Codes:
     """Input codes (N, T_in, H, W, C) of arrays as the module took them.
 
     Parameters
     ----------
     values : array-like
-        (N, *shape), one of them alone, or with time (T, N, *shape).
+        (N, *shape), with time (T, N, *shape); one alone without N.
     stacklevel : int
         Of the warning that values were clipped to the range of the samples.
 
@@ -47,10 +73,10 @@ def array_codes(values: Any, program: Program, stacklevel: int = 2) -> Codes:
     steps, own = program.input_records // (source.height * source.width), len(array.shape)
     given = np.shape(values)
     values = np.asarray(values, dtype=np.float64)
-    if values.shape == array.shape:
+    if steps == 1 and values.shape == array.shape:
         values = values[None]
-    if steps == 1 and values.ndim == own + 1:
-        values = values[None]
+    if values.ndim == own + 1:
+        values = values[None] if steps == 1 else values[:, None]
     if values.ndim != own + 2 or values.shape[2:] != array.shape or values.shape[0] != steps or not values.shape[1]:
         raise InputError(f"an input of shape {given}; the model takes {wanted(array.shape, steps)}")
     if not np.isfinite(values).all():

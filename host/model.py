@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from reverb_fpga.hw.errors import InputError
 
 from . import images
 from .agreement import Agreement
-from .arrays import array_codes, wanted
+from .arrays import array_codes, plain, real_array, wanted
 from .backends import BackendOptions, config_of, open_backend
 from .running import Running
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from .model_report import ModelReport
 
-__all__ = ["Input", "Model", "plain"]
+__all__ = ["Input", "Model"]
 
 Codes = NDArray[np.uint8]
 _COUNTED = 10  # bundled images of a report
@@ -197,11 +198,13 @@ class Model:
             of :class:`~reverb_fpga.host.model_report.LayerCost`), ``cycles``, ``additions``, ``images_per_second``,
             ``notes``, ``agreement``.
         """
+        if clock_mhz is not None and not (isinstance(clock_mhz, Real) and 0 < clock_mhz < np.inf):
+            raise InputError(f"clock_mhz {clock_mhz!r}; a number above 0 is wanted")
         program = self.program
         cost = self._cost(x)
         known = [{"name": layer.name, "shape": layer.shape} for layer in program.layers]
         layers = known if cost is None else [dataclasses.asdict(layer) for layer in cost.layers]
-        rate = cost.images_per_second(clock_mhz) if cost is not None and clock_mhz else None
+        rate = None if cost is None or clock_mhz is None else cost.images_per_second(float(clock_mhz))
         return {
             "name": program.name,
             "target": program.config_name,
@@ -247,19 +250,20 @@ class Model:
     def _pixels(self, x: Any) -> Codes:
         """(N, H, W, C), or (N, T, H, W, C)."""
         try:
-            values = np.asarray(plain(x))
+            values = np.asarray(None if np.ma.is_masked(x) else plain(x))
         except (TypeError, ValueError):
             values = np.zeros(0, dtype=object)
         wanted = self.input.shape
         if values.dtype != np.uint8:
             kind = "no array of numbers" if values.dtype == object else f"an array of {values.dtype}"
             raise InputError(f"an input that is {kind}; the model takes {self.input}, or paths of pictures")
-        if wanted[-1] == 1 and (values.ndim == 2 or (values.ndim == 3 and values.shape[1:] == wanted[:2])):
+        if self.input.timesteps > 1:
+            wanted = (self.input.timesteps, *wanted)
+        elif wanted[-1] == 1 and (values.ndim == 2 or (values.ndim == 3 and values.shape[1:] == wanted[:2])):
             values = values[..., None]
         if values.shape == wanted:
             values = values[None]
-        timed = values.ndim == 5 and values.shape[1] == self._golden.input_steps
-        if not values.size or values.shape[-3:] != wanted or not (values.ndim == 4 or timed):
+        if not values.size or values.shape[1:] != wanted:
             raise InputError(f"an input of shape {np.shape(x)}; the model takes {self.input}, or paths of pictures")
         return values
 
@@ -293,16 +297,8 @@ def _paths(x: Any) -> tuple[Path, ...]:
     return ()
 
 
-def plain(x: Any) -> Any:
-    """Numbers of a torch tensor, wherever it lies; anything else as it is."""
-    if not hasattr(x, "detach"):
-        return x
-    tensor = x.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
-
-
 def _numeric(x: Any, wanted: Input) -> NDArray[np.float64]:
     try:
-        return np.asarray(plain(x), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"an input that is no array of numbers; the model takes {wanted}") from None
+        return real_array(x).astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"an input that is no array of real numbers; the model takes {wanted}") from None

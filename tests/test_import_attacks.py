@@ -202,6 +202,12 @@ def test_what_is_no_module_to_compile_is_told(name: str) -> None:
         rf.compile(make(), IMAGES, target="large")
 
 
+def test_an_exported_graph_is_refused_in_one_line() -> None:
+    exported = torch.export.export(plain(), (torch.tensor(IMAGES[:1]),)).module()
+    with pytest.raises(InputError, match="give the one that it was made from"):
+        rf.compile(exported, IMAGES, target="large")
+
+
 def test_a_traced_graph_is_a_module() -> None:
     model = rf.compile(torch.fx.symbolic_trace(plain()), IMAGES, target="large")
     assert model.agreement is not None
@@ -214,6 +220,9 @@ SAMPLES: dict[str, tuple[Any, str]] = {
     "beyond float32": (IMAGES.astype(np.float64) * 1e300, "not finite"),
     "complex": (IMAGES + 1j, "no array of real numbers"),
     "ragged": ([[1, 2], [3]], "no array of real numbers"),
+    "dates": (np.zeros(IMAGES.shape, dtype="datetime64[s]"), "no array of real numbers"),
+    "masked": (np.ma.masked_greater(IMAGES, 0.5), "no array of real numbers"),
+    "beyond any float": (np.full(IMAGES.shape, 10**400, dtype=object), "no array of real numbers"),
     "text": ("abc", "no array of real numbers"),
     "one without its batch": (IMAGES[0], r"samples of shape \(2, 8, 8\)"),
     "channels last": (np.moveaxis(IMAGES, 1, -1), "the module fails on samples of shape"),
@@ -252,11 +261,37 @@ def test_odd_samples_are_exact_or_noted(name: str) -> None:
     assert bool([note for note in model.notes if note.startswith("input: rounded to 256 levels")]) != exact
 
 
+WRONG: dict[str, tuple[Any, str]] = {
+    "complex": (IMAGES + 1j, "no array of real numbers"),
+    "dates": (np.zeros(IMAGES.shape, dtype="datetime64[s]"), "no array of real numbers"),
+    "masked": (np.ma.masked_greater(IMAGES, 0.5), "no array of real numbers"),
+    "beyond any float": (np.full(IMAGES.shape, 10**400, dtype=object), "no array of real numbers"),
+    "not a number": (np.where(IMAGES > 0.9, np.nan, IMAGES), "not finite"),
+    "channels last": (np.moveaxis(IMAGES, 1, -1), r"takes float \(N, 2, 8, 8\)"),
+    "none": (IMAGES[:0], r"takes float \(N, 2, 8, 8\)"),
+}
+
+
+def test_inputs_that_are_none_are_one_line(own: rf.Model) -> None:
+    for x, message in WRONG.values():
+        with pytest.raises(InputError, match=message):
+            own.logits(x)
+    for clock in (0, -5.0, float("nan"), float("inf"), "50"):
+        with pytest.raises(InputError, match="clock_mhz"):
+            own.report(IMAGES[:1], clock_mhz=clock)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(own.logits(IMAGES.astype(object)), own.logits(IMAGES))
+
+
+@pytest.fixture(scope="module")
+def own() -> rf.Model:
+    return rf.compile(plain(), IMAGES, target="large")
+
+
 def test_an_outlier_is_noted() -> None:
     samples = IMAGES.copy()
     samples[3] = 1e4
     notes = rf.compile(plain(), samples, target="large").notes
-    assert [note for note in notes if note.startswith("input: rounded to 256 levels from -0 to 10000")]
+    assert [note for note in notes if note.startswith("input: rounded to 256 levels from 0 to 10000")]
 
 
 def test_steps_of_timed_samples() -> None:
@@ -273,6 +308,11 @@ def test_steps_of_timed_samples() -> None:
     whole = rf.compile(net, timed, target="large")
     assert stepped.input == whole.input == rf.Input("array", (2, 8, 8), 3)
     np.testing.assert_allclose(stepped.logits(timed), whole.logits(timed) / 3, atol=1e-6)
+    np.testing.assert_array_equal(stepped.logits(timed[:, 0]), stepped.logits(timed[:, :1]))  # one input, no N
+    for part in parts:
+        part.step_mode = "s"
+    with pytest.raises(InputError, match=r"the module fails on .*; if it takes one time step a call, say timesteps=3"):
+        rf.compile(net, timed, target="large")
     with pytest.raises(InputError, match="timesteps 4, but the samples have 3 time steps"):
         rf.compile(net, timed, timesteps=4, target="large")
 
@@ -340,6 +380,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "too many steps": ({"timesteps": 99}, "needs 99 time steps"),
     "a target": ({"target": "xilinx"}, "no configuration 'xilinx'; there are: tiny"),
     "dt": ({"dt": 0}, "dt 0; a length of time above 0"),
+    "dt of no kind": ({"dt": "1"}, "dt '1'; a length of time above 0"),
+    "a board": ({"target": "icepi-zero"}, "icepi-zero is a board; it has the configuration target='ulx3s-12f'"),
+    "a name of two lines": ({"name": "a\nb"}, "printable text of at most 200 characters"),
+    "a long name": ({"name": "a" * 201}, "printable text of at most 200 characters"),
     "few labels": ({"labels": ["a"]}, "1 labels for 3 classes"),
     "labels in one text": ({"labels": "abc"}, "labels 'abc'; one printable text for each of 3 classes"),
     "labels that are numbers": ({"labels": [1, 2, 3]}, "one printable text for each of 3 classes"),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import reverb_fpga as rf
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
 from reverb_fpga.host.commands.classify import command as classify
 from reverb_fpga.host.commands.compile import command as compile_command
@@ -284,6 +285,11 @@ def test_a_network_of_synthetic_events_from_training_to_logits(synthetic: Path, 
         to_codes(list(test.images[:, ::-1]), compiled.program.input)
     )
     assert not np.array_equal(backwards, logits)  # every step is seen
+    model = rf.Model(compiled.program)
+    np.testing.assert_array_equal(model.logits(test.images), logits * compiled.program.logit_scale)
+    np.testing.assert_array_equal(model.logits(test.images[0]), model.logits(test.images[:1]))
+    with pytest.raises(InputError, match=r"takes uint8 \(N, 3, 17, 17, 2\)"):
+        model.logits(test.images[:, 0])  # frames that stand still
     _run(compile_command, out / "best.safetensors", "-o", program, *data)
     told = _run(classify, "--model", program, synthetic / "bin/test", "--no-progress")
     assert "32 images" in told

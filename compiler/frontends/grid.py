@@ -47,7 +47,7 @@ class Grid:
         off = np.sqrt(np.square((np.rint(values / step + zero) - zero) * step - values).mean(axis=1))
         reach = np.ptp(np.percentile(values, (1, 99), axis=1), axis=0)  # of what is usual, whatever lies far outside
         share = float((off / np.where(reach > 0, reach, np.inf)).max())
-        low, high = -float((zero * step).max()), float(((_TOP - zero) * step).max())
+        low, high = 0.0 - float((zero * step).max()), float(((_TOP - zero) * step).max())
         return f"input: rounded to 256 levels from {low:g} to {high:g} ({100 * share:.2g} % of what 98 % of it spans)"
 
 

@@ -28,6 +28,7 @@ from reverb_fpga.compiler.frontends.running import (
 )
 from reverb_fpga.compiler.frontends.tracing import Membrane, Traced, Tracer
 from reverb_fpga.compiler.frontends.values import EVERY, SEQUENCE, Shape, Value
+from reverb_fpga.compiler.manifest import MAX_TEXT
 from reverb_fpga.compiler.passes.graph import FloatNetwork
 from reverb_fpga.compiler.pipeline import Compilation, CompileOptions, Description, compile_graph
 from reverb_fpga.compiler.program import ArrayInput
@@ -104,11 +105,11 @@ def _labels(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
     if labels is None:
         return tuple(str(index) for index in range(classes))
     given = () if isinstance(labels, str) else tuple(labels)
-    if not given or not all(isinstance(label, str) and label and label.isprintable() for label in given):
+    if not given or not all(isinstance(it, str) and 0 < len(it) <= MAX_TEXT and it.isprintable() for it in given):
         raise InputError(f"labels {labels!r:.60}; one printable text for each of {classes} classes is wanted")
     if len(given) != classes:
         raise InputError(f"{len(given)} labels for {classes} classes")
-    return given
+    return tuple(str(label) for label in given)  # numpy's texts are of a type of their own
 
 
 def _positions(samples: Samples, grid: Grid) -> int:

@@ -99,6 +99,7 @@ def run_module(
     """
     found = []
     total = len(samples) if count is None else min(count, len(samples))
+    whole = samples.timed and timesteps is None  # the module gets all time steps in one call
     with torch.no_grad(), evaluating(module):
         for start in range(0, total, _BATCH):
             reset_state(module)
@@ -106,18 +107,19 @@ def run_module(
             rounds = rounds_of(module, samples, timesteps)
             stepped = samples.timed and rounds > 1
             results = [
-                _numbers(_called(module, x[turn] if stepped else x), min(_BATCH, total - start))
+                _numbers(_called(module, x[turn] if stepped else x, whole=whole), min(_BATCH, total - start))
                 for turn in range(rounds)
             ]
             found.append(sum(results[1:], results[0]) / rounds)
     return np.concatenate(found)
 
 
-def _called(module: nn.Module, x: Tensor) -> Any:
+def _called(module: nn.Module, x: Tensor, *, whole: bool) -> Any:
     try:
         return module(x)
     except Exception as error:  # whatever somebody's forward raises
-        raise InputError(f"the module fails on samples of shape {tuple(x.shape)}: {told(error)}") from error
+        hint = f"; if it takes one time step a call, say timesteps={len(x)}" if whole else ""
+        raise InputError(f"the module fails on samples of shape {tuple(x.shape)}: {told(error)}{hint}") from error
 
 
 def told(error: Exception) -> str:
@@ -210,7 +212,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     modes = {part: part.training for part in module.modules()}
     kept = [(tensor, tensor.data) for tensor in module.parameters()]
     buffers = [(part, dict(part._buffers)) for part in module.modules()]
-    module.eval().to(_precision(module))
+    try:
+        module.eval()
+    except NotImplementedError:  # of torch.export
+        raise InputError(
+            "the module cannot be put into evaluation mode (torch.export?): give the one that it was made from"
+        ) from None
+    module.to(_precision(module))
     try:
         with torch.compiler.set_stance("force_eager"):
             yield

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from reverb_fpga.compiler.manifest import MAX_TEXT
 from reverb_fpga.hw.config import PRESETS, Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError, printable
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_MAX_NAME = 200  # as the loader has it
 _CHECKED = 16
 _EXAMPLES = """\b
 Examples:
@@ -94,8 +94,8 @@ def command(
 def _name(output: Path) -> str:
     """The program's name, which is kept in its file."""
     name = output.stem
-    if not name.isprintable() or len(name) > _MAX_NAME:
-        raise InputError(f"{output}: a program cannot have this name: at most {_MAX_NAME} printable characters")
+    if not name.isprintable() or len(name) > MAX_TEXT:
+        raise InputError(f"{output}: a program cannot have this name: at most {MAX_TEXT} printable characters")
     return name
 
 
