@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from reverb_fpga.models.quant import activation_codes, code_of, scaled_gradient,
 
 __all__ = ["Activation", "Encoded", "per_channel"]
 
+_COUNTED = 16  # images of a batch: a full count would take a twentieth of the time of training
 _ALL_BITS = 6  # from so many on the codes reach as far as the events do
 _CLIPPED = 1e-4  # share of the events beyond the largest code
 
@@ -48,11 +50,19 @@ class Activation(nn.Module):
         C of the tensor.
     divided : bool
         Whether some reader divides by ``|alpha|``, which is then kept within a factor ``ALPHA_RATIO``.
+
+    Attributes
+    ----------
+    counts : bool
+        Whether :meth:`encode` counts events.
+    density : Tensor or None
+        Share of non-zero events in a few images of what was last encoded, a scalar without gradient.
     """
 
     def __init__(self, spec: TensorSpec, channels: int, divided: bool) -> None:
         super().__init__()
         self.spec, self.divided = spec, divided
+        self.counts, self.density = False, cast("Tensor | None", None)
         self.quantised = True  # training may start without rounding; a checkpoint is always evaluated with it
         self.alpha = nn.Parameter(torch.ones(channels)) if spec.alpha else None
         self.scale = nn.Parameter(torch.ones(())) if spec.learned_step else None
@@ -63,7 +73,15 @@ class Activation(nn.Module):
         return self.quantised and self.scale is not None
 
     def encode(self, x: Tensor) -> Encoded:
-        """`x` (T or 1, N, C, ...) as its readers take it.
+        """`x` (T or 1, N, C, ...) as its readers take it."""
+        encoded = self._encode(x)
+        if self.counts:
+            sample = encoded.values[:, :_COUNTED].detach()
+            self.density = (sample > 0).sum() / sample.numel()  # spikes and codes are not negative
+        return encoded
+
+    def _encode(self, x: Tensor) -> Encoded:
+        """The tensor on its way.
 
         The maps run on codes, and the step and the signs of alpha (without rounding alpha itself) go into their
         weights: the same numbers with fewer passes over the activations. Rounding clips at zero, so `x` may also be the

@@ -1,7 +1,8 @@
 """Activity of a network: the measured density of events, and a penalty on the expected one.
 
 After batch normalisation a neuron's current has mean ``beta`` and deviation ``|gamma|``, so the share of neurons that
-fire is close to ``Phi((beta - threshold) / |gamma|)``: a penalty on it costs nothing per image.
+fire is close to ``Phi((beta - threshold) / |gamma|)``: a penalty on it costs nothing per image. Currents are not quite
+normal, and shortcuts add to them, so its level is that of the events of a few images, its slope that of the formula.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ STEEPER = 10.0
 def expected_density(layer: Layer, tensor: Activation) -> Tensor:
     """Share of non-zero events (scalar) that readers of `tensor` will find, taking the current of `layer` as normal.
 
-    A spike whose code rounds to zero is no event, so half a step of the tensor's codes is a threshold too. 0 where the
-    current is not normalised, or not only that (shortcuts, gate).
+    A spike whose code rounds to zero is no event, so half a step of the tensor's codes is a threshold too. Shortcuts
+    are not in it. 0 where the current is not normalised, or gated.
     """
     norm, spec = layer.bn, layer.spec
-    mixed = bool(spec.shortcuts) or spec.gate is not None
-    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or not norm.affine or spec.neuron is None or mixed:
+    bare = not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or not norm.affine
+    if bare or spec.neuron is None or spec.gate is not None:
         return torch.zeros(())
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     threshold = torch.full_like(norm.bias, spec.neuron.v_th)
     if tensor.rounds and tensor.scale is not None:
         half = tensor.scale.detach() / 2
@@ -37,14 +39,21 @@ def expected_density(layer: Layer, tensor: Activation) -> Tensor:
 
 
 def activity_penalty(network: Network, target: float) -> Tensor:
-    """Sum over tensors of ``e + STEEPER * e**2``, a scalar; e is the expected density above `target` (0..1).
+    """Sum over tensors of ``e + STEEPER * e**2``, a scalar; e is the density above `target` (0..1).
 
-    Its slope grows with the distance to the target, so that low targets are reached; the linear part reaches them
-    wholly.
+    The density is the one last counted (:attr:`Activation.density`), or where none was, the expected one; its gradient
+    is that of the expected one. The slope grows with the distance to the target, so that low targets are reached; the
+    linear part reaches them wholly.
     """
     total = torch.zeros(())
     for tensor in network.activations():
-        excess = torch.relu(expected_density(network.layer(tensor.spec.name), tensor) - target)
+        layer = network.layer(tensor.spec.name)
+        density = expected_density(layer, tensor)
+        if tensor.density is not None and density.requires_grad:
+            density = density + (tensor.density - density.detach())
+        elif layer.spec.shortcuts:
+            continue  # the formula lacks what they add
+        excess = torch.relu(density - target)
         total = total + excess + STEEPER * excess**2
     return total
 

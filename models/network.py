@@ -220,6 +220,11 @@ class Network(nn.Module):
         for tensor in self.activations():
             tensor.quantised = on
 
+    def count_events(self, on: bool) -> None:
+        """Have every tensor count the events of a few images of each batch (:attr:`Activation.density`), or not."""
+        for tensor in self.activations():
+            tensor.counts = on
+
     def forward(self, pixels: Tensor, traces: list[LayerTrace] | None = None) -> Tensor:
         """Logits (N, classes), the mean over time.
 

@@ -146,6 +146,7 @@ class Trainer:
                     f"{out}: {self.state.epoch} epochs are done, none of them rounded; --epochs must be more"
                 )
         self.flips = SignFlips(self.network)
+        self.network.count_events(settings.activity_penalty > 0)
         self.lessons = _lessons(settings, train, self.team.device)
         self.short = bfloat16_pays(self.team.device)
 

@@ -14,7 +14,7 @@ from pictures import write_idx
 from PIL import Image
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.activity import activity_penalty, expected_density, set_initial_density
+from reverb_fpga.models.activity import STEEPER, activity_penalty, expected_density, set_initial_density
 from reverb_fpga.models.augment import Augmentation, TrainingSet
 from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, read_tensors
 from reverb_fpga.models.curve import draw_curve
@@ -175,6 +175,31 @@ def test_expected_density_is_the_measured_one(v_th: float) -> None:
     assert activity_penalty(network, 1.0).item() == 0
     near, far = (activity_penalty(network, target).item() for target in (0.2, 0.1))
     assert 0 < 2 * near < far  # steeper than the distance
+
+
+def test_penalty_goes_by_counted_events() -> None:
+    """Shortcuts add to the current, so that the formula alone would be wrong about their tensors."""
+    shape = DatasetSpec("toy", InputSpec(1, 16, 16, (128,), (70.0,)), tuple("abc"))
+    network = build("resnet20-classic", shape, Options(act_bits=8, width=0.25), seed=1).train()
+    pixels = torch.randint(0, 256, (16, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    network.initialise_scales(pixels)
+    network.count_events(True)
+    traces: list[LayerTrace] = []
+    network(pixels, traces)
+    counted = {tensor.spec.name: tensor.density for tensor in network.activations()}
+    for trace in traces[1:]:
+        assert trace.events is not None
+        density = counted[network.layer(trace.name).spec.source]
+        assert density is not None
+        assert density.item() == pytest.approx(float((trace.events != 0).float().mean()), abs=1e-6)
+    excess = sum(max(0.0, float(density) - 0.3) for density in counted.values() if density is not None)
+    squares = sum(max(0.0, float(density) - 0.3) ** 2 for density in counted.values() if density is not None)
+    penalty = activity_penalty(network, 0.3)
+    assert penalty.item() == pytest.approx(excess + STEEPER * squares, rel=1e-5)
+    penalty.backward()
+    norm = network.layer("b11b").bn  # adds a shortcut
+    assert norm is not None
+    assert float(norm.bias.grad.sum()) > 0
 
 
 def test_nothing_is_written_for_data_that_is_missing(settings: TrainSettings, tmp_path: Path) -> None:
