@@ -171,6 +171,9 @@ def _check_geometry(geometry: Geometry, where: str) -> None:
     for pool in pools:
         ok = all(0 <= 2 * border <= side for border, side in zip(pool.padding, pool.window, strict=True))
         _require(ok, where, "pooling is padded by more than half its window")
+    parts = [part for part in geometry.beyond if part is not None]
+    _require(geometry.continued or not parts, where, "a part beyond the border of a current that ends there")
+    _require(all(part.number >= 1 for part in parts), where, "a part beyond the border is empty")
 
 
 def _check_weights(leg: FloatMap | FoldedMap | IntMap, where: str) -> None:

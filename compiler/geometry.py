@@ -6,7 +6,7 @@ import dataclasses
 
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["NO_POOL", "Geometry", "Pair", "Pool"]
+__all__ = ["NO_POOL", "Beyond", "Geometry", "Pair", "Pool"]
 
 Pair = tuple[int, int]  # vertical, horizontal
 
@@ -36,6 +36,24 @@ NO_POOL = Pool()
 
 
 @dataclasses.dataclass(frozen=True)
+class Beyond:
+    """What one padded window of a current covers beyond the map, along an axis.
+
+    Parameters
+    ----------
+    window : int
+        Which of the windows.
+    first : int
+        The first position of the current, negative or behind its last.
+    number : int
+    """
+
+    window: int
+    first: int
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Geometry:
     """A convolution between two poolings.
 
@@ -47,7 +65,11 @@ class Geometry:
     in_pool : Pool
         Sum over windows of the source, before the convolution.
     out_pool : Pool
-        Sum over windows of the current, after it; without padding.
+        Sum over windows of the current, after it.
+    continued : bool
+        Beyond the map a padded window finds the convolution continued there, which is what a walk gathers, not zeros.
+    beyond : (Beyond or None, Beyond or None)
+        Only that part of only that window along an axis; the others get nothing. Only where it is continued.
     """
 
     stride: Pair = (1, 1)
@@ -55,11 +77,18 @@ class Geometry:
     dilation: Pair = (1, 1)
     in_pool: Pool = NO_POOL
     out_pool: Pool = NO_POOL
+    continued: bool = False
+    beyond: tuple[Beyond | None, Beyond | None] = (None, None)
 
     @property
     def pooled(self) -> int:
         """Source values that share one weight, for one output value."""
-        return self.in_pool.size * self.out_pool.size
+        return self.in_pool.size * self.positions(0) * self.positions(1)
+
+    def positions(self, axis: int) -> int:
+        """Positions of the current that a window has along an axis."""
+        part = self.beyond[axis]
+        return self.out_pool.window[axis] if part is None else part.number
 
     @property
     def padded(self) -> bool:

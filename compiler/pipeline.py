@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.checks import check_float, check_folded
 from reverb_fpga.compiler.intnet import IntNetwork
+from reverb_fpga.compiler.passes.borders import split_borders
 from reverb_fpga.compiler.passes.calibrate import calibrate
 from reverb_fpga.compiler.passes.fold import fold
 from reverb_fpga.compiler.passes.graph import FloatNetwork, FoldedNetwork
@@ -120,7 +121,7 @@ def compile_graph(
     folded = fold(graph)
     check_folded(folded)
     steps = calibrate(graph, folded, options.images)
-    quantised = quantise(folded, steps, config)
+    quantised = quantise(split_borders(folded), steps, config)
     program = lower(
         quantised.network, config, _meta(description, folded, quantised.logit_scale, options), options.hints
     )

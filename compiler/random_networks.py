@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.backend import Hints
 from reverb_fpga.compiler.geometry import Geometry, Pair, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
+from reverb_fpga.compiler.passes.borders import signed, surplus
 
 __all__ = ["MAX_SIDE", "Case", "Images", "LayerSpec", "NetworkSpec", "Neurons", "Profile", "Shortcut", "build"]
 
@@ -69,7 +71,8 @@ class LayerSpec:
     """One layer; shapes are clipped to what fits when it is built.
 
     ``shortcut`` reads the tensor ``back`` layers before the layer's own source, ``source_back`` moves that source.
-    ``once``: computed once where all that it reads is the same at every step.
+    ``once``: computed once where all that it reads is the same at every step. ``out_padding``: of the pooling of the
+    current, at most half its window.
     """
 
     channels: int
@@ -94,6 +97,7 @@ class LayerSpec:
     once: bool = False
     gate: bool = False
     reset: int | None = None
+    out_padding: Pair = (0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +193,9 @@ def _geometry(spec: LayerSpec) -> tuple[Geometry, Pair]:
     overlapping = spec.overlap and spec.in_pool > 1 and not any(padding) and spec.out_pool == 1
     before = Pool((spec.in_pool,) * 2, (1 if overlapping else spec.in_pool,) * 2)
     after_stride = 1 if spec.overlap and spec.out_pool > 1 and spec.in_pool == 1 else spec.out_pool
-    after = Pool((spec.out_pool,) * 2, (after_stride,) * 2)
-    return Geometry((spec.stride,) * 2, padding, (spec.dilation,) * 2, before, after), kernel
+    border = (0, 0) if spec.gate else (min(spec.out_padding[0], spec.out_pool // 2), min(spec.out_padding[1], spec.out_pool // 2))
+    after = Pool((spec.out_pool,) * 2, (after_stride,) * 2, border)
+    return Geometry((spec.stride,) * 2, padding, (spec.dilation,) * 2, before, after, continued=any(border)), kernel
 
 
 class _Draft:
@@ -219,7 +224,7 @@ class _Draft:
         own = _blank(source, weight, fitted.kind, fitted.bits, geometry)
         shape = (fitted.channels, *geometry.out_shape(name, self._shapes[source][1:], kernel))
         legs = self._shortcuts(fitted, source, shape)
-        self._append(name, fitted, (*legs, own), shape)
+        self._append(name, fitted, (*legs, *self._borders(own), own), shape)
 
     def finish(self, spec: NetworkSpec) -> None:
         """The output layer: linear over the last tensor and over whatever nothing has read yet."""
@@ -238,6 +243,12 @@ class _Draft:
         channels, height, width = self._shapes[source]
         weight = _weights(self._rng, spec, (spec.channels, channels, height, width))
         return _blank(source, weight, spec.kind, spec.bits, Geometry())
+
+    def _borders(self, own: IntMap) -> Iterator[IntMap]:
+        """What the pooling of a current has too much beyond its border."""
+        for sign, geometry in surplus(own.geometry, self._shapes[own.source][1:], own.kernel):
+            weight, kind, bits = signed(sign, own.weight, own.kind, own.bits)
+            yield _blank(own.source, np.minimum(weight, 127), kind, min(bits, 8), geometry)
 
     def _shortcuts(self, spec: LayerSpec, source: str, shape: tuple[int, int, int]) -> list[IntMap]:
         if spec.shortcut is Shortcut.NONE:

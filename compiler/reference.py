@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.geometry import Pair, Pool
+from reverb_fpga.compiler.geometry import Geometry, Pair, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntGate, IntLayer, IntMap, IntNetwork
 from reverb_fpga.hw.errors import InputError
 
@@ -124,8 +124,10 @@ def _current(layer: IntLayer, leg: IntMap, tensor: Tensor, pad: Tensor) -> Tenso
     geometry = leg.geometry
     geometry.out_shape(f"layer {layer.name}", (tensor.shape[2], tensor.shape[3]), leg.kernel)
     pooled = _window_sum(tensor, geometry.in_pool, pad)
-    # a pooled position outside the image is a window of pad records
-    padded = _bordered(pooled, geometry.padding, pad * geometry.in_pool.size)
+    pad = pad * geometry.in_pool.size  # a pooled position outside the image is a window of pad records
+    if geometry.continued:
+        return _continued(leg, pooled, pad)
+    padded = _bordered(pooled, geometry.padding, pad)
     rows, cols = (geometry.sides(tensor.shape[2 + axis], leg.kernel[axis], axis)[1] for axis in range(2))
     n, steps = padded.shape[:2]
     z = np.zeros((n, steps, rows, cols, leg.weight.shape[0]), dtype=np.int64)
@@ -135,6 +137,37 @@ def _current(layer: IntLayer, leg: IntMap, tensor: Tensor, pad: Tensor) -> Tenso
             source = _strided(padded, first, (rows, cols), geometry.stride)
             z += source @ leg.weight[:, :, ky, kx].T.astype(np.int64)
     return _window_sum(z, geometry.out_pool, np.zeros(z.shape[-1], dtype=np.int64))
+
+
+def _continued(leg: IntMap, pooled: Tensor, pad: Tensor) -> Tensor:
+    """z of a map whose convolution goes on beyond its border, summed over what it takes of every window."""
+    geometry, rows = leg.geometry, []
+    reach = [(leg.kernel[axis] - 1) * geometry.dilation[axis] for axis in range(2)]
+    # so many positions more on each side that the first of them reads nothing but pad
+    more = [geometry.out_pool.padding[axis] + reach[axis] // geometry.stride[axis] + 1 for axis in range(2)]
+    border = (more[0] * geometry.stride[0] + geometry.padding[0], more[1] * geometry.stride[1] + geometry.padding[1])
+    tensor = np.asarray(_bordered(pooled, border, pad))
+    for axis in range(2):
+        convolved = (pooled.shape[2 + axis] + 2 * geometry.padding[axis] - reach[axis] - 1) // geometry.stride[axis] + 1
+        rows.append(_taken(geometry, axis, convolved, more[axis]))
+    count = tuple((tensor.shape[2 + axis] - reach[axis] - 1) // geometry.stride[axis] + 1 for axis in range(2))
+    z = np.zeros((*tensor.shape[:2], *count, leg.weight.shape[0]), dtype=np.int64)
+    for ky in range(leg.kernel[0]):
+        for kx in range(leg.kernel[1]):
+            first = (ky * geometry.dilation[0], kx * geometry.dilation[1])
+            source = _strided(tensor, first, (count[0], count[1]), geometry.stride)
+            z += source @ leg.weight[:, :, ky, kx].T.astype(np.int64)
+    return z[:, :, rows[0]].sum(axis=3)[:, :, :, rows[1]].sum(axis=4)
+
+
+def _taken(geometry: Geometry, axis: int, convolved: int, more: int) -> NDArray[np.int64]:
+    """Positions (windows, positions of each) of a current of `convolved` positions and `more` on each side."""
+    pool, part = geometry.out_pool, geometry.beyond[axis]
+    windows = np.arange(pool.out(convolved, axis))[:, None]
+    if part is None:
+        return windows * pool.stride[axis] - pool.padding[axis] + np.arange(pool.window[axis]) + more
+    own = part.first + np.arange(part.number) + more
+    return np.where(windows == part.window, own, 0)  # position 0 reads nothing but pad
 
 
 def _clip(values: Tensor, width: int) -> Tensor:

@@ -59,9 +59,7 @@ class Placement:
 
 def reads_pad_record(network: IntNetwork, leg: IntMap) -> bool:
     """Whether a map reads the constant record outside the image."""
-    geometry = leg.geometry
-    bordered = any(geometry.padding) or any(geometry.in_pool.padding)
-    return leg.source == INPUT and bordered and bool(network.input.pad_codes.any())
+    return leg.source == INPUT and leg.geometry.padded and bool(network.input.pad_codes.any())
 
 
 def has_pad_record(network: IntNetwork) -> bool:
@@ -178,7 +176,7 @@ def _source_fields(job: Job) -> dict[str, int]:
     """Where a map reads."""
     source, y, x = job.source, job.walk.y, job.walk.x
     t_src = source.tensor.timesteps
-    iy0 = job.strip.first * y.step + y.origin
+    iy0 = min(job.strip.first * y.step + y.origin, y.bound)  # what lies beyond the source may lie anywhere there
     return {
         "t_src": t_src,
         "in_height": y.bound,

@@ -11,6 +11,9 @@ from reverb_fpga.hw.errors import InputError
 
 __all__ = ["Axis", "Tensor", "Walk", "tensors_of", "walks_of"]
 
+_LARGEST_STEP = 63  # y_step and x_step of a LAYER descriptor
+_LOWEST_ORIGIN = -2048  # iy0 and ix0
+
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
@@ -22,6 +25,8 @@ class Axis:
         Output positions.
     bound : int
         Source coordinates lie in ``0 .. bound-1``; whole pooling windows only.
+    only : int or None
+        The one output that reads anything; the step leads all others past the source.
     """
 
     out: int
@@ -32,6 +37,12 @@ class Axis:
     n_tap: int
     origin: int
     bound: int
+    only: int | None = None
+
+    @property
+    def reading(self) -> int:
+        """Outputs that read anything."""
+        return self.out if self.only is None else 1
 
     @property
     def reach(self) -> int:
@@ -39,11 +50,19 @@ class Axis:
         return (self.n_pool - 1) * self.pool + (self.n_tap - 1) * self.tap
 
     def low(self, out: int) -> int:
-        """First source coordinate that output ``out`` reads, inside the image."""
+        """First source coordinate that output ``out`` or a later one reads, inside the image."""
+        if self.only is not None:
+            if out > self.only:
+                return self.bound
+            out = self.only
         return min(max(out * self.step + self.origin, 0), self.bound - 1)
 
     def high(self, out: int) -> int:
-        """Last source coordinate that output ``out`` reads, inside the image."""
+        """Last source coordinate that output ``out`` or one before it reads, inside the image; -1 if none."""
+        if self.only is not None:
+            if out < self.only:
+                return -1
+            out = self.only
         return min(max(out * self.step + self.origin + self.reach, 0), self.bound - 1)
 
     @property
@@ -122,23 +141,21 @@ def _axis(where: str, geometry: Geometry, size: int, kernel: int, axis: int) -> 
     Output o covers convolution outputs ``o*ops + jo``; each reads pooled sources ``(.)*s - p + k*d``; pooled source i
     covers ``i*ips - ipp + ji``.
     """
-    before, after = geometry.in_pool, geometry.out_pool
+    before, after, part = geometry.in_pool, geometry.out_pool, geometry.beyond[axis]
     s, p, d = geometry.stride[axis], geometry.padding[axis], geometry.dilation[axis]
     iw, ips, ipp = before.window[axis], before.stride[axis], before.padding[axis]
-    ow, ops = after.window[axis], after.stride[axis]
-    if after.padding[axis]:
-        raise InputError(
-            f"{where}: pooling of the current with padding is not supported: currents outside the map are no zeros to "
-            "the gather; pool the spikes, or pad the convolution"
-        )
-    if p and iw > ips:
+    ow, ops, opp = geometry.positions(axis), after.stride[axis], after.padding[axis]
+    if opp and not geometry.continued:
+        raise InputError(f"{where}: pooling of its current with padding was not split into what a walk can gather")
+    if (p or opp) and iw > ips:
         raise InputError(
             f"{where}: overlapping pooling windows ({iw} wide, stride {ips}) in front of a padded convolution are not "
             "supported; make the pooling a layer of its own"
         )
     pooled, _, out = geometry.sides(size, kernel, axis)
     bound = min(size, (pooled - 1) * ips - ipp + iw)
-    step, tap, origin = ops * s * ips, d * ips, -p * ips - ipp
+    first = -opp if part is None else part.first
+    step, tap, origin = ops * s * ips, d * ips, (first * s - p) * ips - ipp
     if ow == 1:
         pool, n_pool = 1, iw
     elif iw == 1:
@@ -150,7 +167,22 @@ def _axis(where: str, geometry: Geometry, size: int, kernel: int, axis: int) -> 
             f"{where}: pooling before and after a convolution is only supported with stride 1 and windows that do not "
             "overlap; pool once, or make the pooling a layer of its own"
         )
-    return Axis(out, step, pool, tap, n_pool, kernel, origin, bound)
+    found = Axis(out, step, pool, tap, n_pool, kernel, origin, bound)
+    return found if part is None else _single(where, found, part.window)
+
+
+def _single(where: str, axis: Axis, only: int) -> Axis:
+    """An axis, given as output ``only`` reads it, in which no other output reads anything."""
+    after = axis.bound - axis.origin if only < axis.out - 1 else 1
+    step = max(after, axis.origin + axis.reach + 1 if only > 0 else 1)
+    origin = axis.origin - only * step
+    if step > _LARGEST_STEP or origin < _LOWEST_ORIGIN:
+        raise InputError(
+            f"{where}: pooling of its current with padding is not supported for {axis.out} windows over a side of "
+            f"{axis.bound}: at the border a walk steps over the whole side, at most {_LARGEST_STEP} positions, and "
+            f"begins at {_LOWEST_ORIGIN} at the lowest; pool the spikes, or pad the convolution"
+        )
+    return dataclasses.replace(axis, step=step, origin=origin, only=only)
 
 
 def _walk(layer: IntLayer, leg: IntMap, height: int, width: int) -> Walk:

@@ -240,7 +240,6 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
     result = []
     for index, layer in enumerate(network.layers):
         tensor = parts.rings[index + 1].tensor
-        positions = tensor.height * tensor.width
         result.append(
             LayerInfo(
                 name=layer.name,
@@ -253,7 +252,7 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
                         source=network.index(layer.map_of(leg).source),
                         additions=0
                         if leg.position is None
-                        else _additions(layer.maps[leg.position], parts.walks[index][leg.position], positions),
+                        else _additions(layer.maps[leg.position], parts.walks[index][leg.position]),
                         gate=int(leg.gate),
                     )
                     for leg in layer.legs
@@ -263,7 +262,7 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
     return tuple(result)
 
 
-def _additions(leg: IntMap, walk: Walk, positions: int) -> int:
+def _additions(leg: IntMap, walk: Walk) -> int:
     """Synaptic additions of one dense time step: bit planes are not counted, nor zeros of an identity."""
     weights = np.count_nonzero(leg.weight) if leg.kind is WeightKind.UNIT else leg.weight.size
-    return int(weights) * walk.pooled * positions
+    return int(weights) * walk.pooled * walk.y.reading * walk.x.reading

@@ -68,7 +68,7 @@ class _Work:
 
 def _walks_rows(x: Axis) -> bool:
     """Neighbouring columns feed neighbouring columns."""
-    neighbours = x.step == x.n_pool and x.tap == 1 and (x.n_pool == 1 or x.pool == 1)
+    neighbours = x.only is None and x.step == x.n_pool and x.tap == 1 and (x.n_pool == 1 or x.pool == 1)
     return neighbours and x.n_tap == ROW_TAPS and x.n_pool <= MAX_POOL and x.out <= MAX_COLUMNS
 
 
