@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -63,6 +64,17 @@ def test_without_a_strip_the_shortest_arrangement_is_told() -> None:
     places, length = pack_passes(CNV, 2048)
     assert 2048 < length < 2780
     used(CNV, places, 2780, 0)
+
+
+def test_a_deep_network_far_too_large_is_told_in_little_memory() -> None:
+    """Choices of widths are looked at one by one: all of 24 maps' together are 4 to the 23."""
+    requests = [Request(144, 9, 8, True) for _ in range(24)]
+    tracemalloc.start()
+    _, length = pack_passes(requests, 1024)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert length > 1024
+    assert peak < 50e6
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -125,8 +125,9 @@ def _arrangements(requests: Sequence[Request], sharing: Sequence[int]) -> Iterat
         others = [index for index in sharing if index != host]
         gaps = sorted({0, *(requests[index].rows for index in others if requests[index].passes > 1)}, reverse=True)
         widths = [_widths(requests[index]) for index in others]
-        for gap, chosen in itertools.product(gaps, itertools.product(*widths)):
-            yield _Arrangement(host, gap, tuple(zip(others, chosen, strict=True)))
+        for gap in gaps:  # the product of both would hold every choice of widths at once: 4 to the number of maps
+            for chosen in itertools.product(*widths):
+                yield _Arrangement(host, gap, tuple(zip(others, chosen, strict=True)))
 
 
 def _widths(request: Request) -> tuple[int, ...]:
