@@ -193,7 +193,11 @@ def _geometry(spec: LayerSpec) -> tuple[Geometry, Pair]:
     overlapping = spec.overlap and spec.in_pool > 1 and not any(padding) and spec.out_pool == 1
     before = Pool((spec.in_pool,) * 2, (1 if overlapping else spec.in_pool,) * 2)
     after_stride = 1 if spec.overlap and spec.out_pool > 1 and spec.in_pool == 1 else spec.out_pool
-    border = (0, 0) if spec.gate else (min(spec.out_padding[0], spec.out_pool // 2), min(spec.out_padding[1], spec.out_pool // 2))
+    border = (
+        (0, 0)
+        if spec.gate
+        else (min(spec.out_padding[0], spec.out_pool // 2), min(spec.out_padding[1], spec.out_pool // 2))
+    )
     after = Pool((spec.out_pool,) * 2, (after_stride,) * 2, border)
     return Geometry((spec.stride,) * 2, padding, (spec.dilation,) * 2, before, after, continued=any(border)), kernel
 

@@ -33,6 +33,8 @@ def kind_of(program: Program, info: LayerInfo, position: int) -> str:
         return "neurons"
     if _is_identity(program, info, position):
         return "pooling" if position == last and last == 0 else "identity shortcut"
+    if _is_border(program, info, position):
+        return "border of its pool"
     gated = any(other.gate for other in info.maps)
     if position < last or gated:
         return "conv. shortcut"
@@ -45,6 +47,16 @@ def _is_identity(program: Program, info: LayerInfo, position: int) -> bool:
     channels, rows, columns = info.shape
     pooled = fields["n_pool_y"] * fields["n_pool_x"]
     return info.maps[position].additions == channels * rows * columns * pooled
+
+
+def _is_border(program: Program, info: LayerInfo, position: int) -> bool:
+    """Whether it takes away what a padded pool finds beyond a border: it steps over the whole source."""
+    _, fields = program.descriptor(info.descriptors_of(position)[0])
+    sides = (
+        (info.shape[1], fields["y_step"], fields["in_height"]),
+        (info.shape[2], fields["x_step"], fields["in_width"]),
+    )
+    return position < len(info.maps) - 1 and any(out > 1 and step >= side for out, step, side in sides)
 
 
 def held_rows(program: Program, info: LayerInfo) -> list[int]:

@@ -88,7 +88,10 @@ MALFORMED = [
         {"geometry": Geometry(padding=(1, 1), in_pool=Pool((3, 3), (2, 2)))},
         r"overlapping pooling windows \(3 wide, stride 2\) in front of a padded convolution",
     ),
-    ({"geometry": Geometry(out_pool=Pool((2, 2), (2, 2), (1, 1)))}, r"pooling of the current with padding"),
+    (
+        {"geometry": Geometry(out_pool=Pool((2, 2), (2, 2), (1, 1)))},
+        r"pooling of its current with padding was not split",
+    ),
     ({"source": "fc"}, r"reads 'fc', which is neither the input nor an earlier layer"),
     ({"timesteps": 2}, r"has 2 time steps"),
 ]

