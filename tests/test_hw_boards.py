@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from amaranth.build.run import BuildPlan
 from amaranth.hdl import Elaboratable
 from board_cores import ByteEcho, Echo
+from click.testing import CliRunner
 
 from reverb_fpga.host.commands import build
 from reverb_fpga.hw.boards import export, flow, logs, tools
@@ -103,6 +105,35 @@ def test_a_usb_bitstream_meets_timing_in_all_domains(tmp_path: Path) -> None:
     passed = [line for line in log.splitlines() if "Max frequency for clock" in line and "PASS" in line]
     assert sum("usb" in line for line in passed) >= 2, passed
     print("\n".join(passed))
+
+
+def _tools() -> str:
+    """Those of the PATH are several times faster."""
+    return "native" if all(map(shutil.which, ("yosys", "nextpnr-ecp5", "ecppack"))) else "pip"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", [entry.name for entry in BOARDS.values() if entry.builds_here])
+def test_pins_clock_and_link_of_every_board_reach_a_bitstream(name: str, tmp_path: Path) -> None:
+    """With a core that takes seconds; which overlays were routed on it is in docs/boards.md."""
+    target = board(name)
+    link, clock = link_of(target, None), target.clock_mhz
+    divisor, baud = uart_divisor(clock, None) if link is LinkKind.UART else (0, 0)
+    core = Echo() if link is LinkKind.UART else ByteEcho()
+    options = BuildOptions(clock_mhz=clock, divisor=divisor, baud=baud, tools=_tools())
+    report = build_bitstream(Design(target, preset(target.config), core, link), options, tmp_path, lambda _: None)
+    assert report.fmax_mhz >= clock
+    check_bitstream(tmp_path / "top.bit", target)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.timeout(7200)
+def test_the_overlay_of_a_small_board_is_routed(tmp_path: Path) -> None:
+    arguments = ["--board", "colorlight-i5", "--tools", _tools(), "--no-progress", "-o", str(tmp_path / "out")]
+    assert CliRunner().invoke(build.command, arguments, catch_exceptions=False).exit_code == 0
+    assert read_report(tmp_path / "out").fmax_mhz >= 50
 
 
 def test_every_board_names_a_preset_and_a_platform() -> None:
