@@ -47,7 +47,7 @@ def measure(arch: str, timesteps: int, batch: int, rounds: int, threads: int) ->
     config = preset("ulx3s-85f")
     with processes.scratch(".golden-speed-") as folder:
         path = save_checkpoint(network, folder / "network.safetensors")
-        golden = GoldenModel(compile_checkpoint(path, config).program, config)
+        golden = GoldenModel(compile_checkpoint(path, config).program, config, threads)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, *DATA[arch].input.shape), dtype=np.uint8)
     codes = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
     images = torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)

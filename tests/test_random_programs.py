@@ -35,6 +35,8 @@ EXAMPLES = {
     Profile.MULTIBIT: 25,
     Profile.EVERYTHING: 60,
 }
+BOARD_EXAMPLES = dict.fromkeys(EXAMPLES, 10) | {Profile.GRAPH: 40}
+_BOARD_QUOTA = 50
 BURSTS = 24
 GRAPHS = 500
 _GRAPH_QUOTA = 20  # graph programs that must have each of the features of graphs
@@ -333,6 +335,17 @@ def test_200_programs_on_the_gateware(tiny_core: RtlCore) -> None:
     }
     missed = {name: coverage.hits[name] for name in expected | set(coverage.hits) if coverage.hits[name] < _QUOTA}
     assert not missed, f"hit fewer than {_QUOTA} times: {missed}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-25f", "ulx3s-85f"])
+def test_programs_on_the_gateware_of_a_board(name: str) -> None:
+    """Of programs that fit the board's memories."""
+    with RtlCore(preset(name)) as core:
+        coverage = sweep(core, BOARD_EXAMPLES)
+    print(coverage.table())
+    assert coverage.programs >= _BOARD_QUOTA
 
 
 @pytest.mark.slow

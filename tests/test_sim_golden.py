@@ -24,7 +24,9 @@ from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.sim.golden import GoldenModel, neuron
+from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.golden.neuron import NeuronUpdate
+from reverb_fpga.sim.golden.workspace import Calls, Workspace
 
 TINY = preset("tiny")
 DETERMINISTIC = settings(
@@ -322,5 +324,11 @@ def test_neurons_equal_the_integers_at_every_shift_and_extreme(r_shift: int, ste
             gain=rng.choice([0, 1, 3, 4096, 65535], channels), bias=bias, threshold=threshold,
         )  # fmt: skip
         expected = _integers(strip, z)
-        for found, wanted in zip(neuron.update(strip, TINY, z.astype(np.float64)), expected, strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        neurons, currents, calls, space = NeuronUpdate(strip, TINY), z.astype(np.float64), Calls(), Workspace()
+        codes = neurons.update(calls, currents, space)
+        calls.run()
+        np.testing.assert_array_equal(codes, expected[0])
+        calls = Calls()
+        membranes = neurons.membranes(calls, currents, space)
+        calls.run()
+        np.testing.assert_array_equal(membranes, expected[1])

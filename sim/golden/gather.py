@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
+from .picks import Rows, Windows
 from .schedule import NOTHING, PAD, Strip
+from .workspace import Calls, Workspace
 
 __all__ = ["Gather"]
 
@@ -45,11 +47,16 @@ class Gather:
         self._used, inverse = np.unique(strip.sources, return_inverse=True)
         self._used = self._used[self._used >= 0]
         indices = self._index(inverse.reshape(strip.sources.shape))
-        self._windows, self._taps = _deduplicate(indices)
+        windows, taps = _deduplicate(indices)
         if pooled == 1:
-            self._taps = self._windows[self._taps, 0]  # nothing to sum: straight to the records
+            taps = windows[taps, 0]  # nothing to sum: straight to the records
+        self._sums = [Rows(column) for column in windows.T] if pooled > 1 else []
+        self._records, self._windows, self._taps = Rows(self._used), len(windows), Windows(taps)
+        self._shape = taps.shape
         weights = strip.weights
-        bound = largest * weights.column_gain
+        self.reach = largest * weights.column_gains
+        """Largest magnitude of a current, by channel."""
+        bound = int(self.reach.max())
         if bound >= _FLOAT64_EXACT:
             raise InputError(f"{strip.where}: a current can reach {bound}")
         self._dtype: Any = np.float32 if bound < _FLOAT32_EXACT else np.float64
@@ -63,28 +70,27 @@ class Gather:
     def bytes_per_image(self) -> int:
         """Working memory of one image, roughly."""
         strip = self._strip
-        positions, taps = self._taps.shape
+        positions, taps = self._shape
         rows = positions * strip.steps_in
         channels = self._matrix.shape[1]
-        codes = len(self._windows) * strip.steps_in * (self._matrix.shape[0] // taps)
+        codes = self._windows * strip.steps_in * (self._matrix.shape[0] // taps)
         size = np.dtype(self._dtype).itemsize
         steps = strip.fields["timesteps"]
         return size * (rows * self._matrix.shape[0] + codes) + 32 * positions * channels * steps
 
-    def currents(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
-        """z (N, T_in, positions, channels) from the activation memory (N, act_words, banks): integers, in a float type.
+    def currents(self, calls: Calls, memory: NDArray[np.uint8], space: Workspace) -> NDArray[Any]:
+        """Where calls put z (N, T_in, positions, channels), integers in a float type.
 
-        Raises
-        ------
-        InputError
-            If a P, S, c or partial z does not fit its width.
+        They read the activation memory (N, act_words, banks), and raise InputError if a P, S, c or partial z does not
+        fit its width.
         """
-        gathered = self._gather(memory)
+        gathered = self._gather(calls, memory, space)
         n, steps, positions, _ = gathered.shape
         flat = gathered.reshape(n * steps * positions, -1)
         if self._checks.needed:
-            self._check(flat)
-        z: NDArray[Any] = flat @ self._matrix
+            calls.add(self._check, flat)
+        z = space.array("currents", (len(flat), self._matrix.shape[1]), self._dtype)
+        calls.add(np.matmul, flat, self._matrix, z)
         return z.reshape(n, steps, positions, -1)
 
     def _index(self, inverse: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -94,24 +100,28 @@ class Gather:
         indices = np.where(self._strip.sources == PAD, len(self._used), indices)
         return np.where(self._strip.sources == NOTHING, len(self._used) + 1, indices)
 
-    def _gather(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
+    def _gather(self, calls: Calls, memory: NDArray[np.uint8], space: Workspace) -> NDArray[Any]:
         """Codes (N, T_in, positions, taps * channels), summed over the pooled positions."""
         strip, source = self._strip, self._strip.source
         n, banks = memory.shape[0], memory.shape[2]
+        steps, channels = strip.steps_in, source.slots * banks
         ring = memory[:, source.act_base : source.act_base + source.number * source.slots]
-        ring = ring.reshape(n, source.number, source.slots * banks)
-        records = self._used + np.arange(strip.steps_in)[:, None]
-        table = np.zeros((n, strip.steps_in, len(self._used) + 2, source.slots * banks), dtype=self._dtype)
-        table[:, :, : len(self._used)] = ring[:, records]
-        if strip.pad is not None:
-            table[:, :, len(self._used)] = strip.pad
-        if self._windows.shape[1] > 1:
-            summed = np.take(table, self._windows[:, 0], axis=2)
-            for column in range(1, self._windows.shape[1]):
-                summed += np.take(table, self._windows[:, column], axis=2)
+        ring = ring.reshape(n, 1, source.number, channels)
+        used = len(self._used)
+        table = space.array("records", (n, steps, used + 2, channels), self._dtype)
+        for step in range(steps):
+            self._records.copy(calls, ring, table[:, step : step + 1, :used], step)
+        calls.add(np.copyto, table[:, :, used], 0 if strip.pad is None else strip.pad)
+        calls.add(np.copyto, table[:, :, used + 1], 0)
+        if self._sums:
+            summed = space.array("windows", (n, steps, self._windows, channels), self._dtype)
+            self._sums[0].copy(calls, table, summed)
+            for column in self._sums[1:]:
+                column.add(calls, table, summed)
             table = summed
-        gathered = np.take(table, self._taps, axis=2)
-        return gathered.reshape(n, strip.steps_in, self._taps.shape[0], -1)
+        gathered = space.array("gathered", (n, steps, *self._shape, channels), self._dtype)
+        self._taps.copy(calls, table, gathered)
+        return gathered.reshape(n, steps, self._shape[0], -1)
 
     def _check(self, flat: NDArray[Any]) -> None:
         """Look at every P, S, c and partial z of this batch."""

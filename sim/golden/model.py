@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
-from . import neuron
 from .dataflow import check_dataflow
 from .gather import Gather
+from .neuron import NeuronUpdate
+from .picks import blocks
 from .schedule import Load, Schedule, Strip, decode
 from .skip import SkipMemory
 from .trace import DescriptorStats, MemoryImage, count_events, memory_image
+from .workspace import Calls, Workspace
 
 __all__ = ["GoldenModel"]
 
-_WORKING_BYTES = 1 << 22
+_WORKING_BYTES = 1 << 20
 _MAX_BATCH = 256
+_SHARE = 16
+"""Images that are worth a thread."""
 
 Codes = NDArray[np.uint8]
 Logits = NDArray[np.int64]
 Observer = Callable[[Strip, Codes, Codes], None]
+Result = TypeVar("Result")
 
 
 class GoldenModel:
@@ -36,6 +47,9 @@ class GoldenModel:
     program : Program
     config : Config
         The configuration the program was compiled for.
+    threads : int or None
+        Of numpy, in :meth:`run` and :meth:`run_layers`; None: as many as OPENBLAS_NUM_THREADS or OMP_NUM_THREADS say,
+        or as there are processors.
 
     Raises
     ------
@@ -43,12 +57,15 @@ class GoldenModel:
         If the program is damaged, for another configuration, or makes no sense; one line that names the descriptor.
     """
 
-    def __init__(self, program: Program, config: Config) -> None:
+    def __init__(self, program: Program, config: Config, threads: int | None = None) -> None:
         self.program = program
         self.config = config
         self.schedule: Schedule = decode(program, config)
         _, largest = check_dataflow(self.schedule, config)
-        self._gathers = [Gather(strip, config, code) for strip, code in zip(self.schedule.strips, largest, strict=True)]
+        self._units = [_Unit(strip, config, code) for strip, code in zip(self.schedule.strips, largest, strict=True)]
+        self._threads = threads or _usual_threads()
+        self._plans: list[_Plan] = []
+        self._lock = threading.Lock()
         pixels = program.input.height * program.input.width
         self.input_steps, rest = divmod(self.schedule.input_records, pixels)
         if rest or program.input.channels != self.schedule.input_channels:
@@ -70,11 +87,11 @@ class GoldenModel:
         InputError
             If the codes have another shape, or a value does not fit its width (names the layer).
         """
-        return np.concatenate([self._execute(part)[1] for part in self._parts(codes)])
+        return np.concatenate(self._on_parts(lambda part: self._execute(part)[1], codes))
 
     def run_layers(self, codes: Codes) -> tuple[list[Codes], Logits]:
         """Every layer's output codes (N, T, H, W, C), assembled from its strips, and the logits."""
-        results = [self._layers(part) for part in self._parts(codes)]
+        results = self._on_parts(self._layers, codes)
         layers = [np.concatenate(parts) for parts in zip(*(layers for layers, _ in results), strict=True)]
         return layers, np.concatenate([logits for _, logits in results])
 
@@ -108,10 +125,15 @@ class GoldenModel:
             raise InputError(f"input codes are {codes.dtype} {codes.shape}, the program takes uint8 (N, *{shape})")
         return codes
 
-    def _parts(self, codes: Codes) -> Iterator[Codes]:
+    def _on_parts(self, function: Callable[[Codes], Result], codes: Codes) -> list[Result]:
+        """Batches side by side: numpy computes without Python's lock, and each batch with one thread of its BLAS."""
         checked = self._checked(codes)
-        for start in range(0, len(checked), self.batch):
-            yield checked[start : start + self.batch]
+        size = min(self.batch, max(_SHARE, -(-len(checked) // self._threads)))
+        parts = [checked[start : start + size] for start in range(0, len(checked), size)]
+        if self._threads == 1 or len(parts) == 1:
+            return [function(part) for part in parts]
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(function, parts))
 
     def run_strips(self, codes: Codes) -> tuple[dict[int, Codes], Logits]:
         """What every descriptor stores, (N, positions, T, slots * banks) by its index, and the logits.
@@ -142,26 +164,23 @@ class GoldenModel:
         return layers, logits
 
     def _execute(self, codes: Codes, observe: Observer | None = None, until: int | None = None) -> tuple[Codes, Logits]:
-        """Run the schedule; the memory (N, act_words, banks) and the logits."""
-        config = self.config
-        memory = np.zeros((len(codes), config.act_words, config.banks), dtype=np.uint8)
+        """Run the schedule; the memory (N, act_words, banks), which the next batch overwrites, and the logits."""
+        plan = self._plan(len(codes))
         records = codes.transpose(0, 2, 3, 1, 4).reshape(len(codes), -1, codes.shape[-1])
-        gathers = iter(self._gathers)
-        membrane = np.zeros((len(codes), self.schedule.n_outputs), dtype=np.int64)
-        skip = SkipMemory(len(codes), self.schedule.strips, config)
         for step in self.schedule.steps:
             if until is not None and step.index > until:
                 break
             if isinstance(step, Load):
-                self._take(step, memory, records)
+                self._take(step, plan.memory, records)
                 continue
-            before = memory.copy() if observe else memory
-            results = list(self._run_strip(step, next(gathers), memory, skip))
-            if not step.fields["store_skip"]:
-                membrane = np.concatenate(results)
+            before = plan.memory.copy() if observe else plan.memory
+            plan.calls[step.index].run()
             if observe:
-                observe(step, before, memory)
-        return memory, membrane[:, : self.schedule.n_outputs]
+                observe(step, before, plan.memory)
+        logits = plan.membranes.astype(np.int64)
+        with self._lock:
+            self._plans = [*self._plans, plan][-self._threads :]
+        return plan.memory, logits
 
     def _take(self, load: Load, memory: Codes, records: Codes) -> None:
         """Store records of the input (N, records of the image, channels)."""
@@ -172,19 +191,44 @@ class GoldenModel:
         words = slice(place.act_base, place.act_base + place.number * place.slots)
         memory[:, words] = stored.reshape(len(memory), -1, width)
 
-    def _run_strip(self, strip: Strip, gather: Gather, memory: Codes, skip: SkipMemory) -> Iterator[Logits]:
-        """Compute a strip some images at a time; their membranes, unless it is a leg that leaves them alone."""
-        step = max(1, _WORKING_BYTES // gather.bytes_per_image)
-        for start in range(0, len(memory), step):
-            images = slice(start, start + step)
-            part = memory[images]
-            if strip.fields["store_skip"]:
-                skip.take(strip, images, gather.currents(part))
-                continue
-            outputs, membrane = neuron.update(strip, self.config, gather.currents(part), skip.added(strip, images))
-            if strip.fields["spiking"]:
-                self._store(strip, part, outputs)
-            yield membrane
+    def _plan(self, images: int) -> _Plan:
+        """One that nobody uses."""
+        with self._lock:
+            for index, plan in enumerate(self._plans):
+                if len(plan.memory) == images:
+                    return self._plans.pop(index)
+        return self._new_plan(images)
+
+    def _new_plan(self, images: int) -> _Plan:
+        config, strips = self.config, self.schedule.strips
+        memory = np.zeros((images, config.act_words, config.banks), dtype=np.uint8)
+        membranes = np.zeros((images, self.schedule.n_outputs), dtype=np.float64)
+        plan = _Plan(memory, membranes, SkipMemory(images, strips, config), Workspace(), {})
+        for unit in self._units:
+            plan.calls[unit.strip.index] = calls = Calls()
+            step = max(1, _WORKING_BYTES // unit.gather.bytes_per_image)
+            for start in range(0, images, step):
+                self._compute(calls, unit, plan, slice(start, start + step))
+        return plan
+
+    def _compute(self, calls: Calls, unit: _Unit, plan: _Plan, images: slice) -> None:
+        """A strip for some images; the last one leaves the membranes that are read."""
+        strip, neurons, space = unit.strip, unit.neurons, plan.space
+        part = plan.memory[images]
+        z = unit.gather.currents(calls, part, space)
+        if strip.fields["store_skip"]:
+            calls.add(plan.skip.take, strip, images, z)
+            return
+        added = None
+        if strip.fields["add_skip"]:
+            shape = (len(part), strip.fields["timesteps"], *z.shape[2:])
+            added = space.array("skip", shape, np.int32)
+            calls.add(plan.skip.load, strip, images, added)
+        if strip.fields["spiking"]:
+            self._store(calls, unit, part, neurons.update(calls, z, space, added))
+        if strip is self.schedule.strips[-1]:
+            membranes = neurons.membranes(calls, z, space, added)
+            calls.add(np.copyto, plan.membranes[images], membranes[:, : plan.membranes.shape[1]])
 
     def _target(self, strip: Strip, memory: Codes) -> Codes:
         """The target's ring as records: (N, ring, slots * banks), a view of the memory."""
@@ -192,23 +236,49 @@ class GoldenModel:
         words = memory[:, target.act_base : target.act_base + target.number * target.slots]
         return words.reshape(len(memory), target.number, target.slots * self.config.banks)
 
-    def _store(self, strip: Strip, memory: Codes, outputs: Codes) -> None:
+    def _store(self, calls: Calls, unit: _Unit, memory: Codes, outputs: Codes) -> None:
         """Write codes (N, T, positions, channels) to the strip's records."""
-        target = strip.target
-        n, _, _, channels = outputs.shape
-        room = target.slots * self.config.banks
-        if channels > room and outputs[..., room:].any():
-            raise InputError(f"{strip.where}: channels beyond {room} fire, their record has {target.slots} words")
-        records = np.zeros((n, *strip.outputs.shape, room), dtype=np.uint8)
-        records[..., : min(channels, room)] = outputs[..., :room].transpose(0, 2, 1, 3)
-        numbers, flat = strip.outputs.ravel(), records.reshape(n, strip.outputs.size, -1)
+        strip, channels = unit.strip, outputs.shape[3]
+        room = strip.target.slots * self.config.banks
+        if channels > room:
+            calls.add(_check_room, strip, outputs[..., room:], room)
         ring = self._target(strip, memory)
-        for part in _runs(numbers):  # whole stretches of memory: several times as fast as word by word
-            ring[:, numbers[part][0] : numbers[part][-1] + 1] = flat[:, part]
+        for step, parts in enumerate(unit.outputs):
+            for block in parts:
+                records, codes = block.rows(ring[:, None]), block.places(outputs[:, step : step + 1])
+                calls.add(np.copyto, records[..., :channels], codes[..., :room])
+                if channels < room:
+                    calls.add(np.copyto, records[..., channels:], 0)
 
 
-def _runs(numbers: NDArray[np.int64]) -> Iterator[slice]:
-    """Where consecutive numbers lie in an array."""
-    ends = np.flatnonzero(np.diff(numbers) != 1) + 1
-    for start, stop in zip([0, *ends], [*ends, len(numbers)], strict=True):
-        yield slice(int(start), int(stop))
+def _usual_threads() -> int:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if (value := os.environ.get(name, "")).isdecimal() and int(value):
+            return int(value)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_room(strip: Strip, beyond: Codes, room: int) -> None:
+    if beyond.any():
+        raise InputError(f"{strip.where}: channels beyond {room} fire, their record has {strip.target.slots} words")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """Calls that execute the program on a number of images, by descriptor, and the memories on which they do."""
+
+    memory: Codes
+    membranes: NDArray[np.float64]
+    skip: SkipMemory
+    space: Workspace
+    calls: dict[int, Calls]
+
+
+class _Unit:
+    """What executes a strip, made once."""
+
+    def __init__(self, strip: Strip, config: Config, max_code: int) -> None:
+        self.strip = strip
+        self.gather = Gather(strip, config, max_code)
+        self.neurons = NeuronUpdate(strip, config, self.gather.reach)
+        self.outputs = [blocks(records) for records in strip.outputs.T]

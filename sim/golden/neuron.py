@@ -16,92 +16,206 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import TAU_ONE
 
 from .schedule import Strip
+from .workspace import Calls, Workspace
 
-__all__ = ["current", "summands", "update"]
+__all__ = ["NeuronUpdate", "current", "summands"]
 
 _FLOAT32_BITS, _FLOAT64_BITS = 24, 53
+_RUN = 4096
+"""Numbers that an inner loop of numpy should have: parameters are repeated for as many positions."""
 
 
-def update(
-    strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Codes (N, T, positions, C) and final membranes (N, C) from currents z (N, T_in, positions, C).
+class NeuronUpdate:
+    """The neurons of one strip.
 
-    The membranes are those of the last position, which is what the membrane memory holds when the layer is done. ``z``
-    holds integers, in any type that is exact; ``skip`` (N, T, positions, C) is added to the current.
+    Parameters
+    ----------
+    strip : Strip
+    config : Config
+    reach : array (channels,) or None
+        Largest magnitude of their currents; None: what currents can hold.
     """
-    if skip is not None or not _at_once(strip, config):
-        return _step_by_step(strip, config, current(strip, config, z, skip))
-    _, membrane = _step_by_step(strip, config, current(strip, config, z[:, :, -1:]))
-    return _codes_at_once(strip, config, z), membrane
 
+    def __init__(self, strip: Strip, config: Config, reach: NDArray[np.int64] | None = None) -> None:
+        self._strip, self._config = strip, config
+        self._tiles: dict[tuple[str, int], NDArray[Any]] = {}
+        if strip.gain.ndim > 1:  # a leg that makes gates: no neurons
+            return
+        fields = strip.fields
+        limit = float(1 << (config.membrane_width - 1)) - 1
+        current = np.full(len(strip.gain), 1 << (config.z_width - 1)) if reach is None else reach
+        current = np.minimum(current, 1 << (config.z_width - 1)).astype(np.float64)
+        scaled = np.ldexp(current * strip.gain, -fields["r_shift"]) + 1
+        self._sum_fits = bool(scaled.max() < limit)
+        inputs = np.minimum(scaled, limit) + np.abs(strip.bias)
+        self._input_fits = bool(inputs.max() < limit)
+        self._membrane_fits = self._input_fits and bool(_largest_membrane(inputs, fields).max() < limit)
+        wide = max(config.z_width + config.gain_width, fields["r_shift"] + config.membrane_width) + 1
+        self._exact = wide <= _FLOAT64_BITS
+        self._at_once = bool(fields["spiking"] and fields["timesteps"] == 1 and self._exact and self._codes_hold())
 
-def _at_once(strip: Strip, config: Config) -> bool:
-    """Whether the code of a single step is one rounding of ``z*m`` and a constant.
+    def _codes_hold(self) -> bool:
+        """Whether the code of a single step is one rounding of ``z*m`` and a constant.
 
-    Nested floors of divisions are one floor; and with biases and thresholds below half of what a membrane holds,
-    whatever would have saturated is a code of 0 or of ``code_max`` with and without saturation.
-    """
-    fields, half = strip.fields, 1 << (config.membrane_width - 2)
-    largest = max(np.abs(strip.bias).max(), np.abs(strip.threshold).max(), fields["code_max"] << config.fraction_bits)
-    exact = max(config.z_width + config.gain_width, fields["r_shift"] + config.membrane_width) < _FLOAT64_BITS
-    return bool(fields["spiking"] and fields["timesteps"] == 1 and largest < half and exact)
+        Nested floors of divisions are one floor. With biases and thresholds below half of what a membrane holds,
+        whatever would have saturated is a code of 0 or of ``code_max`` with and without saturation.
+        """
+        strip, config = self._strip, self._config
+        code_max = strip.fields["code_max"] << config.fraction_bits
+        largest = max(np.abs(strip.bias).max(), np.abs(strip.threshold).max(), code_max)
+        return bool(largest < 1 << (config.membrane_width - 2)) or self._input_fits
 
+    def update(
+        self, calls: Calls, z: NDArray[Any], space: Workspace, skip: NDArray[np.int32] | None = None
+    ) -> NDArray[np.uint8]:
+        """Where calls put the codes (N, T, positions, C) of currents z (N, T_in, positions, C).
 
-def _codes_at_once(strip: Strip, config: Config, z: NDArray[Any]) -> NDArray[np.uint8]:
-    """Codes (N, 1, positions, C): everything in units of one code."""
-    shift, fraction = strip.fields["r_shift"], config.fraction_bits
-    half = 1 << (fraction - 1)
-    constant = ((strip.bias + half) << shift) + (1 << shift >> 1)
-    codes = np.multiply(z, np.ldexp(strip.gain.astype(np.float64), -shift - fraction), dtype=np.float64)
-    codes += np.ldexp(constant.astype(np.float64), -shift - fraction)
-    if strip.threshold.max() > half:  # below it the code is 0 without being asked
-        codes *= codes >= (strip.threshold + half) / (1 << fraction)
-    np.clip(codes, 0, strip.fields["code_max"], out=codes)
-    return codes.astype(np.uint8)  # cuts off, and nothing is negative: the floor
+        ``z`` holds integers, in any type that is exact; ``skip`` (N, T, positions, C) is added to the current.
+        """
+        if skip is None and self._at_once:
+            return self._codes_at_once(calls, z, space)
+        return self._step_by_step(calls, self._inputs(calls, z, space, skip), space, skip is None)[0]
 
+    def membranes(
+        self, calls: Calls, z: NDArray[Any], space: Workspace, skip: NDArray[np.int32] | None = None
+    ) -> NDArray[Any]:
+        """Where calls put the membranes (N, C) of the last position: what the membrane memory holds in the end."""
+        skip = None if skip is None else skip[:, :, -1:]
+        inputs = self._inputs(calls, z[:, :, -1:], space, skip)
+        return self._step_by_step(calls, inputs, space, skip is None)[1]
 
-def _step_by_step(strip: Strip, config: Config, y: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Codes and final membranes from membrane inputs y (N, T_in, positions, C)."""
-    fields = strip.fields
-    steps = fields["timesteps"]
-    codes = np.zeros((y.shape[0], steps, *y.shape[2:]), dtype=np.uint8)
-    half = 1 << (config.fraction_bits - 1)
-    threshold = strip.threshold.astype(y.dtype)
-    v: NDArray[Any] | None = None
-    for t in range(steps):
-        y_t = y[:, t if y.shape[1] > 1 else 0]
-        u = y_t if v is None else _saturate(v + y_t, config)
+    def _tiled(self, name: str, values: NDArray[Any], positions: int, dtype: Any = np.float64) -> NDArray[Any]:
+        """A parameter of the channels, repeated for as many positions as divide ``positions`` and make a good run."""
+        key = (name, positions)
+        if key not in self._tiles:
+            most = min(max(1, _RUN // len(values)), positions)
+            repeats = max(number for number in range(1, most + 1) if positions % number == 0)
+            self._tiles[key] = np.tile(values.astype(dtype), repeats)
+        return self._tiles[key]
+
+    def _codes_at_once(self, calls: Calls, z: NDArray[Any], space: Workspace) -> NDArray[np.uint8]:
+        """Codes (N, 1, positions, C): everything in units of one code."""
+        strip, config, positions = self._strip, self._config, z.shape[2]
+        shift, fraction = strip.fields["r_shift"], config.fraction_bits
+        half = 1 << (fraction - 1)
+        gain = self._tiled("code gain", np.ldexp(strip.gain.astype(np.float64), -shift - fraction), positions)
+        constant = ((strip.bias + half) << shift) + (1 << shift >> 1)
+        constant = self._tiled("constant", np.ldexp(constant.astype(np.float64), -shift - fraction), positions)
+        wide = space.array("wide", z.shape, np.float64)
+        flat = wide.reshape(-1, len(gain))
+        calls.add(np.copyto, wide, z)
+        calls.add(np.multiply, flat, gain, flat)
+        calls.add(np.add, flat, constant, flat)
+        if strip.threshold.max() > half:  # below it the code is 0 without being asked
+            edge = self._tiled("threshold code", (strip.threshold + half) / (1 << fraction), positions)
+            calls.add(np.greater_equal, flat, edge, space.array("fired", flat.shape, np.bool_))
+        codes = space.array("codes", z.shape, np.uint8)
+        self._cut(calls, wide, codes)
+        if strip.threshold.max() > half:
+            calls.add(np.multiply, codes, space.array("fired", z.shape, np.uint8), codes)
+        return codes
+
+    def _cut(self, calls: Calls, codes: NDArray[Any], out: NDArray[np.uint8]) -> None:
+        """Floor and limits of what is in units of one code; ``codes`` is lost."""
+        calls.add(codes.clip, 0, self._strip.fields["code_max"], codes)
+        calls.add(np.copyto, out, codes, "unsafe")  # cuts off, and nothing is negative: the floor
+
+    def _inputs(self, calls: Calls, z: NDArray[Any], space: Workspace, skip: NDArray[np.int32] | None) -> NDArray[Any]:
+        """Membrane inputs y (N, T_in or T, positions, C), as float32 where their sum with a membrane is exact in it."""
+        strip, config, positions = self._strip, self._config, z.shape[2]
+        shift = strip.fields["r_shift"]
+        gain = self._tiled("gain", np.ldexp(strip.gain.astype(np.float64), -shift), positions)
+        y = space.array("wide", z.shape, np.float64)
+        flat = y.reshape(-1, len(gain))
+        calls.add(np.copyto, y, z)
+        calls.add(np.multiply, flat, gain, flat)
+        together = self._sum_fits and self._exact and shift > 0
+        if together:
+            calls.add(np.add, flat, self._tiled("bias and half", strip.bias + 0.5, positions), flat)
+        elif shift:
+            calls.add(np.add, flat, 0.5, flat)
+        if shift:
+            calls.add(np.floor, flat, flat)
+        if not together:
+            if not self._sum_fits:
+                calls.add(_saturate, flat, config)
+            calls.add(np.add, flat, self._tiled("bias", strip.bias, positions), flat)
+        if skip is not None:
+            total = space.array("with skip", skip.shape, np.float64)
+            calls.add(np.add, y, skip, total)
+            y = total
+        if skip is not None or not self._input_fits:
+            calls.add(_saturate, y, config)
+        if config.membrane_width > _FLOAT32_BITS:
+            return y
+        narrow = space.array("inputs", y.shape, np.float32)
+        calls.add(np.copyto, narrow, y, "same_kind")
+        return narrow
+
+    def _step_by_step(
+        self, calls: Calls, y: NDArray[Any], space: Workspace, bounded: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Codes and final membranes of inputs y (N, T_in, positions, C); bounded: those of currents alone."""
+        strip, config, fields = self._strip, self._config, self._strip.fields
+        steps, n, shape = fields["timesteps"], len(y), y.shape[2:]
+        codes = space.array("codes", (n, steps, *shape), np.uint8)
+        half = 1 << (config.fraction_bits - 1)
+        threshold = self._tiled("threshold", strip.threshold, shape[0], y.dtype)
+        u, scaled = (space.array(name, (n, *shape), y.dtype) for name in ("membranes", "scaled"))
+        fired = space.array("fired", (n, *shape), np.bool_)
+        flat, scale = (-1, len(threshold)), y.dtype.type(1 / (1 << config.fraction_bits))
+        for t in range(steps):
+            y_t = y[:, t if y.shape[1] > 1 else 0]
+            if t == 0:
+                calls.add(np.copyto, u, y_t)
+            else:
+                calls.add(np.add, u, y_t, u)
+                if not (bounded and self._membrane_fits):
+                    calls.add(_saturate, u, config)
+            if fields["spiking"]:
+                calls.add(np.greater_equal, u.reshape(flat), threshold, fired.reshape(flat))
+                calls.add(np.multiply, u, scale, scaled)
+                calls.add(np.add, scaled, y.dtype.type(0.5), scaled)
+                self._cut(calls, scaled, codes[:, t])
+                if strip.threshold.max() > half:  # below it the code is 0 without being asked
+                    calls.add(np.multiply, codes[:, t], fired.view(np.uint8), codes[:, t])
+            if t == steps - 1:  # only the last position's membrane can still be seen
+                u, fired = u[:, -1:], fired[:, -1:]
+            if fields["spiking"]:
+                calls.add(_reset, u, fired, fields)
+            calls.add(_leak, u, fields["tau_q"])
         if not fields["spiking"]:
-            v = _leak(u, fields["tau_q"])
-            continue
-        silent = u < threshold
-        rounded = u + half
-        rounded *= 1 / (1 << config.fraction_bits)
-        np.clip(rounded, 0, fields["code_max"], out=rounded)
-        rounded *= ~silent
-        codes[:, t] = rounded  # cuts off: the floor
-        last = t == steps - 1
-        kept = u[:, -1:] if last else u  # after the last step only the last position's membrane can still be seen
-        v = _leak(_after(kept, silent[:, -1:] if last else silent, fields), fields["tau_q"])
-    assert v is not None  # steps >= 1 is checked when the strip is decoded
-    return codes, v[:, -1].astype(np.int64)
+            calls.add(np.copyto, codes, 0)
+        return codes, u[:, -1]
 
 
-def _after(u: NDArray[Any], silent: NDArray[np.bool_], fields: dict[str, int]) -> NDArray[Any]:
-    """Membranes after the reset of those that fired."""
-    if not fields["soft_reset"]:
-        return u * silent
-    return np.where(silent, u, np.where(u >= 0, u - u.dtype.type(fields["reset"]), 0))
+def _largest_membrane(inputs: NDArray[np.float64], fields: dict[str, int]) -> NDArray[np.float64]:
+    """Bound of a membrane with its input, after any step, from a bound of the inputs."""
+    leak = fields["tau_q"] / TAU_ONE
+    membrane = inputs
+    for _ in range(1, fields["timesteps"]):
+        membrane = inputs + leak * np.maximum(membrane, fields["reset"]) + 1
+    return membrane
 
 
-def _leak(u: NDArray[Any], tau_q: int) -> NDArray[Any]:
-    """``(u * tau_q) >> 8``."""
+def _reset(u: NDArray[Any], fired: NDArray[np.bool_], fields: dict[str, int]) -> None:
+    """Membranes after the reset of those that fired, in place."""
+    if fields["soft_reset"]:
+        below = u < 0
+        u -= (fired & ~below) * u.dtype.type(fields["reset"])
+        fired = fired & below
+    u *= ~fired
+
+
+def _leak(u: NDArray[Any], tau_q: int) -> None:
+    """``(u * tau_q) >> 8``, in place."""
     if tau_q == TAU_ONE:
-        return u
-    power_of_two = tau_q & (tau_q - 1) == 0
-    product = np.multiply(u, tau_q / TAU_ONE, dtype=u.dtype if power_of_two else np.float64)
-    return np.floor(product, out=product).astype(u.dtype, copy=False)
+        return
+    if tau_q & (tau_q - 1) == 0:
+        u *= u.dtype.type(tau_q / TAU_ONE)
+        np.floor(u, out=u)
+    else:
+        u[...] = np.floor(np.multiply(u, tau_q / TAU_ONE, dtype=np.float64))
 
 
 def current(strip: Strip, config: Config, z: NDArray[Any], skip: NDArray[np.int32] | None = None) -> NDArray[Any]:

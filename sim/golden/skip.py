@@ -38,9 +38,9 @@ class SkipMemory:
         self._config = config
         self._words = np.zeros((images, words, config.neuron_lanes), dtype=np.int32)
 
-    def added(self, strip: Strip, images: slice) -> NDArray[np.int32] | None:
-        """What the strip adds to its current (N, T, positions, channels); None if nothing."""
-        return self._load(images, strip.skip) if strip.fields["add_skip"] else None
+    def load(self, strip: Strip, images: slice, out: NDArray[np.int32]) -> None:
+        """What the strip adds to its current, into (N, T, positions, channels)."""
+        out[...] = self._load(images, strip.skip)
 
     def take(self, strip: Strip, images: slice, z: NDArray[Any]) -> None:
         """Execute a leg that ends here, from its currents z (N, T_in, positions, channels)."""
@@ -50,7 +50,8 @@ class SkipMemory:
         if gate is Gate.SIGMOID:
             sums = self._load(images, strip.gates[None])
             return self._store(images, strip.gates, _gates(strip, neuron.current(strip, config, z, sums)))
-        y = neuron.current(strip, config, z, self.added(strip, images))
+        added = self._load(images, strip.skip) if strip.fields["add_skip"] else None
+        y = neuron.current(strip, config, z, added)
         if gate is Gate.APPLY:
             y = (y.astype(np.int64) * self._load(images, strip.gates[None])) // GATE_ONE
         return self._store(images, strip.skip, self._saturated(y))

@@ -63,15 +63,15 @@ class LayerWeights:
         Those that make the matrix: in row mode of one column.
     z_gain : int
         Bound of every P << shift, c and partial z per unit of the largest (pooled) code.
-    column_gain : int
-        Largest sum of absolute weights of one output.
+    column_gains : int64 array (groups * neuron_lanes,)
+        Sum of absolute weights of every output.
     """
 
     matrix: NDArray[np.int64]
     entries: tuple[LaneEntry, ...]
     distinct: tuple[LaneEntry, ...]
     z_gain: int
-    column_gain: int
+    column_gains: NDArray[np.int64]
     _cast: dict[Any, NDArray[Any]] = dataclasses.field(default_factory=dict, repr=False)
 
     def cast(self, dtype: Any) -> NDArray[Any]:
@@ -118,7 +118,7 @@ class WeightStore:
             matrix[:, columns] += entry.coefficients()
             shifted = entry.bits.astype(np.int64) << entry.shift
             z_gain = max(z_gain, _bound(shifted), _bound(entry.coefficients()), _bound(matrix[:, columns]))
-        return LayerWeights(matrix, entries, distinct, z_gain, int(np.abs(matrix).sum(axis=0).max()))
+        return LayerWeights(matrix, entries, distinct, z_gain, np.abs(matrix).sum(axis=0))
 
     def _entries(self, fields: dict[str, int], where: str) -> Iterator[LaneEntry]:
         """Valid entries in drain order, their order checked."""
