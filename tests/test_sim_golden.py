@@ -153,6 +153,17 @@ def test_batches_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(model.run(case.codes), whole)
 
 
+def test_threads_and_earlier_batches_do_not_change_results() -> None:
+    case = _small()
+    program = compiled(case, TINY)
+    codes = np.concatenate([case.codes] * 20)
+    whole = GoldenModel(program, TINY, threads=1).run(codes)
+    model = GoldenModel(program, TINY, threads=3)
+    for _ in range(2):  # the second time on memory that has been used
+        np.testing.assert_array_equal(model.run(codes), whole)
+        np.testing.assert_array_equal(model.run(codes[:1]), whole[:1])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
