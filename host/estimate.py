@@ -12,7 +12,7 @@ import dataclasses
 import re
 
 from reverb_fpga.compiler.ebr import block_rams, stacked
-from reverb_fpga.hw.boards.table import Board, Flow
+from reverb_fpga.hw.boards.table import Board, Flow, LinkKind
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import EVENT_INDEX_BITS, EVENT_VALUE_BITS
 from reverb_fpga.hw.errors import InputError
@@ -49,6 +49,8 @@ PARTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """Coefficients of :func:`features`, for LUT4 and for flip-flops: what ``benchmarks/synthesis.py`` prints."""
 
+_USB = (1585, 855)  # LUT4 and flip-flops that USB takes beyond a UART: OrangeCrab-25F less ULX3S-12F, routed
+
 
 @dataclasses.dataclass(frozen=True)
 class Resource:
@@ -79,8 +81,8 @@ class Clock:
     builds: int
 
 
-CLOCKS = {"6": Clock(62.5, 51.25, 71.44, 8)}
-"""By speed grade. No build of another grade has been routed."""
+CLOCKS = {"6": Clock(63.9, 51.25, 71.44, 12), "8": Clock(93.7, 88.43, 98.98, 2)}
+"""By speed grade. No build of grade 7 has been routed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +111,8 @@ class Estimate:
         return all(resource.used <= resource.available for resource in self.resources)
 
 
-def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Estimate:
-    """Estimate what ``build`` would find, with a UART.
+def estimate(board: Board, config: Config, clock_mhz: float | None = None, link: LinkKind | None = None) -> Estimate:
+    """Estimate what ``build`` would find, with the board's usual link or another of its own.
 
     Raises
     ------
@@ -126,9 +128,10 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None) -> Es
     if size is None or size[1] not in _DEVICES or board.bram is None:
         raise InputError(f"{board.name}: what a {board.device} holds is not known here")
     luts, multipliers = _DEVICES[size[1]]
+    luts_of_link, flops_of_link = _USB if (link or board.links[0]) is LinkKind.USB else (0, 0)
     used = (
-        ("LUT4", _sum(config, 0), luts),
-        ("flip-flops", _sum(config, 1), luts),
+        ("LUT4", _sum(config, 0) + luts_of_link, luts),
+        ("flip-flops", _sum(config, 1) + flops_of_link, luts),
         ("block RAM", _blocks(config, board), board.bram),
         ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // config.neuron_ways) + _MULTIPLIERS, multipliers),
     )

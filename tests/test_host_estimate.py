@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from reverb_fpga.compiler.ebr import stacked
 from reverb_fpga.host.commands.report import command
-from reverb_fpga.host.estimate import CLOCKS, PARTS, Estimate, estimate, features
-from reverb_fpga.hw.boards.table import BOARDS, board
+from reverb_fpga.host.estimate import CLOCKS, PARTS, Estimate, clock_words, estimate, features
+from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board
 from reverb_fpga.hw.config import PRESETS, Config, preset
 from reverb_fpga.hw.errors import InputError
 
@@ -36,8 +36,9 @@ def _shape(text: str) -> Config:
     return dataclasses.replace(preset(name), **{key: int(value) for key, value in (c.split("=") for c in changes)})
 
 
-def _of(config: Config, on: str = "ulx3s-85f") -> Estimate:
-    return estimate(dataclasses.replace(board(on), config=config.name), config)
+def _of(config: Config, on: str = "ulx3s-85f", link: str = "uart") -> Estimate:
+    target = dataclasses.replace(board(on), config=config.name)
+    return estimate(target, config, link=LinkKind(link))
 
 
 def test_there_are_builds_of_several_kinds() -> None:
@@ -47,10 +48,13 @@ def test_there_are_builds_of_several_kinds() -> None:
     assert all(build["tools"].keys() >= {"yosys", "nextpnr"} for build in BUILDS)
 
 
-@pytest.mark.parametrize("build", BUILDS, ids=_named)
+COUNTED = [build for build in BUILDS if "lut4" in build]  # of IcePi Zero's only the clock was kept
+
+
+@pytest.mark.parametrize("build", COUNTED, ids=_named)
 def test_estimates_are_as_near_real_builds_as_they_say(build: dict[str, Any]) -> None:
     on, _, shape = build["build"].partition("=")
-    for resource in _of(_shape(shape), on).resources:
+    for resource in _of(_shape(shape), on, build["link"]).resources:
         real = build[FIELDS[resource.name]]
         most = OLDER[resource.name] if build.get("older") else resource.error
         assert 100 * abs(resource.used / real - 1) <= most, (resource, real)
@@ -69,7 +73,30 @@ def test_the_clock_is_that_of_the_routed_builds() -> None:
         assert (clock.low, clock.high, clock.builds) == (min(values), max(values), len(values))
         assert clock.mhz == pytest.approx(sum(values) / len(values), abs=0.1)
     assert _of(preset("ulx3s-85f")).clock == CLOCKS["6"]
-    assert _of(preset("ulx3s-85f"), "ecpix5-85f").clock is None
+    assert _of(preset("ulx3s-85f"), "ecpix5-85f").clock == CLOCKS["8"]
+    seven = dataclasses.replace(board("icepi-zero"), device="Lattice LFE5U-25F-7BG256C")
+    assert "no build of this speed grade" in clock_words(estimate(seven, preset("ulx3s-12f")))
+
+
+def test_usb_takes_more_than_a_uart() -> None:
+    target, config = board("orangecrab-25f"), preset("ulx3s-12f")
+    usual, uart = estimate(target, config), estimate(target, config, link=LinkKind.UART)
+    assert [more.used - less.used for more, less in zip(usual.resources, uart.resources, strict=True)] == [
+        1585,
+        855,
+        0,
+        0,
+    ]
+
+
+def test_no_baud_is_told_of_a_board_with_usb() -> None:
+    arguments = ["fashion-mnist-12f", "--images", "1", "--json", "--board"]
+    late = {
+        name: json.loads(CliRunner().invoke(command, [*arguments, name], catch_exceptions=False).stdout)["latency"]
+        for name in ("orangecrab-25f", "icepi-zero")
+    }
+    assert late["orangecrab-25f"] is None
+    assert late["icepi-zero"]["baud"] == 2_000_000
 
 
 def test_more_hardware_is_never_less() -> None:
@@ -139,10 +166,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert "fits" in text
     assert re.search(r"LUT4 +[\d,]+ +\+-7 % +83,640", text)
     assert re.search(r"block RAM +205 +exact +208", text)
-    assert "clock: 62 MHz, -11 to +9 (8 routed builds)" in text
+    assert "clock: 64 MHz, -13 to +8 (12 routed builds)" in text
     assert "images/s computed at 60 MHz" in text
     assert re.search(r"latency of one image: [\d,]+ us: [\d,]+ for its 784 bytes", text)
-    for words in ("nothing was synthesised", "LUT4 +-7 %, flip-flops", "Clock: 62 MHz"):
+    for words in ("nothing was synthesised", "LUT4 +-7 %, flip-flops", "Clock: 64 MHz"):
         assert words in page.read_text()
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.boards.own import find_board
 from reverb_fpga.hw.boards.report import BuildReport, read_report
-from reverb_fpga.hw.boards.table import uart_divisor
+from reverb_fpga.hw.boards.table import LinkKind, uart_divisor
 from reverb_fpga.hw.errors import InputError, printable
 from reverb_fpga.models.files import check_output, write_whole
 
@@ -98,7 +98,8 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
     build = build_for(program, options["build"]) if options["build"] else None
     guess = _estimate(program, options)
     clock = options["clock"] or (build.clock_mhz if build else guess.clock_mhz if guess else None)
-    baud = _baud(build, clock)
+    over_usb = guess is not None and find_board(options["board"]).links[0] is LinkKind.USB
+    baud = None if over_usb else _baud(build, clock)
     selection = Selection(
         paths=paths, limit=options["count"] or 10, dataset=options["dataset"], data_dir=options["data_dir"]
     )
