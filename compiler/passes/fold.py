@@ -27,6 +27,7 @@ Reals = NDArray[np.float64]
 
 _TOP = (1 << EVENT_VALUE_BITS) - 1
 _PLAIN = FloatTensor()
+_SIGMAS = 6.0  # deviations of a single current, of which the mean over a map is as good as never larger
 
 
 def fold(network: FloatNetwork) -> FoldedNetwork:
@@ -81,7 +82,9 @@ def _fold_gate(layer: FloatLayer, scale: Reals) -> FoldedGate | None:
         return None
     live = scale > 0
     inverse = np.where(live, 1 / np.where(live, scale, 1.0), 0.0)
-    return FoldedGate(layer.gate.factor[: layer.timesteps], inverse, layer.gate.positions)
+    norm = layer.maps[-1].norm
+    reach = None if norm is None else float((np.abs(norm.beta) + _SIGMAS * np.abs(norm.gamma)).max())
+    return FoldedGate(layer.gate.factor[: layer.timesteps], inverse, layer.gate.positions, reach)
 
 
 def _fold_map(name: str, leg: FloatMap, read: FloatTensor) -> FoldedMap:

@@ -207,11 +207,14 @@ class FoldedGate:
     scale : float64 array (C_out,)
         Makes the mean what it was without ``abs(alpha)``; 0 where that is 0, and the current with it.
     positions : int
+    reach : float or None
+        The largest mean that its normalisation lets one expect; None without normalisation.
     """
 
     factor: Reals
     scale: Reals
     positions: int
+    reach: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

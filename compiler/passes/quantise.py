@@ -180,11 +180,13 @@ def _threshold(layer: FoldedLayer, unit: Reals, config: Config) -> Ints:
 
 
 def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Config) -> IntGate:
-    """Sums fill their bits where the sigmoid is about to saturate, at twice the argument that the table ends with."""
+    """Sums fill their bits where the sigmoid is about to saturate, at twice the argument that the table ends with; or
+    where the mean ends, if that is less: the bias is rounded at every position, so its unit should be fine."""
     own = layer.maps[-1]
-    steepest = float(np.abs(gate.factor).max()) or 1.0
-    limit = 1 << (config.skip_width - 1)
-    per_mean = limit * steepest / (2 * len(SIGMOID) / SIGMOID_STEPS)  # units of the sum for a mean of 1
+    largest = 2 * len(SIGMOID) / SIGMOID_STEPS / (float(np.abs(gate.factor).max()) or 1.0)
+    if gate.reach is not None:
+        largest = min(largest, max(gate.reach, float(np.abs(own.bias * gate.scale).max())))
+    per_mean = (1 << (config.skip_width - 1)) / largest  # units of the sum for a mean of 1
     share = gate.scale * per_mean / gate.positions
     gain = own.gain * source_step * share
     r_shift = _shift(layer.name, float(gain.max()), config)
