@@ -321,7 +321,7 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s-85f-row", clusters=4, lanes_per_cluster=16, taps=3, banks=4, neuron_lanes=32, neuron_ways=4,
-            act_words=14336, count_words=2048, weight_rows=2048, weight_strip=1, param_groups=128, layer_groups=16,
+            act_words=12288, count_words=2048, weight_rows=2048, weight_strip=1, param_groups=128, layer_groups=16,
             slot_entries=512, descriptors=64, skip_words=512, acc_width=21, z_width=24,
         ),
         Config(

@@ -43,12 +43,13 @@ def test_results_are_kept_until_they_are_acknowledged(seed: int) -> None:
         """What a report would carry: at most ten words."""
         ctx.set(dut.hold, 1)
         first, words = ctx.get(dut.first), []
+        await pause(ctx, 2)  # the header goes before
         while len(words) < 10 and ctx.get(dut.delivered.valid):
             words.append(ctx.get(dut.delivered.payload))
             ctx.set(dut.delivered.ready, 1)
             await ctx.tick()
             ctx.set(dut.delivered.ready, 0)
-            await pause(ctx, rng.randrange(3))
+            await pause(ctx, rng.randrange(1, 4))  # a word takes four clocks to be sent, at least
         ctx.set(dut.hold, 0)
         return first, words
 

@@ -71,6 +71,7 @@ class FrameReceiver(wiring.Component):
         self._dropped = Signal()  # a request was held when a byte of this frame came
         self._head = Signal(self._address_bits)
         self._commit = Signal(COUNT_BITS)  # bytes that count from now on
+        self._held = Signal(range(self.depth + 2))  # of the stream: those in memory, and the one that has been read
         self._header = Signal(DATA_HEADER)
 
         frame, request = self.frame, self.request
@@ -101,7 +102,7 @@ class FrameReceiver(wiring.Component):
             self._write.addr.eq(Mux(self._is_data, self._head + stored, frame.count)),
             self._write.data.eq(frame.data),
         ]
-        m.d.sync += room.eq(self.stream.limit - self.stream.position)
+        m.d.sync += room.eq(self.depth - self._held)
         with m.If(payload):
             m.d.comb += self._write.en.eq(self.active & ~full)
         with m.Elif(frame.strobe & ~self.request.valid & ~self._is_data):
@@ -176,9 +177,8 @@ class FrameReceiver(wiring.Component):
     def _deliver(self, m: Module) -> None:
         """The ring's first byte, and its bounds."""
         tail, waiting = Signal(self._address_bits), Signal(range(self.depth + 1))  # in memory, still to be read
-        held = Signal(range(self.depth + 2))  # those, and the byte that has been read
         fetch, taken = Signal(), Signal()
-        read, commit = self._read, self._commit
+        read, commit, held = self._read, self._commit, self._held
         m.d.comb += [
             taken.eq(self.bytes.valid & self.bytes.ready),
             fetch.eq(self.active & (waiting != 0) & (~self.bytes.valid | taken)),
@@ -186,7 +186,6 @@ class FrameReceiver(wiring.Component):
             read.addr.eq(Mux(self.active, tail, self.request.addr)),
             self.bytes.payload.eq(read.data),
             self.request.data.eq(read.data),
-            self.stream.limit.eq(self.stream.position + self.depth - held),
         ]
         with m.If(self.active):
             m.d.sync += [
@@ -195,10 +194,12 @@ class FrameReceiver(wiring.Component):
                 tail.eq(tail + fetch),
                 waiting.eq(waiting + commit - fetch),
                 held.eq(held + commit - taken),
+                self.stream.limit.eq(self.stream.position + self.depth - held),  # a clock late: it only grows
                 self.bytes.valid.eq(fetch | self.bytes.valid & ~taken),
             ]
         with m.Else():
             m.d.sync += [
                 *(counter.eq(0) for counter in (self._head, self.stream.position, tail, waiting, held)),
+                self.stream.limit.eq(self.depth),
                 self.bytes.valid.eq(0),
             ]

@@ -60,13 +60,13 @@ class Reporter(wiring.Component):
         m = Module()
         gap, stranger, asked, told = Signal(), Signal(), Signal(), Signal()
         known = Signal(32)  # the limit that the host knows of
+        fresh = Signal(32)  # bytes of credit that the host does not know of
         news = Signal()  # a reason that is no pulse
         stopped = self.status != LinkStatus.OK
         stranger_epoch = Signal(32)
         m.d.sync += [
-            news.eq(
-                self.active & ((self.ready != 0) | (self.stream.limit - known >= self.quantum) | (stopped & ~told))
-            ),
+            fresh.eq(self.stream.limit - known),  # what a report leaves of it is settled long before the report's end
+            news.eq(self.active & ((self.ready != 0) | (fresh >= self.quantum) | (stopped & ~told))),
             self.wanted.eq(gap | stranger | asked | news),
         ]
 

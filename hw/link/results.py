@@ -33,6 +33,7 @@ class ResultStore(wiring.Component):
     ready : Out(range(RESULT_WORDS + 1))
         Words that can be delivered.
     delivered : Out(stream of 32 bits)
+        Not valid in the clock after a word was taken, or acknowledged.
     """
 
     def __init__(self) -> None:
@@ -60,34 +61,38 @@ class ResultStore(wiring.Component):
         base = Signal(32)  # number of the first word that is still here
         made, sent = Signal(range(RESULT_WORDS + 1)), Signal(range(RESULT_WORDS + 1))  # words beyond it
         passed = Signal()
+        at, steady = Signal(bits), Signal()  # where is read, a clock late: the sum is a long way from the memory's data
+        m.d.sync += at.eq(self.first[:bits])
         m.d.comb += [
             self.words.ready.eq(self.active & (made != RESULT_WORDS)),
             write.en.eq(self.words.valid & self.words.ready),
             write.addr.eq((base + made)[:bits]),
             write.data.eq(self.words.payload),
             self.first.eq(base + sent),
-            read.addr.eq(self.first[:bits]),
+            read.addr.eq(at),
             self.delivered.payload.eq(read.data),
             self.ready.eq(made - sent),
-            self.delivered.valid.eq(self.ready != 0),
+            self.delivered.valid.eq(steady & (self.ready != 0)),
         ]
         m.d.comb += passed.eq(self.delivered.valid & self.delivered.ready)
 
-        wanted, gone = Signal(32), Signal(32)
-        due, settled, back = Signal(), Signal(), Signal()
-        m.d.sync += gone.eq(wanted - base)
+        wanted, gone, fewer = Signal(32), Signal(32), Signal(range(RESULT_WORDS + 1))
+        due, counted, settled, back = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [gone.eq(wanted - base), fewer.eq(Mux(gone <= made, gone, 0)), steady.eq(~passed)]
+        m.d.sync += [counted.eq(due), due.eq(0)]  # `gone` follows `wanted` by a clock, `fewer` by two
         with m.If(self.acknowledge):
-            m.d.sync += [wanted.eq(self.taken), due.eq(1), settled.eq(0)]
-        with m.Elif(due):
-            m.d.sync += [due.eq(0), settled.eq(1)]  # `gone` follows `wanted` by a clock
+            m.d.sync += [wanted.eq(self.taken), due.eq(1), counted.eq(0), settled.eq(0)]
+        with m.Elif(counted):
+            m.d.sync += settled.eq(1)
         with m.If(self.rewind):
             m.d.sync += back.eq(1)
         with m.If(~self.active):
-            m.d.sync += [base.eq(0), made.eq(0), sent.eq(0), back.eq(0), due.eq(0), settled.eq(0)]
+            zeros = (base, made, sent, back, due, counted, settled)
+            m.d.sync += [*(register.eq(0) for register in zeros), steady.eq(0)]
         with m.Elif(settled & ~self.hold & ~self.acknowledge):
-            fewer = Mux(gone <= made, gone, 0)[: bits + 1]
             m.d.sync += [
                 settled.eq(0),
+                steady.eq(0),
                 back.eq(0),
                 base.eq(base + fewer),
                 made.eq(made + write.en - fewer),

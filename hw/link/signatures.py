@@ -133,7 +133,7 @@ class StreamState(wiring.Signature):
     Members
     -------
     position, limit : Out(32)
-        Of the next byte, and of the first for which there is no room.
+        Of the next byte, and of the first for which there is no room; the latter a clock late.
     turn : Out(8)
         Of the last DATA frame.
     epoch : Out(32)
