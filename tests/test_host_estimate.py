@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from reverb_fpga.compiler.ebr import stacked
+from reverb_fpga.compiler.ebr import DEVICE_BLOCKS, block_rams, stacked
 from reverb_fpga.host.commands.report import command
 from reverb_fpga.host.estimate import CLOCKS, PARTS, Estimate, clock_words, estimate, features
 from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board
@@ -119,6 +119,14 @@ def test_the_flattest_arrangement_of_the_fewest_blocks() -> None:
     assert stacked(64, 7168) == 7
     assert stacked(16, 14336) == 7  # two of 9 bits, seven times 2048
     assert stacked(8, 2048) == 1
+
+
+@pytest.mark.parametrize("name", DEVICE_BLOCKS)
+def test_a_preset_fits_the_blocks_of_its_device(name: str) -> None:
+    uses = block_rams(preset(name))
+    assert sum(uses.values()) < DEVICE_BLOCKS[name]  # the link's ring of the ULX3S takes a block more than its smallest
+    if name == "ulx3s-85f-row":  # as synthesised: seven memories a bank, 32 lanes each
+        assert uses["weights"] == 112
 
 
 def test_every_part_has_its_coefficients() -> None:
