@@ -44,7 +44,9 @@ def _train(tmp_path: Path, *arguments: str) -> tuple[dict[str, object], Path]:
 
 @pytest.mark.parametrize(("act_bits", "edge_bits"), [("8", "4"), ("6", "8"), ("4", "8")])
 def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: str, tmp_path: Path) -> None:
-    value, path = _train(tmp_path, "--act-bits", act_bits, "--first-bits", edge_bits, "--last-bits", edge_bits)
+    value, path = _train(
+        tmp_path, "--activity-penalty", "0", "--act-bits", act_bits, "--first-bits", edge_bits, "--last-bits", edge_bits
+    )
     network, traces = load_checkpoint(path).eval(), []
     assert (network.spec.layers[0].weight.bits, network.spec.layers[-1].weight.bits) == (int(edge_bits),) * 2
     test = load_split("mnist", tmp_path, "test")
