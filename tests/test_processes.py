@@ -310,9 +310,10 @@ def _calls(path: Path) -> Iterator[str]:
             name = called.value.id
             if called.attr in FORBIDDEN.get(name, ()):
                 yield f"{path.relative_to(ROOT)}: {name}.{called.attr}"
-        if isinstance(node, ast.ImportFrom) and node.module in ("multiprocessing", "concurrent.futures"):
-            if {alias.name for alias in node.names} != {"ThreadPoolExecutor"}:  # threads end with their process
-                yield f"{path.relative_to(ROOT)}: {node.module}"
+        modules = ("multiprocessing", "concurrent.futures")
+        threads = isinstance(node, ast.ImportFrom) and {alias.name for alias in node.names} == {"ThreadPoolExecutor"}
+        if isinstance(node, ast.ImportFrom) and node.module in modules and not threads:  # they end with their process
+            yield f"{path.relative_to(ROOT)}: {node.module}"
 
 
 def test_nothing_else_starts_processes_or_makes_folders() -> None:
