@@ -30,6 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from runs import settings_of, title_of, trained, training_options
 from scipy import stats
 
@@ -129,14 +132,19 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def draw(results: list[Result], title: str, picture: Path) -> None:
-    """Every run as a point, the mean and deviation of each variant beside them."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _axes(title: str) -> tuple[Figure, Axes]:
+    """Of a new plot."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def draw(results: list[Result], title: str, picture: Path) -> None:
+    """Every run as a point, the mean and deviation of each variant beside them."""
+    figure, axes = _axes(title)
     for place, result in enumerate(results):
         axes.plot([place - 0.08] * len(result.accuracies), result.accuracies, "o", alpha=0.5, color="C0")
         mean, spread = statistics.fmean(result.accuracies), deviation(result.accuracies)
@@ -144,31 +152,22 @@ def draw(results: list[Result], title: str, picture: Path) -> None:
             axes.errorbar(place + 0.08, mean, spread, marker="s", capsize=4, color="C1")
     axes.set_xticks(range(len(results)), [result.name for result in results], rotation=20)
     axes.set_ylabel("test accuracy [%]")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=120)
 
 
 def draw_flips(results: list[Result], title: str, picture: Path) -> None:
     """Mean share of the signs that each epoch turned, a line per variant; nothing where no weight is binary."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     lines = {result.name: [statistics.fmean(at) for at in zip(*result.flips, strict=False)] for result in results}
     lines = {name: line for name, line in lines.items() if line}
     if not lines:
         return
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = _axes(title)
     for name, line in lines.items():
         axes.plot(range(1, 1 + len(line)), [100 * share for share in line], marker="o", label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel("signs turned [% of binary weights]")
     axes.set_yscale("log")
-    axes.set_title(title)
     axes.legend()
-    axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=120)
 
 

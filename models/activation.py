@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +53,7 @@ class Activation(nn.Module):
     Attributes
     ----------
     counts : bool
-        Whether :meth:`encode` counts events.
+        Whether :meth:`encode` counts events in training.
     density : Tensor or None
         Share of non-zero events in a few images of what was last encoded, a scalar without gradient.
     """
@@ -62,7 +61,8 @@ class Activation(nn.Module):
     def __init__(self, spec: TensorSpec, channels: int, divided: bool) -> None:
         super().__init__()
         self.spec, self.divided = spec, divided
-        self.counts, self.density = False, cast("Tensor | None", None)
+        self.counts = False
+        self.density: Tensor | None = None
         self.quantised = True  # training may start without rounding; a checkpoint is always evaluated with it
         self.alpha = nn.Parameter(torch.ones(channels)) if spec.alpha else None
         self.scale = nn.Parameter(torch.ones(())) if spec.learned_step else None
@@ -75,7 +75,7 @@ class Activation(nn.Module):
     def encode(self, x: Tensor) -> Encoded:
         """`x` (T or 1, N, C, ...) as its readers take it."""
         encoded = self._encode(x)
-        if self.counts:
+        if self.counts and self.training:
             sample = encoded.values[:, :_COUNTED].detach()
             self.density = (sample > 0).sum() / sample.numel()  # spikes and codes are not negative
         return encoded

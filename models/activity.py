@@ -26,10 +26,8 @@ def expected_density(layer: Layer, tensor: Activation) -> Tensor:
     are not in it. 0 where the current is not normalised, or gated.
     """
     norm, spec = layer.bn, layer.spec
-    bare = not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or not norm.affine
-    if bare or spec.neuron is None or spec.gate is not None:
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or not norm.affine or spec.neuron is None or spec.gate:
         return torch.zeros(())
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     threshold = torch.full_like(norm.bias, spec.neuron.v_th)
     if tensor.rounds and tensor.scale is not None:
         half = tensor.scale.detach() / 2

@@ -26,7 +26,7 @@ __all__ = ["Lessons", "answers"]
 def answers(path: str, data: ImageSet, mirror: bool, device: torch.device) -> Tensor:
     """Logits (N, classes) of the checkpoint at `path` for all images of `data`, on the CPU.
 
-    Raises InputError where its images or classes are not those of `data`.
+    Raises InputError where the classes that it knows, or the size of its images, are not those of `data`.
     """
     teacher = load_checkpoint(path).to(device, memory_format=torch.channels_last)
     theirs, ours = teacher.spec.labels, data.classes

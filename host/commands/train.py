@@ -15,6 +15,7 @@ from reverb_fpga.hw import interrupts
 from reverb_fpga.hw.config import PRESETS
 from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted, printable
 from reverb_fpga.models.data import DEFAULT_DATA_DIR
+from reverb_fpga.models.description import BINARY_SPIKES, EVENTS, FLOAT, SYSTEMS
 
 from .. import progress
 from ..target_check import fits
@@ -71,7 +72,7 @@ the test split is read once, at the end."""
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option(
     "--system",
-    type=click.Choice(["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn", "float"]),
+    type=click.Choice([*SYSTEMS, FLOAT]),
     default="reverb-learnable",
     show_default=True,
     help="Real-valued spikes with binary weights, without or with learnable scales, or with ternary weights; spikes of "
@@ -306,8 +307,6 @@ def _settings(options: dict[str, Any]) -> TrainSettings:
 
 
 def _usual_threshold(system: str, dataset: str) -> float:
-    from reverb_fpga.models.description import BINARY_SPIKES, EVENTS
-
     if system in BINARY_SPIKES:
         return 0.5
     return 0.25 if dataset == EVENTS else 0.0
