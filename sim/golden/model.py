@@ -20,7 +20,7 @@ from reverb_fpga.hw.errors import InputError
 from .dataflow import check_dataflow
 from .gather import Gather
 from .neuron import NeuronUpdate
-from .picks import blocks
+from .picks import Table, blocks
 from .schedule import Load, Schedule, Strip, decode
 from .skip import SkipMemory
 from .trace import DescriptorStats, MemoryImage, count_events, memory_image
@@ -31,7 +31,7 @@ __all__ = ["GoldenModel"]
 _WORKING_BYTES = 1 << 20
 _MAX_BATCH = 256
 _SHARE = 16
-"""Images that are worth a thread."""
+"""Images of a plan: more would take longer to put together than most callers compute, fewer waste products."""
 
 Codes = NDArray[np.uint8]
 Logits = NDArray[np.int64]
@@ -128,8 +128,7 @@ class GoldenModel:
     def _on_parts(self, function: Callable[[Codes], Result], codes: Codes) -> list[Result]:
         """Batches side by side: numpy computes without Python's lock, and each batch with one thread of its BLAS."""
         checked = self._checked(codes)
-        size = min(self.batch, max(_SHARE, -(-len(checked) // self._threads)))
-        parts = [checked[start : start + size] for start in range(0, len(checked), size)]
+        parts = [checked[start : start + _SHARE] for start in range(0, len(checked), _SHARE)]
         if self._threads == 1 or len(parts) == 1:
             return [function(part) for part in parts]
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(self._threads) as pool:
@@ -179,7 +178,7 @@ class GoldenModel:
                 observe(step, before, plan.memory)
         logits = plan.membranes.astype(np.int64)
         with self._lock:
-            self._plans = [*self._plans, plan][-self._threads :]
+            self._plans = [*self._plans, plan][-self._threads - 1 :]  # and one of what is left over
         return plan.memory, logits
 
     def _take(self, load: Load, memory: Codes, records: Codes) -> None:
@@ -242,10 +241,11 @@ class GoldenModel:
         room = strip.target.slots * self.config.banks
         if channels > room:
             calls.add(_check_room, strip, outputs[..., room:], room)
-        ring = self._target(strip, memory)
+        ring = Table(self._target(strip, memory)[:, None])
         for step, parts in enumerate(unit.outputs):
+            computed = Table(outputs[:, step : step + 1])
             for block in parts:
-                records, codes = block.rows(ring[:, None]), block.places(outputs[:, step : step + 1])
+                records, codes = block.rows(ring), block.places(computed)
                 calls.add(np.copyto, records[..., :channels], codes[..., :room])
                 if channels < room:
                     calls.add(np.copyto, records[..., channels:], 0)

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from .workspace import Calls
 
-__all__ = ["Block", "Rows", "Windows", "blocks"]
+__all__ = ["Block", "Rows", "Table", "Windows", "blocks"]
 
 _WORTH = 6
 """Rows that a block must have on average to be worth a call."""
+
+
+class Table:
+    """An array (N, T, rows, ...) of which many blocks of rows are viewed: what they share is looked up once."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        owner = array if array.base is None else array.base
+        assert isinstance(owner, np.ndarray)  # whose memory no view may leave
+        self._owner, self._dtype = owner, array.dtype
+        self._start = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+        self._outer, self._inner = array.shape[:2], array.shape[3:]
+        self._outer_strides, self._row, self._inner_strides = array.strides[:2], array.strides[2], array.strides[3:]
+
+    def view(self, first: int, shape: tuple[int, int], steps: tuple[int, int]) -> NDArray[Any]:
+        """Rows ``first + i * steps[0] + j * steps[1]``: (N, T, *shape, ...)."""
+        row = self._row
+        strides = (*self._outer_strides, steps[0] * row, steps[1] * row, *self._inner_strides)
+        return np.ndarray(
+            (*self._outer, *shape, *self._inner), self._dtype, self._owner, self._start + first * row, strides
+        )
+
+    def joined(self, rows: int) -> Table:
+        """The contiguous table in which every row has the ``rows - 1`` after it appended, as long as there are any."""
+        table = copy.copy(self)
+        (width,) = self._inner
+        table._inner = (rows * width,)
+        return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +56,13 @@ class Block:
     row_step: int
     step: int
 
-    def places(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Of an array (N, T, places, ...): (N, T, count, length, ...)."""
-        return _block(array[:, :, self.place :], (self.count, self.length), (self.length, 1))
+    def places(self, table: Table) -> NDArray[Any]:
+        """Of a table (N, T, places, ...): (N, T, count, length, ...)."""
+        return table.view(self.place, (self.count, self.length), (self.length, 1))
 
-    def rows(self, table: NDArray[Any], offset: int = 0) -> NDArray[Any]:
+    def rows(self, table: Table, offset: int = 0) -> NDArray[Any]:
         """Of a table (N, T, rows, ...): (N, T, count, length, ...); ``offset`` is added to every number."""
-        return _block(table[:, :, self.first + offset :], (self.count, self.length), (self.row_step, self.step))
-
-
-def _block(array: NDArray[Any], shape: tuple[int, int], steps: tuple[int, int]) -> NDArray[Any]:
-    stride = array.strides[2]
-    strides = (*array.strides[:2], *(step * stride for step in steps), *array.strides[3:])
-    return as_strided(array, (*array.shape[:2], *shape, *array.shape[3:]), strides)
+        return table.view(self.first + offset, (self.count, self.length), (self.row_step, self.step))
 
 
 def blocks(numbers: NDArray[np.int64]) -> list[Block]:
@@ -92,17 +113,19 @@ class Rows:
         if not self._worth:
             calls.add(_copy_rows, table, self._indices + offset, out)
             return
+        source, target = Table(table), Table(out)
         for block in self._blocks:
-            calls.add(np.copyto, block.places(out), block.rows(table, offset), "unsafe")
+            calls.add(np.copyto, block.places(target), block.rows(source, offset), "unsafe")
 
     def add(self, calls: Calls, table: NDArray[Any], out: NDArray[Any]) -> None:
         """To (N, T, K, C)."""
         if not self._worth:
             calls.add(_add_rows, table, self._indices, out)
             return
+        source, target = Table(table), Table(out)
         for block in self._blocks:
-            part = block.places(out)
-            calls.add(np.add, part, block.rows(table), part)
+            part = block.places(target)
+            calls.add(np.add, part, block.rows(source), part)
 
 
 def _copy_rows(table: NDArray[Any], indices: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -135,14 +158,13 @@ class Windows:
         if not self._worth:
             calls.add(_take_rows, table, self._indices, out)
             return
-        n, steps, rows, channels = table.shape
+        n, steps, _, channels = table.shape
+        source = Table(table)
         joint = out.reshape(n, steps, len(self._indices), -1)
         for first, taps, parts in self._groups:
-            shape = (n, steps, rows - taps + 1, taps * channels)
-            overlapping = as_strided(table, shape, (*table.strides[:3], table.itemsize))
-            side_by_side = joint[..., first * channels : (first + taps) * channels]
+            target, joined = Table(joint[..., first * channels : (first + taps) * channels]), source.joined(taps)
             for block in parts:
-                calls.add(np.copyto, block.places(side_by_side), block.rows(overlapping))
+                calls.add(np.copyto, block.places(target), block.rows(joined))
 
 
 def _take_rows(table: NDArray[Any], indices: NDArray[np.int64], out: NDArray[Any]) -> None:
