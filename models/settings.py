@@ -34,6 +34,8 @@ class TrainSettings:
         Share of the epochs after which activations are rounded (with ``options.act_bits``); the last one always does.
     latent_rate : float
         Learning rate of the latent binary weights, times that of everything else.
+    weight_decay : float
+        AdamW's decay of the weights that do not count by their signs, in units of the rate.
     prune_ratio : float
         Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
     init : str
@@ -93,6 +95,8 @@ class TrainSettings:
             raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
         if not 0 < self.latent_rate < 1000:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
+        if not 0 <= self.weight_decay <= 100:
+            raise InputError(f"the weight decay must lie between 0 and 100, got {self.weight_decay}")
         if self.image_size and self.dataset not in ("folder", "imagenet", EVENTS):
             raise InputError(
                 f"{self.dataset} has images of one size; another can be chosen for folder, imagenet and events"

@@ -138,6 +138,13 @@ the test split is read once, at the end."""
     help="Learning rate of the latent binary weights, times --lr.",
 )
 @click.option(
+    "--weight-decay",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help="Of real and multi-bit weights (AdamW, times the rate); latent weights that count by sign have none.",
+)
+@click.option(
     "--prune-ratio",
     type=click.FloatRange(0, 0.99),
     default=0.0,
