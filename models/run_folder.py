@@ -90,6 +90,9 @@ class RunFolder:
         except (OSError, ValueError, TypeError):
             raise InputError(f"{self._settings}: the settings of the run are missing or damaged") from None
         ours = _flat(asdict(settings))
+        # a run of an older version knew fewer settings, and did what their defaults do
+        usual = _flat(asdict(TrainSettings(settings.arch, settings.dataset, settings.data_dir)))
+        theirs = usual | theirs
         return sorted(name for name in ours.keys() | theirs if ours.get(name) != theirs.get(name))
 
     def log(self, line: Mapping[str, Any]) -> None:

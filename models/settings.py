@@ -36,6 +36,9 @@ class TrainSettings:
         Learning rate of the latent binary weights, times that of everything else.
     weight_decay : float
         AdamW's decay of the weights that do not count by their signs, in units of the rate.
+    average : float
+        Epochs over which weights are averaged, exponentially (:mod:`~reverb_fpga.models.averaging`); 0: none. A run then
+        is judged by the average, and gives it.
     prune_ratio : float
         Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
     init : str
@@ -70,6 +73,7 @@ class TrainSettings:
     penalty_start: float = 0.0
     initial_density: float = 0.35
     qat_start: float = 0.6
+    average: float = 0.0
     prune_ratio: float = 0.0
     init: str = ""
     teacher: str = ""
@@ -95,6 +99,8 @@ class TrainSettings:
             raise InputError(f"the share of images left out must lie in 0..1 (1 excluded), got {self.prune_ratio}")
         if not 0 < self.latent_rate < 1000:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
+        if not 0 <= self.average <= 1000:
+            raise InputError(f"weights can be averaged over 0 to 1000 epochs, got {self.average}")
         if not 0 <= self.weight_decay <= 100:
             raise InputError(f"the weight decay must lie between 0 and 100, got {self.weight_decay}")
         if self.image_size and self.dataset not in ("folder", "imagenet", EVENTS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,39 +44,45 @@ class RunState:
 
 def save_state(
     path: Path,
-    network: Network,
+    networks: Mapping[str, Network],
     optimiser: torch.optim.Optimizer,
     state: RunState,
     scores: NDArray[np.float32],
 ) -> None:
     """Write everything that the next epoch depends on; the file is replaced whole.
 
-    `scores` are the losses of the training images, (images,).
+    `networks` are ``network``, the one that is trained, and others of its shape by other names; `scores` the losses of
+    the training images, (images,).
     """
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors = {
+        f"{kind}.{name}": value for kind, network in networks.items() for name, value in network.state_dict().items()
+    }
     for index, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
     arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()} | {_SCORES: scores}
-    write_tensors(path, arrays, {STATE_KEY: json.dumps(asdict(state)), "network": network.spec.to_json()})
+    write_tensors(path, arrays, {STATE_KEY: json.dumps(asdict(state)), "network": networks["network"].spec.to_json()})
 
 
-def load_state(path: Path, network: Network, optimiser: torch.optim.Optimizer, scores: NDArray[np.float32]) -> RunState:
-    """Restore `network`, `optimiser` and `scores` in place; returns the counters.
+def load_state(
+    path: Path, networks: Mapping[str, Network], optimiser: torch.optim.Optimizer, scores: NDArray[np.float32]
+) -> RunState:
+    """Restore `networks`, `optimiser` and `scores` in place; returns the counters.
 
     Raises InputError where they do not fit.
     """
     arrays, metadata = read_tensors(path)
-    if metadata.get("network") != network.spec.to_json():
+    if metadata.get("network") != networks["network"].spec.to_json():
         raise InputError(f"{path}: the state of another network; resume with the settings of that run")
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    own = network.state_dict()
+    own = {kind: network.state_dict() for kind, network in networks.items()}
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, torch.Tensor]] = {}
     try:
         state = RunState(**json.loads(metadata[STATE_KEY]))
         scores[:] = arrays[_SCORES]
-        for name in own:
-            own[name].copy_(tensors[f"network.{name}"])
+        for kind, entries_of in own.items():
+            for name, value in entries_of.items():
+                value.copy_(tensors[f"{kind}.{name}"])
         for name, value in tensors.items():
             if name.startswith("optimiser."):
                 _, index, field = name.split(".", 2)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activity import activity_penalty, set_initial_density
 from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
+from reverb_fpga.models.averaging import SETTLED_ON, WeightAverage
 from reverb_fpga.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
 from reverb_fpga.models.data import ImageSet, load_split, statistics
 from reverb_fpga.models.description import InputSpec
@@ -138,9 +140,12 @@ class Trainer:
         self.schedule = Schedule(settings.lr, settings.warmup, self.steps * settings.epochs)
         self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed, 2 * self.team.size)
         self.rounds = any(tensor.learned_step for tensor in self.network.spec.tensors)
+        self.average = WeightAverage(self.network, settings.average * self.steps) if settings.average else None
         self.state = RunState()
         if resume:
-            self.state = load_state(self.folder.last, self.network, self.optimiser, self.pruning.scores)
+            self.state = load_state(self.folder.last, self._networks(), self.optimiser, self.pruning.scores)
+            if self.average is not None:
+                self.average.go_on()
             if self.state.epoch >= settings.epochs and not self.folder.best.is_file():
                 raise InputError(
                     f"{out}: {self.state.epoch} epochs are done, none of them rounded; --epochs must be more"
@@ -164,7 +169,8 @@ class Trainer:
         settings = self.settings
         start = min(settings.qat_start * settings.epochs, settings.epochs - 1)
         quantised = self.rounds and epoch >= start
-        self.network.set_quantised(quantised)
+        for network in self._networks().values():
+            network.set_quantised(quantised)
         self.network.train()
         tally = _Tally(len(self.training), self.team.size)
         drawn = self.pruning.draw(epoch)
@@ -192,13 +198,35 @@ class Trainer:
         """
         self.network.initialise_scales(pixels.to(self.team.device))
         self.team.share(self.network)
+        if self.average is not None:
+            self.average.restart()
         self.state = replace(self.state, quantised=True)
+
+    def _networks(self) -> dict[str, Network]:
+        """What a run consists of, by its name in the state."""
+        trained = {"network": self.network}
+        return trained if self.average is None else trained | {"average": self.average.network}
+
+    @property
+    def _judged(self) -> Network:
+        """The network that the run gives: the average where there is one."""
+        return self.network if self.average is None else self.average.network
+
+    def _settle(self, epoch: int) -> None:
+        """Give the average batch statistics of its own, on training images as they were drawn in `epoch`."""
+        if self.average is None:
+            return
+        source = self.training.epoch(self.settings.batch_size, self.settings.seed, epoch)
+        count = -(-SETTLED_ON // self.settings.batch_size)
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.short):
+            self.average.settle(batch.images for batch in islice(source, count))
 
     def _finish_epoch(self, epoch: int, quantised: bool, tally: _Tally) -> None:
         seconds, rate = tally.seconds, tally.rate
         self.pruning.learn(self.team.sum(tally.losses).numpy(), self.team.sum(tally.trained).numpy() > 0)
         self.team.share(self.network)  # the parameters are equal already; the running statistics become rank 0's
-        result = evaluate(self.network, self.held_out)
+        self._settle(epoch)
+        result = evaluate(self._judged, self.held_out)
         flips = self.flips.share()
         self._record(
             {
@@ -241,6 +269,8 @@ class Trainer:
         self.team.average_gradients(self.network)
         self.optimiser.step()
         self.network.constrain()
+        if self.average is not None:
+            self.average.add(self.network)
         if not math.isfinite(value := float(total.detach())):
             raise InputError(f"training diverged (loss {value}) in epoch {self.state.epoch + 1}; lower --lr")
         return losses.detach(), logits.detach()
@@ -255,9 +285,9 @@ class Trainer:
         if self.team.leads:
             if improved:
                 info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
-                save_checkpoint(self.network, self.folder.best, info)
+                save_checkpoint(self._judged, self.folder.best, info)
             self.folder.log(line)
-            save_state(self.folder.last, self.network, self.optimiser, state, self.pruning.scores)
+            save_state(self.folder.last, self._networks(), self.optimiser, state, self.pruning.scores)
         self.state = state  # not before it is on disk: an interruption tells which epoch --resume goes on from
         if self.team.leads:
             self.folder.draw()

@@ -145,6 +145,14 @@ the test split is read once, at the end."""
     help="Of real and multi-bit weights (AdamW, times the rate); latent weights that count by sign have none.",
 )
 @click.option(
+    "--average",
+    type=click.FloatRange(0, 1000),
+    default=0.0,
+    show_default=True,
+    metavar="EPOCHS",
+    help="Keep the average of the weights over about so many of the last epochs; 0: the last weights.",
+)
+@click.option(
     "--prune-ratio",
     type=click.FloatRange(0, 0.99),
     default=0.0,
