@@ -2,6 +2,7 @@
 
 python benchmarks/accuracy.py runs/fmnist/best.safetensors --data-dir data
 python benchmarks/accuracy.py runs/cnv/best.safetensors --data-dir data --limit 1000 -o out/accuracy.json
+python benchmarks/accuracy.py runs/cnv/best.safetensors --data-dir data --flip
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
 from reverb_fpga.host import cli
@@ -29,22 +31,29 @@ from reverb_fpga.sim.golden import GoldenModel
 @click.option(
     "--limit", type=click.IntRange(0), default=0, show_default=True, help="So many test images of all classes (0: all)."
 )
+@click.option(
+    "--flip", is_flag=True, help="Also tell the accuracy of the summed logits of an image and its mirror image."
+)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON, too.")
-def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | None) -> None:
+def main(checkpoint: Path, data_dir: Path, target: str, limit: int, flip: bool, out: Path | None) -> None:
     """Entry point."""
     network = load_checkpoint(checkpoint)
     test = load_split(network.spec.dataset, data_dir, "test").sample(limit)
     trained = evaluate(network, test)
     program = compile_checkpoint(checkpoint, preset(target), CompileOptions(name=checkpoint.stem)).program
-    golden = GoldenModel(program, preset(target)).run(to_codes(list(test.images), program.input))
+    model = GoldenModel(program, preset(target))
+    golden = model.run(to_codes(list(test.images), program.input))
     figures = {
         "checkpoint": str(checkpoint),
         "images": len(test),
         "timesteps": program.timesteps,
         "density": round(trained.density, 4),
         "float_accuracy": round(trained.accuracy, 3),
-        "golden_accuracy": round(100 * float(np.mean(golden.argmax(axis=1) == test.labels)), 3),
+        "golden_accuracy": _percent(golden, test.labels),
     }
+    if flip:
+        mirrored = model.run(to_codes(list(test.images[..., ::-1, :]), program.input))
+        figures["golden_accuracy_flipped"] = _percent(golden + mirrored, test.labels)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures, indent=1) + "\n")
@@ -52,6 +61,12 @@ def main(checkpoint: Path, data_dir: Path, target: str, limit: int, out: Path | 
         f"{len(test)} test images: float {figures['float_accuracy']} %, golden model {figures['golden_accuracy']} % "
         f"(T = {program.timesteps}, density {figures['density']})"
     )
+    if flip:
+        click.echo(f"golden model, each image and its mirror image: {figures['golden_accuracy_flipped']} %")
+
+
+def _percent(logits: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    return round(100 * float(np.mean(logits.argmax(axis=1) == labels)), 3)
 
 
 if __name__ == "__main__":

@@ -366,7 +366,7 @@ def test_a_teacher_is_learned_from(settings: TrainSettings, teacher: Path, tmp_p
     """Only the teacher's answers count here: the labels have no share of the loss."""
     taught = replace(settings, teacher=str(teacher), teacher_weight=1.0, temperature=2.0)
     result = Trainer(taught, tmp_path / "whole").run()
-    assert result.accuracy > 55  # of three classes; 64 to 75 were seen
+    assert result.accuracy > 55  # of three classes: 33 by chance
     Trainer(replace(taught, epochs=2), tmp_path / "cut").run()
     Trainer(taught, tmp_path / "cut", resume=True)  # the settings of a run hold its teacher
     with pytest.raises(InputError, match="differ in teacher_weight"):
