@@ -37,8 +37,8 @@ class TrainSettings:
     weight_decay : float
         AdamW's decay of the weights that do not count by their signs, in units of the rate.
     average : float
-        Epochs over which weights are averaged, exponentially (:mod:`~reverb_fpga.models.averaging`); 0: none. A run then
-        is judged by the average, and gives it.
+        Epochs over which weights are averaged, exponentially (:mod:`~reverb_fpga.models.averaging`); 0: none. A run is
+        then judged by the average, and gives it.
     prune_ratio : float
         Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
     init : str

@@ -48,7 +48,8 @@ def test_batch_statistics_are_those_of_the_average(network: Network) -> None:
     average.network.layer("conv1").bn.running_mean.fill_(99)  # type: ignore[union-attr, operator]
     average.settle(images.split(32))
     norm = average.network.layer("conv1").bn
-    assert norm is not None and not isinstance(norm.running_mean, torch.nn.Module)
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    assert norm.running_mean is not None
     first = average.network.layer("conv1")
     pixels = (images - 30) / 60.0
     current = torch.nn.functional.conv2d(pixels, first.effective_weight(), padding=first.spec.padding)
