@@ -119,14 +119,15 @@ def open_backend(name: str, golden: GoldenModel, options: BackendOptions) -> Ite
     Raises
     ------
     InputError
-        Unknown backend, or a superfluous port.
+        Unknown backend, or a port or rate for one that has none.
     DeviceError
         The board or the link failed.
     """
     if name not in BACKENDS:
         raise InputError(f"no backend {name!r}; there are: {', '.join(BACKENDS)}")
-    if options.port is not None and name != "serial":
-        raise InputError("--port goes with --backend serial")
+    for option, value in (("--port", options.port), ("--baud", options.baud)):
+        if value is not None and name != "serial":
+            raise InputError(f"{option} goes with --backend serial")
     if name == "golden":
         yield _Golden(golden)
     elif name == "serial":

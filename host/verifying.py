@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import printable
+from reverb_fpga.hw.errors import InputError, printable
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.verify import Progress, Target, Verification, Verifier
 
@@ -69,6 +69,8 @@ def input_codes(program: Program, selection: Selection, seed: int | None = None)
 @contextmanager
 def _target(config: Config, options: BackendOptions) -> Iterator[Target]:
     if options.port is None:
+        if options.baud is not None:
+            raise InputError("--baud goes with --port")
         with simulated_core(config, options.report) as core:
             yield core
         return

@@ -97,6 +97,8 @@ def test_names_and_backends_that_are_none(model: rf.Model) -> None:
     for backend in ("Golden", "gpu", "", None, 3):
         with pytest.raises(InputError, match="there are golden, rtl, device"):
             model.logits(PATHS[0], backend=backend)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--baud goes with"), model.on("golden", baud=3_000_000):
+        pass
     with pytest.raises(InputError, match="--port goes with"), model.on("golden", port="/dev/none"):
         pass
 

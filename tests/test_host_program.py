@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,13 @@ def test_the_right_bitstream_is_loaded(name: str, tmp_path: Path, loader: Path) 
     assert program("--board", name, "--", str(bit)) == 0
     assert loader.read_text().split(" ", 2)[0] == "--board"
     assert str(bit) in loader.read_text()
+
+
+def test_what_was_loaded_as_json(tmp_path: Path, loader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bit = ecp5(tmp_path / "top.bit", "41113043")
+    assert program("--board", "ulx3s-85f", str(bit), "--flash", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"board": "ulx3s-85f", "bitstream": str(bit), "flash": True}
+    assert "--write-flash" in loader.read_text()
 
 
 def test_a_board_without_a_loader_says_what_to_do(

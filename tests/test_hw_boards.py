@@ -410,6 +410,11 @@ def test_the_build_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         assert "top.bit" in captured.out
         assert "timing met up to" in captured.out
     assert "taken from the cache" in captured.err
+    with pytest.raises(SystemExit):
+        cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert told == kept | {"bitstream": str(tmp_path / "out" / "top.bit")}
     assert set(expected_times(tmp_path / "cache" / "build-times", "ulx3s-12f")) == set(STAGES)
     with pytest.raises(SystemExit):
         cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out"), "--no-cache"])
@@ -422,6 +427,11 @@ def test_the_build_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         cli.main(["build", "--board", "arty-a7-35t", "-o", str(tmp_path / "arty")])
     assert caught.value.code == 0
     assert "Nothing was built" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["build", "--board", "arty-a7-35t", "-o", str(tmp_path / "arty"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["bitstream"] is None
+    assert all(Path(file).is_file() for file in told["files"])
     with pytest.raises(SystemExit) as caught:
         cli.main(["build", "--board", "ulx3s-12f", "-o", str(tmp_path / "out"), "--clock", "400"])
     assert caught.value.code == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +69,9 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
     help="Tools from pip, or yosys, nextpnr-ecp5 and ecppack on the PATH.",
 )
 @click.option("--no-cache", is_flag=True, help="Build even if this very design was built before.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output: what report.json has.")
 @click.option("--no-progress", is_flag=True, help="No progress on standard error.")
-def command(board_name: str, output: Path, no_progress: bool, **options: Any) -> None:
+def command(board_name: str, output: Path, as_json: bool, no_progress: bool, **options: Any) -> None:
     """Make a bitstream for a board with yosys, nextpnr and ecppack.
 
     DIR gets top.bit, top.config, report.json and the tools' logs. A bitstream is written only if its timing is met. For
@@ -84,7 +87,7 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
     core = _core(target, config, divisor)
     click.get_current_context().with_resource(_claimed(output))
     if not target.builds_here:
-        _export(target, core, clock_mhz, output)
+        _export(target, core, clock_mhz, output, as_json)
         return
     from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 
@@ -101,6 +104,9 @@ def command(board_name: str, output: Path, no_progress: bool, **options: Any) ->
             raise Interrupted(_stopped(clock, output)) from None
     if not show.cached:
         keep_times(times, target.name, clock.finish())
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report) | {"bitstream": str(output / "top.bit")}))
+        return
     print_report(report)
     click.echo(f"bitstream: {output / 'top.bit'}")
     if target.wiring:
@@ -173,10 +179,13 @@ def _core(target: Board, config: Config, divisor: int) -> Any:
     return Top(config, divisor, platform, ring=target.ring, fill=BRIDGE_FILL)
 
 
-def _export(target: Board, core: Any, clock: float, output: Path) -> None:
+def _export(target: Board, core: Any, clock: float, output: Path, as_json: bool) -> None:
     from reverb_fpga.hw.boards.export import export_project
 
     files = export_project(target, core, clock, output)
+    if as_json:
+        click.echo(json.dumps({"board": target.name, "bitstream": None, "files": [str(file) for file in files]}))
+        return
     for file in files:
         click.echo(file)
     click.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -33,11 +34,16 @@ Examples:
 @click.argument("bitstream", type=click.Path(path_type=Path), metavar="FILE.bit")
 @click.option("--board", "board_name", required=True, metavar="NAME|FILE", help=BOARD_HELP)
 @click.option("--flash", is_flag=True, help="Write the configuration flash instead of the FPGA itself.")
-def command(bitstream: Path, board_name: str, flash: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else there.")
+def command(bitstream: Path, board_name: str, flash: bool, as_json: bool) -> None:
     """Load a bitstream into a board over USB with openFPGALoader."""
     target = find_board(board_name)
     check_bitstream(bitstream, target)
     load(target, bitstream, flash=flash)
+    if as_json:
+        click.echo(json.dumps({"board": target.name, "bitstream": str(bitstream), "flash": flash}))
+    else:
+        click.echo(f"{bitstream} loaded into {target.name}")
 
 
 def load(target: Board, bitstream: Path, *, flash: bool) -> None:
@@ -65,7 +71,6 @@ def load(target: Board, bitstream: Path, *, flash: bool) -> None:
     code, said = _run([tool, "--board", target.loader, "--write-flash" if flash else "--write-sram", file])
     if code:
         raise DeviceError(_why(target, bitstream, code, said))
-    click.echo(f"{bitstream} loaded into {target.name}")
 
 
 def _run(command: list[str]) -> tuple[int, bytes]:

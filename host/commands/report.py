@@ -13,7 +13,7 @@ from rich.table import Table
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.boards.own import find_board
 from reverb_fpga.hw.boards.report import BuildReport, read_report
-from reverb_fpga.hw.boards.table import LinkKind, uart_divisor
+from reverb_fpga.hw.boards.table import Board, LinkKind, uart_divisor
 from reverb_fpga.hw.errors import InputError, printable
 from reverb_fpga.models.files import check_output, write_whole
 
@@ -96,9 +96,10 @@ def _report_model(subject: str | None, paths: tuple[Path, ...], as_json: bool, o
         check_library()
     program = bundled.load_model(subject)
     build = build_for(program, options["build"]) if options["build"] else None
-    guess = _estimate(program, options)
+    board = find_board(options["board"]) if options["board"] is not None else None  # once: a file of a board is run
+    guess = None if board is None else _estimate(program, board, options)
     clock = options["clock"] or (build.clock_mhz if build else guess.clock_mhz if guess else None)
-    over_usb = guess is not None and find_board(options["board"]).links[0] is LinkKind.USB
+    over_usb = board is not None and board.links[0] is LinkKind.USB
     baud = None if over_usb else _baud(build, clock)
     selection = Selection(
         paths=paths, limit=options["count"] or 10, dataset=options["dataset"], data_dir=options["data_dir"]
@@ -137,12 +138,10 @@ def _print_latency(found: Latency) -> None:
     )
 
 
-def _estimate(program: Program, options: dict[str, Any]) -> Estimate | None:
-    if options["board"] is None:
-        return None
+def _estimate(program: Program, target: Board, options: dict[str, Any]) -> Estimate:
     if options["build"] is not None:
         raise InputError("--build has what was built, --board estimates it; give one of them")
-    target, config = find_board(options["board"]), config_of(program)
+    config = config_of(program)
     if target.config != config.name:
         raise InputError(
             f"{program.name} is compiled for {config.name}, {target.name} takes {target.config}: compile it with "
