@@ -214,7 +214,7 @@ with interrupts.unwinding(), processes.scratch(".stuck-", Path({str(tmp_path)!r}
 
 
 def _await_end(*pids: int) -> None:
-    for _ in range(200):
+    for _ in range(600):  # half a minute: what ends them competes for a processor that may be busy
         if not any(map(_alive, pids)):
             return
         time.sleep(0.05)
