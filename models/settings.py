@@ -39,6 +39,9 @@ class TrainSettings:
     average : float
         Epochs over which weights are averaged, exponentially (:mod:`~reverb_fpga.models.averaging`); 0: none. A run is
         then judged by the average, and gives it.
+    small_side, small_until : int, float
+        Side of the images in the first epochs (0: their own), and the share of the epochs that have such
+        (:mod:`~reverb_fpga.models.resizing`).
     prune_ratio : float
         Share of the well-known training images that an epoch leaves out (:mod:`~reverb_fpga.models.pruning`).
     init : str
@@ -74,6 +77,8 @@ class TrainSettings:
     initial_density: float = 0.35
     qat_start: float = 0.6
     average: float = 0.0
+    small_side: int = 0
+    small_until: float = 0.5
     prune_ratio: float = 0.0
     init: str = ""
     teacher: str = ""
@@ -101,6 +106,8 @@ class TrainSettings:
             raise InputError(f"the rate of the latent weights must lie between 0 and 1000, got {self.latent_rate}")
         if not 0 <= self.average <= 1000:
             raise InputError(f"weights can be averaged over 0 to 1000 epochs, got {self.average}")
+        if not 0 <= self.small_until <= 1:
+            raise InputError(f"the share of epochs with smaller images must lie in 0..1, got {self.small_until}")
         if not 0 <= self.weight_decay <= 100:
             raise InputError(f"the weight decay must lie between 0 and 100, got {self.weight_decay}")
         if self.image_size and self.dataset not in ("folder", "imagenet", EVENTS):

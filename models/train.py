@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,25 +15,29 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor
 
 from reverb_fpga.hw.errors import InputError
-from reverb_fpga.models.activity import activity_penalty, set_initial_density
+from reverb_fpga.models.activity import activity_penalty
 from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
 from reverb_fpga.models.averaging import SETTLED_ON, WeightAverage
-from reverb_fpga.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
-from reverb_fpga.models.data import ImageSet, load_split, statistics
-from reverb_fpga.models.description import InputSpec
-from reverb_fpga.models.distillation import Lessons, answers
+from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from reverb_fpga.models.evaluation import Evaluation, evaluate
 from reverb_fpga.models.flips import SignFlips
-from reverb_fpga.models.image_set import class_difference
 from reverb_fpga.models.network import Network
 from reverb_fpga.models.optimise import Schedule, make_optimiser
 from reverb_fpga.models.parallel import Team
 from reverb_fpga.models.pruning import LossPruning
+from reverb_fpga.models.resizing import resized
 from reverb_fpga.models.run_folder import RunFolder
 from reverb_fpga.models.settings import TrainSettings
+from reverb_fpga.models.starting import (
+    held_out_twice,
+    initial_network,
+    lessons,
+    load_images,
+    smaller,
+    split,
+)  # fmt: skip
 from reverb_fpga.models.state import RunState, load_state, save_state
 from reverb_fpga.models.tuning import bfloat16_pays, keep_memory
-from reverb_fpga.models.zoo import DatasetSpec, build
 
 __all__ = ["Progress", "Trainer"]
 
@@ -120,12 +123,13 @@ class Trainer:
         self.settings, self.folder, self.progress = settings, RunFolder(out), progress
         self.team = team or Team()
         settings.check(self.team.size)
-        full, self.test = _load(settings)
+        full, self.test = load_images(settings)
         start = read_checkpoint(settings.init) if settings.init else None
-        self.notes = full.notes + self.test.notes + _held_out_twice(settings, start)
+        self.notes = full.notes + self.test.notes + held_out_twice(settings, start)
         self.skipped = full.skipped + self.test.skipped
-        train, self.held_out = _split(full, settings.holdout, settings.seed)
-        self.network = _network(settings, full, start).to(self.team.device, memory_format=torch.channels_last)
+        train, self.held_out = split(full, settings.holdout, settings.seed)
+        self.network = initial_network(settings, full, start).to(self.team.device, memory_format=torch.channels_last)
+        self.small = smaller(settings, self.network)
         if len(train) < 2 * self.team.size:
             raise InputError(f"{len(train)} training images are too few for {self.team.size} process(es)")
         if check is not None:
@@ -151,8 +155,9 @@ class Trainer:
                     f"{out}: {self.state.epoch} epochs are done, none of them rounded; --epochs must be more"
                 )
         self.flips = SignFlips(self.network)
-        self.network.count_events(settings.activity_penalty > 0)
-        self.lessons = _lessons(settings, train, self.team.device)
+        for network in (self.network, self.small or self.network):
+            network.count_events(settings.activity_penalty > 0)
+        self.lessons = lessons(settings, train, self.team.device)
         self.short = bfloat16_pays(self.team.device)
 
     def run(self) -> Evaluation:
@@ -169,9 +174,10 @@ class Trainer:
         settings = self.settings
         start = min(settings.qat_start * settings.epochs, settings.epochs - 1)
         quantised = self.rounds and epoch >= start
-        for network in self._networks().values():
-            network.set_quantised(quantised)
-        self.network.train()
+        network = self._running(epoch)
+        for every in (network, *self._networks().values()):
+            every.set_quantised(quantised)
+        network.train()
         tally = _Tally(len(self.training), self.team.size)
         drawn = self.pruning.draw(epoch)
         weights, positions = torch.from_numpy(drawn), np.flatnonzero(drawn)
@@ -180,10 +186,10 @@ class Trainer:
         source = self.training.epoch(settings.batch_size, settings.seed, epoch, share, positions)
         for step, batch in enumerate(source):
             if quantised and not self.state.quantised:
-                self._start_rounding(batch.images)
+                self._start_rounding(network, batch.images)
             # an epoch that leaves images out takes fewer steps: the schedule goes by the share of the epoch
             position = (epoch + step / steps) * self.steps
-            tally.add(batch, *self._step(position, batch, weights[batch.positions]))
+            tally.add(batch, *self._step(network, position, batch, weights[batch.positions]))
             if self.progress is not None:
                 mean = tally.loss / tally.seen
                 self.progress(
@@ -191,12 +197,18 @@ class Trainer:
                 )
         self._finish_epoch(epoch, quantised, tally)
 
-    def _start_rounding(self, pixels: Tensor) -> None:
+    def _running(self, epoch: int) -> Network:
+        """What takes the images of an epoch: the network, or its twin for smaller ones."""
+        if self.small is None or epoch >= self.settings.small_until * self.settings.epochs:
+            return self.network
+        return self.small
+
+    def _start_rounding(self, network: Network, pixels: Tensor) -> None:
         """Measure the steps of the quantisers on one batch, normalised by itself as in training.
 
         The running statistics of a network that has not trained yet would make the steps grow from layer to layer.
         """
-        self.network.initialise_scales(pixels.to(self.team.device))
+        network.initialise_scales(self._input(network, pixels))
         self.team.share(self.network)
         if self.average is not None:
             self.average.restart()
@@ -248,7 +260,11 @@ class Trainer:
         )
         self.team.wait()
 
-    def _step(self, position: float, batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _input(self, network: Network, pixels: Tensor) -> Tensor:
+        pixels = pixels.to(self.team.device)
+        return pixels if network is self.network else resized(pixels, self.settings.small_side)
+
+    def _step(self, network: Network, position: float, batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; returns the loss of every image and the logits."""
         settings, device = self.settings, self.team.device
         rate = self.schedule.rate(position)
@@ -256,14 +272,14 @@ class Trainer:
             group["lr"] = rate * group["factor"]
         # codes of up to 8 bits and signs are exact in bfloat16; maps of averages stay in float32
         with torch.autocast(device.type, torch.bfloat16, enabled=self.short):
-            logits = self.network(batch.images.to(device)).float()
+            logits = network(self._input(network, batch.images)).float()
         labels = batch.labels.to(device)
         losses = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="none")
         if self.lessons is not None:
             losses = self.lessons.mix(losses, logits, torch.from_numpy(batch.positions))
         total = (losses * weights.to(device)).mean()
         if settings.activity_penalty and position >= settings.penalty_start * settings.epochs * self.steps:
-            total = total + settings.activity_penalty * activity_penalty(self.network, settings.density_target)
+            total = total + settings.activity_penalty * activity_penalty(network, settings.density_target)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         self.team.average_gradients(self.network)
@@ -308,69 +324,3 @@ class Trainer:
         save_checkpoint(best, self.folder.best, info)
         self.folder.finish(info | {"densities": result.densities})
         return result
-
-
-def _load(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
-    """Training and test images, of one shape and with the same classes."""
-    side = settings.image_size or None
-    where = (settings.dataset, settings.data_dir)
-    how: dict[str, Any] = {"strict": settings.strict, "steps": settings.options.timesteps}
-    train = load_split(*where, "train", (side, side, None), **how)
-    test = load_split(*where, "test", train.images.shape[-3:], **how)
-    if difference := class_difference(train.classes, test.classes, "train", "test"):
-        raise InputError(f"{settings.data_dir}: training and test images have different classes: {difference}")
-    if test.images.shape[1:] != train.images.shape[1:]:
-        raise InputError(f"{settings.data_dir}: training and test images of {settings.dataset} differ in size")
-    return train.sample(settings.limit), test.sample(settings.limit)
-
-
-def _split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Training images and held-out ones (at most a fifth), chosen by the seed."""
-    count = min(holdout, len(data) // 5)
-    if count < 1:
-        raise InputError(f"{len(data)} training images are too few to hold some out; at least 5 are needed")
-    order = np.random.default_rng((seed, 1 << 20)).permutation(len(data))
-    held, kept = np.sort(order[:count]), np.sort(order[count:])
-    return (
-        ImageSet(data.images[kept], data.labels[kept], data.classes),
-        ImageSet(data.images[held], data.labels[held], data.classes),
-    )
-
-
-def _lessons(settings: TrainSettings, train: ImageSet, device: torch.device) -> Lessons | None:
-    if not settings.teacher:
-        return None
-    logits = answers(settings.teacher, train, settings.augmentation.mirror, device)
-    return Lessons(logits, settings.teacher_weight, settings.temperature)
-
-
-def _network(settings: TrainSettings, data: ImageSet, start: Checkpoint | None) -> Network:
-    mean, std = statistics(data.images)
-    height, width, channels = data.images.shape[-3:]
-    shape = InputSpec(channels, height, width, mean, std)
-    network = build(settings.arch, DatasetSpec(settings.dataset, shape, data.classes), settings.options, settings.seed)
-    set_initial_density(network, settings.initial_density)
-    if start is not None:
-        _transfer(start, network, settings.init)
-    return network
-
-
-def _held_out_twice(settings: TrainSettings, start: Checkpoint | None) -> tuple[str, ...]:
-    """What is to be said of weights that may have seen images which this run holds out: those of another seed."""
-    if start is None or start.spec.dataset != settings.dataset:
-        return ()
-    seed = start.info.get("seed", settings.seed)
-    if seed == settings.seed:
-        return ()
-    told = f"{settings.init} was trained with --seed {seed}, which held out other images"
-    return (f"{told}: accuracy on those held out now may be far too high; give its seed",)
-
-
-def _transfer(source: Checkpoint, target: Network, path: str) -> None:
-    """Copy every tensor of `source` that `target` has; steps of codes that it lacks are set when rounding starts."""
-    theirs, ours = source.tensors, target.state_dict()
-    for name in target.spec.tensor_shapes():
-        if name in theirs and theirs[name].shape == ours[name].shape:
-            ours[name].copy_(torch.from_numpy(theirs[name].copy()))
-        elif not name.endswith((".scale", ".alpha")):
-            raise InputError(f"{path}: does not fit {target.spec.arch}: {name} is missing or of another shape")

@@ -153,6 +153,20 @@ the test split is read once, at the end."""
     help="Keep the average of the weights over about so many of the last epochs; 0: the last weights.",
 )
 @click.option(
+    "--small-side",
+    type=click.IntRange(0, 4096),
+    default=0,
+    metavar="PIXELS",
+    help="Begin with images of this side (progressive resizing); for networks that end in a mean over the map.",
+)
+@click.option(
+    "--small-until",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the epochs that have such images.",
+)
+@click.option(
     "--prune-ratio",
     type=click.FloatRange(0, 0.99),
     default=0.0,
