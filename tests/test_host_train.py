@@ -22,8 +22,12 @@ from reverb_fpga.host.commands.train import command  # noqa: E402
 from reverb_fpga.host.images import to_codes  # noqa: E402
 from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
+from reverb_fpga.models.activation import Encoded  # noqa: E402
 from reverb_fpga.models.checkpoint import load_checkpoint  # noqa: E402
 from reverb_fpga.models.data import DEFAULT_DATA_DIR, load_split  # noqa: E402
+from reverb_fpga.models.description import INPUT  # noqa: E402
+from reverb_fpga.models.network import Network  # noqa: E402
+from reverb_fpga.models.quant import sign_plus  # noqa: E402
 from reverb_fpga.models.train import Trainer  # noqa: E402
 from reverb_fpga.sim.golden import GoldenModel  # noqa: E402
 
@@ -44,27 +48,48 @@ def _train(tmp_path: Path, *arguments: str) -> tuple[dict[str, object], Path]:
 
 @pytest.mark.parametrize(("act_bits", "edge_bits"), [("8", "4"), ("6", "8"), ("4", "8")])
 def test_the_golden_model_computes_what_was_trained(act_bits: str, edge_bits: str, tmp_path: Path) -> None:
-    value, path = _train(
-        tmp_path, "--activity-penalty", "0", "--act-bits", act_bits, "--first-bits", edge_bits, "--last-bits", edge_bits
-    )
-    network, traces = load_checkpoint(path).eval(), []
+    value, path = _train(tmp_path, "--act-bits", act_bits, "--first-bits", edge_bits, "--last-bits", edge_bits)
+    network = load_checkpoint(path).eval().requires_grad_(requires_grad=False)
     assert (network.spec.layers[0].weight.bits, network.spec.layers[-1].weight.bits) == (int(edge_bits),) * 2
     test = load_split("mnist", tmp_path, "test")
-    with torch.no_grad():
-        logits = network(torch.from_numpy(test.images.transpose(0, 3, 1, 2).copy()), traces).numpy()
-    program = compile_checkpoint(path, preset("ulx3s-85f"), CompileOptions(name="small")).program
-    outputs, golden = GoldenModel(program, preset("ulx3s-85f")).run_layers(to_codes(list(test.images), program.input))
-    right, computed = (float(np.mean(found.argmax(1) == test.labels)) for found in (logits, golden))
-    assert value["accuracy"] == pytest.approx(100 * right, abs=0.01)
-    assert abs(computed - right) < 1.5 / len(test)
-    for tensor, trace, codes in zip(network.activations(), traces[1:], outputs, strict=False):
-        trained = torch.round(trace.events[0] / tensor.scale).detach().numpy().transpose(0, 2, 3, 1)
-        # a current at the edge of its step may fall to either side of it, and move a current behind it
-        apart = np.abs(trained - codes[:, 0])
-        assert apart.max() <= 2
-        assert (apart > 1).mean() < 1e-3
-        assert np.mean(trained != codes[:, 0]) < 0.05
+    pixels = torch.from_numpy(test.images.transpose(0, 3, 1, 2).copy())
+    assert value["accuracy"] == pytest.approx(100 * np.mean(network(pixels).numpy().argmax(1) == test.labels), abs=0.01)
+    compiled = compile_checkpoint(path, preset("ulx3s-85f"), CompileOptions(name="small"))
+    golden = GoldenModel(compiled.program, preset("ulx3s-85f"))
+    outputs, logits = golden.run_layers(to_codes(list(test.images), compiled.program.input))
+    network = network.double()
+    # layer by layer: a network that was hardly trained makes of one code at the edge of its step another class
+    for tensor, codes, layer in zip(network.activations(), outputs, compiled.network.layers, strict=False):
+        real = _code_alone(network, tensor.spec.name, pixels, outputs)
+        trained, codes = np.floor(real + 0.5).clip(0, 2 ** int(act_bits) - 1), codes[:, 0]
+        # what was rounded is a unit of the bias, and the gain from where the potential is 0 on
+        leg, potential, edge = layer.maps[0], 256 * np.abs(real), 256 * np.abs(real + 0.5 - np.rint(real + 0.5))
+        bound = 0.5 + 0.5 * potential / leg.gain + 0.25 / 2**leg.r_shift + 1e-6
+        assert (edge <= bound)[trained != codes].all()
+        assert np.abs(trained - codes).max() <= 1
         assert 0 < trained.max() < 2 ** int(act_bits)
+        assert np.mean(trained != codes) < 0.005
+    real = _current_alone(network, network.spec.layers[-1].name, pixels, outputs)
+    np.testing.assert_allclose(logits * compiled.program.logit_scale, real[0], rtol=0, atol=1e-4 * np.ptp(real))
+
+
+def _current_alone(network: Network, name: str, pixels: torch.Tensor, outputs: list[np.ndarray]) -> np.ndarray:
+    """Current (1, N, ...) of one layer of a chain, of the codes that the golden model has in front of it."""
+    layer = network.layer(name)
+    if layer.spec.source == INPUT:
+        return layer.current(Encoded(network._normalise(pixels))).numpy()
+    tensor = network.tensor(layer.spec.source)
+    at = [each.name for each in network.spec.tensors].index(layer.spec.source)
+    codes = torch.from_numpy(outputs[at].astype(np.float64)).permute(1, 0, 4, 2, 3)
+    step = tensor.scale.reshape(1) if tensor.alpha is None else tensor.scale * sign_plus(tensor.alpha)
+    return layer.current(Encoded(codes, step, codes=True)).numpy()
+
+
+def _code_alone(network: Network, name: str, pixels: torch.Tensor, outputs: list[np.ndarray]) -> np.ndarray:
+    """What that current is in codes of its tensor, not rounded, (N, H, W, C)."""
+    tensor = network.tensor(name)
+    real = tensor.scaled(torch.from_numpy(_current_alone(network, name, pixels, outputs))) / tensor.scale
+    return real[0].numpy().transpose(0, 2, 3, 1)
 
 
 SWALLOWED = """

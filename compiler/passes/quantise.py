@@ -14,6 +14,7 @@ from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntM
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.compiler.passes.precision import Channels, flattened, measure, needed_gain, silent, turned
+from reverb_fpga.compiler.passes.rounding import Kept, kept, rounded_biases, rounded_threshold
 from reverb_fpga.compiler.passes.units import Reach, summed, units_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import GATE_ONE, GATE_SHIFT, SIGMOID, SIGMOID_STEPS, TAU_ONE
@@ -160,23 +161,34 @@ def _precision_notes(done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], jump
 
 
 def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: Reals, code_max: int, config: Config) -> IntLayer:
+    tau_q = round(layer.tau * TAU_ONE) if layer.spiking else TAU_ONE
+    scaled = [_scaled(layer.name, leg, tensors[leg.source], unit, config) for leg in layer.maps]
+    biases, threshold = _edges(layer, [line.bias for line in scaled], unit, kept(tau_q, layer.timesteps))
     return IntLayer(
         name=layer.name,
-        maps=tuple(_map(layer.name, leg, tensors[leg.source].step, unit, config) for leg in layer.maps),
-        threshold=_threshold(layer, unit, config),
-        tau_q=round(layer.tau * TAU_ONE) if layer.spiking else TAU_ONE,
+        maps=tuple(
+            _map(leg, line, _fitting(layer.name, "bias", bias, config))
+            for leg, line, bias in zip(layer.maps, scaled, biases, strict=True)
+        ),
+        threshold=_fitting(layer.name, "threshold", threshold, config),
+        tau_q=tau_q,
         code_max=code_max,
         spiking=layer.spiking,
         timesteps=layer.timesteps,
         gate=None if layer.gate is None else _gate(layer, layer.gate, tensors[layer.maps[-1].source].step, config),
-        reset=None if layer.reset is None else int(_rounded(layer.name, "reset", layer.reset / unit[0], config)),
+        reset=None if layer.reset is None else int(_fitting(layer.name, "reset", layer.reset / unit[0], config)),
     )
 
 
-def _threshold(layer: FoldedLayer, unit: Reals, config: Config) -> Ints:
-    """Of a strict comparison the first integer above the threshold."""
-    values = layer.threshold / unit
-    return _rounded(layer.name, "threshold", np.floor(values) + 1 if layer.strict else values, config)
+def _edges(layer: FoldedLayer, biases: Sequence[Reals], unit: Reals, kept: Kept) -> tuple[Sequence[Reals], Reals]:
+    """Biases of the maps and threshold, in units, rounded."""
+    threshold = layer.threshold / unit
+    if layer.gate is not None or not layer.spiking:
+        # logits are compared with each other only; the product with a gate is rounded down, so it is low enough
+        return biases, np.floor(threshold) + 1 if layer.strict else threshold
+    rounded = rounded_biases(biases, kept.aim)
+    moved = np.sum(rounded, axis=0) - np.sum(biases, axis=0)
+    return rounded, rounded_threshold(threshold, moved, kept, strict=layer.strict)
 
 
 def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Config) -> IntGate:
@@ -194,23 +206,39 @@ def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Conf
     return IntGate(
         gain=np.rint(np.ldexp(gain, r_shift)).astype(np.int64),
         r_shift=r_shift,
-        bias=_rounded(layer.name, "bias of its gate", own.bias * share, config),
+        bias=_fitting(layer.name, "bias of its gate", own.bias * share, config),
         factor=factor,
     )
 
 
-def _map(name: str, leg: FoldedMap, source_step: float, unit: Reals, config: Config) -> IntMap:
-    gain = leg.gain * (source_step / unit)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A map's m and r, and the bias that goes with the rounded gain, in units."""
+
+    gain: Ints
+    r_shift: int
+    bias: Reals
+
+
+def _scaled(name: str, leg: FoldedMap, source: _Codes, unit: Reals, config: Config) -> _Scaled:
+    gain = leg.gain * (source.step / unit)
     r_shift = _shift(name, float(gain.max()), config)
+    m = np.rint(np.ldexp(gain, r_shift)).astype(np.int64)
+    low, high = _bounds(leg, source)
+    line = Channels(gain, leg.bias / unit, np.zeros_like(gain), low / unit, high / unit)
+    return _Scaled(m, r_shift, turned(line, np.ldexp(m.astype(np.float64), -r_shift)).bias)
+
+
+def _map(leg: FoldedMap, line: _Scaled, bias: Ints) -> IntMap:
     return IntMap(
         source=leg.source,
         weight=leg.weight,
         kind=leg.kind,
         bits=leg.bits,
         geometry=leg.geometry,
-        gain=np.rint(np.ldexp(gain, r_shift)).astype(np.int64),
-        r_shift=r_shift,
-        bias=_rounded(name, "bias", leg.bias / unit, config),
+        gain=line.gain,
+        r_shift=line.r_shift,
+        bias=bias,
     )
 
 
@@ -228,7 +256,7 @@ def _shift(name: str, largest: float, config: Config) -> int:
     return r_shift
 
 
-def _rounded(name: str, what: str, values: Reals | float, config: Config) -> Ints:
+def _fitting(name: str, what: str, values: Reals | float, config: Config) -> Ints:
     limit = 1 << (config.membrane_width - 1)
     values = np.asarray(values, dtype=np.float64)
     rounded = np.rint(values)
