@@ -57,6 +57,11 @@ def test_a_checkpoint_becomes_a_program(checkpoint: Path, tmp_path: Path) -> Non
     assert (again / "small.rvb").read_bytes() == output.read_bytes()
 
 
+def test_what_was_not_compared_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    text = " ".join(_run(checkpoint, "-o", tmp_path / "a.rvb").split())  # there are no images of its data set
+    assert "note: not compared with the trained network" in text
+
+
 def test_the_report_as_json(checkpoint: Path, tmp_path: Path) -> None:
     report = json.loads(_run(checkpoint, "-o", tmp_path / "a.rvb", "--json"))
     assert report["target"] == "ulx3s-85f"

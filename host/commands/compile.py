@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _CHECKED = 16
+_NOT_COMPARED = (
+    "note: not compared with the trained network, so how often they decide alike is not known "
+    "(--dataset NAME --data-dir DIR give images; it needs torch)"
+)
 _EXAMPLES = """\b
 Examples:
   reverb-fpga compile runs/fmnist/best.safetensors -o fmnist.rvb
@@ -87,8 +91,7 @@ def command(
         click.echo(json.dumps({"output": str(output), **compiled.report.as_dict(), "check": compared}))
     else:
         _print(compiled.report, output)
-        if agreed:
-            standard_output().say(str(agreed))
+        standard_output().say(str(agreed) if agreed else _NOT_COMPARED)
 
 
 def _name(output: Path) -> str:
