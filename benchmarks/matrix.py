@@ -150,8 +150,7 @@ def prepare(checkpoint: Checkpoint, shown: Labelled, config: Config, board: Conf
     model = CycleModel(compiled.program, config)
     golden = np.concatenate([model.golden.run(codes[at : at + _BATCH]) for at in range(0, len(codes), _BATCH)])
     found = float_logits(checkpoint, pixels, rounded=True)
-    rounds = any(tensor.learned_step for tensor in spec.tensors)
-    unrounded = float_logits(checkpoint, pixels, rounded=False) if rounds else found
+    unrounded = float_logits(checkpoint, pixels, rounded=False) if spec.rounds else found
     row = dataclasses.replace(
         row,
         cycles=model.cycles(codes[:1])[0],

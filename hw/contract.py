@@ -141,6 +141,8 @@ SIGMOID: tuple[int, ...] = tuple(
     math.floor(GATE_ONE / (1 + math.exp(-(index + 0.5) / SIGMOID_STEPS)) + 0.5) for index in range(128)
 )
 """``256 * sigmoid((x + 1/2) / 16)``, rounded, for x = 0..127; that of ``-1 - x`` is 256 less this."""
+GATES: tuple[int, ...] = (*(GATE_ONE - value for value in reversed(SIGMOID)), *SIGMOID)
+"""Gates of all arguments, x = -128..127."""
 
 END_FIELDS = _words((("opcode", 8),))
 

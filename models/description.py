@@ -214,6 +214,12 @@ class NetworkSpec:
         """Whether some reader of the tensor `name` takes it without alpha: identity shortcut or pool layer."""
         return bool(self.adders(name)) or any(layer.kind == "pool" for layer in self.readers(name))
 
+    @property
+    def rounds(self) -> bool:
+        """Whether rounding changes anything: of activations, or of gates."""
+        gates = (layer.gate for layer in self.layers if layer.gate is not None)
+        return any(tensor.learned_step for tensor in self.tensors) or any(gate.rounds for gate in gates)
+
     def shapes(self) -> tuple[LayerShapes, ...]:
         """Shapes around every layer; raises InputError naming the layer that does not fit what it reads."""
         return self._shapes

@@ -172,6 +172,11 @@ class GateSpec(_FromDict):
     def __post_init__(self) -> None:
         choice(self.mean, "gate.mean", ("channel", "layer"))
 
+    @property
+    def rounds(self) -> bool:
+        """Whether a target computes it, and the network with rounding as that does."""
+        return self.mean == "channel"
+
 
 @dataclass(frozen=True)
 class TensorSpec(_FromDict):

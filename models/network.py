@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.activation import Activation, Encoded, per_channel
 from reverb_fpga.models.description import BN_EPS, INPUT, LayerSpec, NetworkSpec, TensorSpec
+from reverb_fpga.models.gate import rounded_sigmoid
 from reverb_fpga.models.neuron import lif
 from reverb_fpga.models.pooling import bordered, pooled, running_average
 from reverb_fpga.models.quant import code_of, effective_weight
@@ -62,6 +63,7 @@ class Layer(nn.Module):
     def __init__(self, spec: LayerSpec, fires: TensorSpec | None, steps: int) -> None:
         super().__init__()
         self.spec, self.steps = spec, steps
+        self.quantised = True  # as of Activation
         self.binary_spikes = fires is not None and fires.binary
         self.weight = nn.Parameter(torch.empty(spec.weight_shape)) if spec.kind != "pool" else None
         self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.bias else None
@@ -138,9 +140,13 @@ class Layer(nn.Module):
 
     def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
         """Times ``sigmoid(a[t] * mean)``; every step has its own ``a``, so a static `y` becomes T steps."""
-        over = tuple(range(2 if self.spec.gate is not None and self.spec.gate.mean == "layer" else 3, y.dim()))
-        mean = y.mean(over, keepdim=True) if over else y
-        return y * torch.sigmoid(gate.reshape(-1, *([1] * (y.dim() - 1))) * mean)
+        spec = self.spec.gate
+        over = tuple(range(2 if spec is not None and spec.mean == "layer" else 3, y.dim()))
+        # of bfloat16 a mean would be rounded more coarsely than the gate's argument is
+        mean = y.mean(over, keepdim=True, dtype=torch.promote_types(y.dtype, torch.float32)) if over else y
+        argument = gate.reshape(-1, *([1] * (y.dim() - 1))) * mean
+        rounds = self.quantised and spec is not None and spec.rounds
+        return y * (rounded_sigmoid(argument) if rounds else torch.sigmoid(argument))
 
     def redundant(self, current: Tensor) -> bool:
         """Whether every step would fire the same: a current without time, and ``v_th = 0`` or ``tau = 0``."""
@@ -216,9 +222,11 @@ class Network(nn.Module):
         return [self.tensor(tensor.name) for tensor in self.spec.tensors]
 
     def set_quantised(self, on: bool) -> None:
-        """Switch the rounding of activations, where the description has ``bits``, on or off."""
+        """Switch the rounding of activations, where the description has ``bits``, and of gates on or off."""
         for tensor in self.activations():
             tensor.quantised = on
+        for layer in self.stages():
+            layer.quantised = on
 
     def count_events(self, on: bool) -> None:
         """Have every tensor count the events of a few images of each batch (:attr:`Activation.density`), or not."""

@@ -143,7 +143,7 @@ class Trainer:
         self.steps = steps_of(len(train), settings.batch_size)
         self.schedule = Schedule(settings.lr, settings.warmup, self.steps * settings.epochs)
         self.pruning = LossPruning(len(train), settings.prune_ratio, settings.epochs, settings.seed, 2 * self.team.size)
-        self.rounds = any(tensor.learned_step for tensor in self.network.spec.tensors)
+        self.rounds = self.network.spec.rounds
         self.average = WeightAverage(self.network, settings.average * self.steps) if settings.average else None
         self.state = RunState()
         if resume:

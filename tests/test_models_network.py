@@ -97,7 +97,7 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
             if layer.gate is not None:
                 over = tuple(range(1 if layer.gate.mean == "layer" else 2, y.dim()))
                 average = y.mean(over, keepdim=True) if over else y
-                y = y * torch.sigmoid(tensors["gate"][time] * average)
+                y = y * _plain_gate(tensors["gate"][time] * average, layer.gate.mean == "channel")
             steps.append(y)
         x = torch.stack(steps)
         for name in layer.shortcuts:
@@ -108,6 +108,13 @@ def plain_forward(network: Network, images: torch.Tensor) -> torch.Tensor:
             x = _plain_read(tensor, parts(f"tensors.{layer.name}."), x)
         read[layer.name] = x
     return x.mean(0)
+
+
+def _plain_gate(argument: torch.Tensor, rounded: bool) -> torch.Tensor:
+    if not rounded:
+        return torch.sigmoid(argument)
+    middle = (torch.floor(argument * 16).clamp(-128, 127) + 0.5) / 16
+    return torch.floor(256 * torch.sigmoid(middle) + 0.5) / 256
 
 
 def check_forward(network: Network, images: torch.Tensor | None = None) -> None:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import FACTOR_BITS, GATE_ONE, GATE_SHIFT, SIGMOID, Gate
+from reverb_fpga.hw.contract import FACTOR_BITS, GATE_ONE, GATE_SHIFT, GATES, SIGMOID, Gate
 
 from . import neuron
 from .schedule import Strip
 
 __all__ = ["SkipMemory"]
 
-_SIGMOID = np.array([GATE_ONE - value for value in reversed(SIGMOID)] + list(SIGMOID))
+_GATES = np.array(GATES)
 """Of -128..127."""
 
 
@@ -93,4 +93,4 @@ def _gates(strip: Strip, y: NDArray[Any]) -> NDArray[np.int64]:
     half = 1 << (FACTOR_BITS - 1)
     factor = ((strip.threshold + half) & (2 * half - 1)) - half
     x = (y.astype(np.int64) * factor) >> GATE_SHIFT
-    return _SIGMOID[np.clip(x, -len(SIGMOID), len(SIGMOID) - 1) + len(SIGMOID)]
+    return _GATES[np.clip(x, -len(SIGMOID), len(SIGMOID) - 1) + len(SIGMOID)]
