@@ -25,6 +25,7 @@ from reverb_fpga.hw.core import Core
 from reverb_fpga.hw.errors import DeviceError, InputError
 
 from .remember import remembered
+from .sampled import SampledResets
 from .verilate import Progress, build_executable
 
 __all__ = ["HARNESS", "RtlCore", "build_core"]
@@ -41,7 +42,9 @@ def build_core(config: Config, *, trace: bool = False, progress: Progress | None
     name = f"core-{config.name}{'-trace' if trace else ''}"
 
     def build() -> Path:
-        return build_executable(Core(config), name, HARNESS, trace=trace, progress=progress)
+        core = Core(config)
+        top = core if trace else SampledResets(core)  # a waveform keeps the names of the gateware
+        return build_executable(top, name, HARNESS, trace=trace, progress=progress)
 
     return remembered(f"{name} {config!r}", build)
 

@@ -21,6 +21,7 @@ from reverb_fpga.hw.top import Top
 
 from .line import Line
 from .remember import remembered
+from .sampled import SampledResets
 from .verilate import Progress, build_executable
 
 __all__ = ["VirtualBoard"]
@@ -101,8 +102,9 @@ class VirtualBoard:
 
     def _elaborate_and_build(self) -> Path:
         top = Top(self.config, self.line.divisor, fill=self._fill)
-        name = f"board-{self.config.name}"
-        return build_executable(top, name, HARNESS, trace=self.trace is not None, progress=self._progress)
+        trace, name = self.trace is not None, f"board-{self.config.name}"
+        built = top if trace else SampledResets(top)  # a waveform keeps the names of the gateware
+        return build_executable(built, name, HARNESS, trace=trace, progress=self._progress)
 
     def unplug(self) -> None:
         """Pull the cable: the simulation ends at once, and the port hangs up."""

@@ -51,6 +51,7 @@ class Board {
     top_.rst = 1;
     for (int i = 0; i < 8; ++i) clock();
     top_.rst = 0;
+    clock();  // the reset may come from a register: one clock more
   }
 
   ~Board() {

@@ -98,6 +98,7 @@ public:
         top->rst = 1;
         for (int i = 0; i < 4; i++) tick();
         top->rst = 0;
+        tick();  // the reset may come from a register: one clock more
         cycles = 0;
     }
 
