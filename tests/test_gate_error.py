@@ -13,6 +13,7 @@ from reverb_fpga.compiler import reference  # noqa: E402
 from reverb_fpga.compiler.backend import lower  # noqa: E402
 from reverb_fpga.compiler.passes.calibrate import calibrate  # noqa: E402
 from reverb_fpga.compiler.passes.fold import fold  # noqa: E402
+from reverb_fpga.compiler.passes.graph import FloatNetwork  # noqa: E402
 from reverb_fpga.compiler.passes.importing import import_checkpoint  # noqa: E402
 from reverb_fpga.compiler.passes.quantise import quantise  # noqa: E402
 from reverb_fpga.compiler.testing import plain_meta  # noqa: E402
@@ -65,14 +66,16 @@ def _network(seed: int) -> Network:
     return network
 
 
+def _imported(network: Network) -> FloatNetwork:
+    state, spec = network.state_dict(), network.spec
+    checkpoint = Checkpoint(spec, {name: state[name].numpy() for name in spec.tensor_shapes()})
+    return import_checkpoint(checkpoint, static_input=False)
+
+
 def gates(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Integer gates, 0..256, and the arguments of the trained ones, (N, T, C), of the program's own currents."""
     network = _network(seed)
-    state = network.state_dict()
-    spec = network.spec
-    graph = import_checkpoint(
-        Checkpoint(spec, {name: state[name].numpy() for name in spec.tensor_shapes()}), static_input=False
-    )
+    spec, graph = network.spec, _imported(network)
     folded = fold(graph)
     steps = calibrate(graph, folded, None)
     done = quantise(folded, steps, CONFIG).network
@@ -156,3 +159,18 @@ def test_rounding_reaches_gates_and_their_factors_learn() -> None:
         network.set_quantised(False)
         factors = layer._gated(current, layer.gate) / current * 256
         assert not torch.allclose(factors, factors.round(), atol=1e-3)
+
+
+def test_a_gated_layer_without_any_current_compiles() -> None:
+    """Its mean has no reach to take a unit from."""
+    network = _network(1)
+    with torch.no_grad():
+        network.layer("two").bn.weight.zero_()  # type: ignore[union-attr, operator]
+        network.layer("two").bn.bias.zero_()  # type: ignore[union-attr, operator]
+    graph = _imported(network)
+    folded = fold(graph)
+    done = quantise(folded, calibrate(graph, folded, None), CONFIG).network
+    assert done.layers[done.index("two")].maps[-1].gain.max() == 0
+    codes = np.full((1, network.spec.timesteps, network.spec.input.height, network.spec.input.width, 2), 200, np.uint8)
+    found = reference.evaluate(done, codes).logits
+    np.testing.assert_array_equal(GoldenModel(lower(done, CONFIG, plain_meta(done)), CONFIG).run(codes), found)

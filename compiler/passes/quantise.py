@@ -197,7 +197,8 @@ def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Conf
     own = layer.maps[-1]
     largest = 2 * len(SIGMOID) / SIGMOID_STEPS / (float(np.abs(gate.factor).max()) or 1.0)
     if gate.reach is not None:
-        largest = min(largest, max(gate.reach, float(np.abs(own.bias * gate.scale).max())))
+        reach = max(gate.reach, float(np.abs(own.bias * gate.scale).max()))
+        largest = min(largest, reach or largest)  # no channel has any current: any unit will do
     per_mean = (1 << (config.skip_width - 1)) / largest  # units of the sum for a mean of 1
     share = gate.scale * per_mean / gate.positions
     gain = own.gain * source_step * share
