@@ -2,7 +2,8 @@
 
 The loss of an image is ``(1 - w) * CE(logits, label) + w * t**2 * KL(softmax(teacher / t) || softmax(logits / t))``
 (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2). The teacher answers once
-for every image, the mean of its logits for the image and its mirror image, so that it costs nothing while training.
+for every image, so that it costs nothing while training: the mean of its logits for the image and its mirror image,
+where training mirrors images.
 """
 
 from __future__ import annotations
@@ -17,21 +18,35 @@ from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import batches
 from reverb_fpga.models.checkpoint import load_checkpoint
 from reverb_fpga.models.data import ImageSet
+from reverb_fpga.models.image_set import class_difference
+from reverb_fpga.models.network import Network
 from reverb_fpga.models.tuning import bfloat16_pays
 
-__all__ = ["Lessons", "answers"]
+__all__ = ["Lessons", "answers", "load_teacher"]
 
 
 @torch.no_grad()
-def answers(path: str, data: ImageSet, mirror: bool, device: torch.device) -> Tensor:
-    """Logits (N, classes) of the checkpoint at `path` for all images of `data`, on the CPU.
+def load_teacher(path: str, data: ImageSet) -> Network:
+    """The network of the checkpoint at `path`.
 
     Raises InputError where the classes that it knows, or the size of its images, are not those of `data`.
     """
-    teacher = load_checkpoint(path).to(device, memory_format=torch.channels_last)
-    theirs, ours = teacher.spec.labels, data.classes
-    if theirs != ours:
-        raise InputError(f"{path}: the teacher knows other classes ({len(theirs)}) than the data set ({len(ours)})")
+    teacher = load_checkpoint(path)
+    if difference := class_difference(teacher.spec.labels, data.classes, "the teacher", "the data set"):
+        raise InputError(f"{path}: the teacher knows other classes than the data set: {difference}")
+    pixels, _ = next(batches(data, 1))
+    try:
+        teacher(pixels)
+    except InputError as error:
+        raise InputError(f"{path}: the teacher takes other images than those of the data set: {error}") from None
+    return teacher
+
+
+@torch.no_grad()
+def answers(teacher: Network, data: ImageSet, mirror: bool, device: torch.device) -> Tensor:
+    """Logits (N, classes) of `teacher` for all images of `data`, on the CPU; `mirror`: the mean with those of the
+    mirror images."""
+    teacher = teacher.to(device, memory_format=torch.channels_last)
     found = []
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
         for pixels, _ in batches(data, 250):

@@ -50,11 +50,11 @@ def split(data: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet]:
     )
 
 
-def lessons(settings: TrainSettings, train: ImageSet, device: torch.device) -> Lessons | None:
+def lessons(settings: TrainSettings, teacher: Network | None, train: ImageSet, device: torch.device) -> Lessons | None:
     """What the teacher of `settings` says of the images `train`; None without one."""
-    if not settings.teacher:
+    if teacher is None:
         return None
-    logits = answers(settings.teacher, train, settings.augmentation.mirror, device)
+    logits = answers(teacher, train, settings.augmentation.mirror, device)
     return Lessons(logits, settings.teacher_weight, settings.temperature)
 
 

@@ -19,6 +19,7 @@ from reverb_fpga.models.activity import activity_penalty
 from reverb_fpga.models.augment import Batch, TrainingSet, steps_of
 from reverb_fpga.models.averaging import SETTLED_ON, WeightAverage
 from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from reverb_fpga.models.distillation import load_teacher
 from reverb_fpga.models.evaluation import Evaluation, evaluate
 from reverb_fpga.models.flips import SignFlips
 from reverb_fpga.models.network import Network
@@ -134,6 +135,7 @@ class Trainer:
             raise InputError(f"{len(train)} training images are too few for {self.team.size} process(es)")
         if check is not None:
             check(self.network)
+        teacher = load_teacher(settings.teacher, train) if settings.teacher else None
         # only now, so that nothing is written for data or settings that are wrong
         if self.team.leads:
             (self.folder.reopen if resume else self.folder.claim)(settings)
@@ -157,7 +159,7 @@ class Trainer:
         self.flips = SignFlips(self.network)
         for network in (self.network, self.small or self.network):
             network.count_events(settings.activity_penalty > 0)
-        self.lessons = lessons(settings, train, self.team.device)
+        self.lessons = lessons(settings, teacher, train, self.team.device)
         self.short = bfloat16_pays(self.team.device)
 
     def run(self) -> Evaluation:

@@ -20,7 +20,7 @@ from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, read
 from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split
 from reverb_fpga.models.description import InputSpec
-from reverb_fpga.models.distillation import Lessons, answers
+from reverb_fpga.models.distillation import Lessons, answers, load_teacher
 from reverb_fpga.models.evaluation import evaluate
 from reverb_fpga.models.network import LayerTrace
 from reverb_fpga.models.run_folder import RunFolder
@@ -376,8 +376,8 @@ def test_a_teacher_is_learned_from(settings: TrainSettings, teacher: Path, tmp_p
 def test_what_a_teacher_says(settings: TrainSettings, teacher: Path) -> None:
     data = load_split("mnist", settings.data_dir, "test")
     network = load_checkpoint(teacher)
-    plain = answers(str(teacher), data, False, torch.device("cpu"))
-    both = answers(str(teacher), data, True, torch.device("cpu"))
+    plain = answers(network, data, False, torch.device("cpu"))
+    both = answers(network, data, True, torch.device("cpu"))
     pixels = torch.from_numpy(data.images.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         expected = network(pixels)
@@ -392,4 +392,20 @@ def test_what_a_teacher_says(settings: TrainSettings, teacher: Path) -> None:
     assert bool((other > 0.3 * losses).all())
     renamed = ImageSet(data.images, data.labels, ("up", "down", "left"))
     with pytest.raises(InputError, match="knows other classes"):
-        answers(str(teacher), renamed, False, torch.device("cpu"))
+        load_teacher(str(teacher), renamed)
+
+
+def test_a_teacher_that_is_of_no_use_leaves_no_run_behind(
+    settings: TrainSettings, teacher: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        Trainer(replace(settings, teacher=str(tmp_path / "none.safetensors")), tmp_path / "run")
+    larger = _pictures(tmp_path / "data", train_a=6, train_b=6, test_a=1, test_b=1)
+    folder = replace(settings, arch="fmnist", dataset="folder", data_dir=larger, teacher=str(teacher))
+    with pytest.raises(InputError, match="knows other classes"):
+        Trainer(folder, tmp_path / "run")
+    data = load_split("mnist", settings.data_dir, "test")
+    wide = ImageSet(np.pad(data.images, ((0, 0), (0, 0), (2, 2), (0, 0))), data.labels, data.classes)
+    with pytest.raises(InputError, match=r"teacher takes other images .* \(1, 28, 32\), not \(1, 28, 28\)"):
+        load_teacher(str(teacher), wide)
+    assert not (tmp_path / "run").exists()
