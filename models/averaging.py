@@ -54,5 +54,10 @@ class WeightAverage:
         self._model.update_parameters(network)
 
     def settle(self, batches: Iterable[Tensor]) -> None:
-        """Measure the batch statistics on `batches` of pixel codes (N, C, H, W) or (N, T, C, H, W)."""
+        """Measure the batch statistics on `batches` of pixel codes (N, C, H, W) or (N, T, C, H, W).
+
+        What the network itself is held to after every step is made good first: an average of alphas that changed their
+        signs may be next to nothing.
+        """
+        self.network.constrain()
         update_bn(batches, self._model, self.network.mean.device)

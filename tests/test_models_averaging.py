@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reverb_fpga.models.averaging import WeightAverage
-from reverb_fpga.models.description import InputSpec
+from reverb_fpga.models.description import ALPHA_RATIO, InputSpec
 from reverb_fpga.models.network import Network
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 
@@ -67,3 +67,21 @@ def test_a_weight_has_the_sign_of_its_average(network: Network) -> None:
         average.add(network)
     assert bool((average.network.layer("conv2").effective_weight() > 0).all())
     assert bool((network.layer("conv2").effective_weight() < 0).all())
+
+
+def test_an_average_of_alphas_keeps_its_ratio() -> None:
+    """One that changed its sign has been both, and the mean of both is next to nothing."""
+    data = DatasetSpec("toy", InputSpec(3, 8, 8, (30,) * 3, (60.0,) * 3), ("a", "b", "c"))
+    network = build("resnet20-classic", data, Options(width=0.125), seed=1)
+    average = WeightAverage(network, steps=2)
+    alpha, averaged = (tensor.alpha for tensor in (network.tensor("conv1"), average.network.tensor("conv1")))
+    assert alpha is not None
+    assert averaged is not None
+    for value in (1.0, -1.0):
+        with torch.no_grad():
+            alpha[0] = value
+        network.constrain()
+        average.add(network)
+    assert float(averaged.detach().abs().min()) < 0.1 / ALPHA_RATIO
+    average.settle([torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(5))])
+    assert float(averaged.detach().abs().min()) == pytest.approx(1 / ALPHA_RATIO)
