@@ -289,7 +289,9 @@ def test_mutated_programs_run_or_are_refused() -> None:
     assert not any("\n" in message for message in messages)
 
 
-def _integers(strip: Any, z: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _integers(
+    strip: Any, z: NDArray[np.int64], skip: NDArray[np.int32] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Section 3 of docs/numerics.md in Python's own integers, for one neuron after the other."""
     fields = strip.fields
     codes = np.zeros((z.shape[0], fields["timesteps"], *z.shape[2:]), dtype=np.int64)
@@ -303,7 +305,8 @@ def _integers(strip: Any, z: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDAr
         for t in range(fields["timesteps"]):
             current = int(z[n, min(t, z.shape[1] - 1), position, channel])
             r = fields["r_shift"]
-            u = sat24(v + sat24(sat24((current * gain + (1 << r >> 1)) >> r) + bias))
+            added = 0 if skip is None else int(skip[n, t, position, channel])
+            u = sat24(v + sat24(sat24((current * gain + (1 << r >> 1)) >> r) + bias + added))
             fired = bool(fields["spiking"]) and u >= threshold
             codes[n, t, position, channel] = max(0, min(fields["code_max"], (u + 128) >> 8)) if fired else 0
             after = u - fields["reset"] if fields["soft_reset"] and u >= 0 else 0
@@ -334,12 +337,44 @@ def test_neurons_equal_the_integers_at_every_shift_and_extreme(r_shift: int, ste
             },
             gain=rng.choice([0, 1, 3, 4096, 65535], channels), bias=bias, threshold=threshold,
         )  # fmt: skip
-        expected = _integers(strip, z)
-        neurons, currents, calls, space = NeuronUpdate(strip, TINY), z.astype(np.float64), Calls(), Workspace()
-        codes = neurons.update(calls, currents, space)
-        calls.run()
-        np.testing.assert_array_equal(codes, expected[0])
-        calls = Calls()
-        membranes = neurons.membranes(calls, currents, space)
-        calls.run()
-        np.testing.assert_array_equal(membranes, expected[1])
+        _require_integers(strip, z, None)
+
+
+def _require_integers(
+    strip: Any, z: NDArray[np.int64], reach: NDArray[np.int64] | None, skip: NDArray[np.int32] | None = None
+) -> None:
+    expected = _integers(strip, z, skip)
+    neurons, currents, calls, space = NeuronUpdate(strip, TINY, reach), z.astype(np.float64), Calls(), Workspace()
+    codes = neurons.update(calls, currents, space, skip)
+    calls.run()
+    np.testing.assert_array_equal(codes, expected[0])
+    calls = Calls()
+    membranes = neurons.membranes(calls, currents, space, skip)
+    calls.run()
+    np.testing.assert_array_equal(membranes, expected[1])
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.99999, 1, 1.5])
+def test_neurons_whose_currents_are_bounded_equal_the_integers(share: float, steps: int) -> None:
+    """Currents at their bounds; bounds, biases and sums over the steps just fit the membrane, or just do not."""
+    rng = np.random.default_rng(steps)
+    limit, channels = 1 << 23, 6
+    for r_shift in (0, 3, 12, 20, 29):
+        for room in (-3, 3, -limit):
+            gain = rng.choice([1, 3, 4096, 65535], channels)
+            reach = np.minimum(share * limit * 2.0**r_shift // gain, 1 << 27).astype(np.int64)
+            left = np.maximum(limit - 1 - (reach * gain >> r_shift), 0)
+            bias = rng.choice([-1, 1], channels) * np.clip(left + room, 0, limit - 1)
+            z = reach * rng.choice([-1, 1, 1], (2, steps, 3, channels))
+            strip: Any = types.SimpleNamespace(
+                fields={
+                    "timesteps": steps, "spiking": 1, "r_shift": r_shift, "code_max": int(rng.choice([1, 255])),
+                    "tau_q": int(rng.choice([64, 77, 256])), "soft_reset": int(rng.integers(2)),
+                    "reset": int(rng.choice([200, limit - 1])),
+                },
+                gain=gain, bias=bias, threshold=rng.choice([-1, 129, limit - 1], channels),
+            )  # fmt: skip
+            _require_integers(strip, z, reach)
+            skip = rng.integers(-(1 << 17), 1 << 17, z.shape).astype(np.int32)
+            _require_integers(strip, z, reach, skip)
