@@ -141,11 +141,13 @@ class Model:
         Raises
         ------
         InputError
-            A port, but another backend than a board.
+            A port, but another backend than a board; or two ports.
         DeviceError
             No board, or the line fails.
         """
         name, found = _place(backend)
+        if found is not None and port is not None:
+            raise InputError(f"two ports, {found} and {port}; one is wanted")
         options = BackendOptions(port=port or found, baud=baud, report=report)
         with open_backend(name, self._golden, options) as opened:
             yield Running(opened, self._codes)
@@ -282,7 +284,7 @@ def _place(backend: str) -> tuple[str, str | None]:
         "device": ("serial", None),
         "serial": ("serial", None),
     }
-    if backend in known:
+    if isinstance(backend, str) and backend in known:
         return known[backend]
     if not isinstance(backend, str) or not ("/" in backend or backend.upper().startswith("COM")):
         raise InputError(f"no backend {backend!r}; there are golden, rtl, device, and ports of boards: /dev/ttyUSB0")

@@ -94,10 +94,12 @@ def test_names_and_backends_that_are_none(model: rf.Model) -> None:
         model.verify(backend="golden")
     with pytest.raises(DeviceError, match="/dev/none"):
         model.logits(PATHS[0], backend="/dev/none")
-    for backend in ("Golden", "gpu", "", None, 3):
+    for backend in ("Golden", "gpu", "", None, 3, ["golden"]):
         with pytest.raises(InputError, match="there are golden, rtl, device"):
             model.logits(PATHS[0], backend=backend)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--baud goes with"), model.on("golden", baud=3_000_000):
+        pass
+    with pytest.raises(InputError, match="two ports, /dev/a and /dev/b"), model.on("/dev/a", port="/dev/b"):
         pass
     with pytest.raises(InputError, match="--port goes with"), model.on("golden", port="/dev/none"):
         pass
