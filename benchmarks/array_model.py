@@ -11,8 +11,6 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_RAM_BITS = 18 * 1024
-
 
 @dataclasses.dataclass(frozen=True)
 class Shape:

@@ -82,9 +82,9 @@ ALPHA_RATIO = 16.0
 System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn", "float"]
 SYSTEMS = ("reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn")
 BINARY_SPIKES = ("snn", "bsnn", "agmm-bsnn")
+"""Systems whose neurons fire 0 or 1."""
 FLOAT = "float"
 """Real weights and real-valued spikes: an ordinary network with ReLU, a teacher for the others. Does not compile."""
-"""Systems whose neurons fire 0 or 1."""
 
 EVENTS = "events"
 """Name of the data set whose samples have a frame of their own for every time step."""

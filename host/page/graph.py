@@ -10,8 +10,6 @@ from reverb_fpga.sim.golden.schedule import Schedule, Strip
 
 __all__ = ["LayerFacts", "Leg", "layer_facts"]
 
-_IMAGE_BITS = 8
-
 
 @dataclasses.dataclass(frozen=True)
 class Leg:

@@ -12,8 +12,6 @@ from .environment import PERIOD, Bench
 
 __all__ = ["UartListener", "UartSender", "levels"]
 
-BITS = 10
-
 
 def levels(data: bytes, stop: int = 1) -> list[int]:
     """Levels of the line, one per bit: start bit, eight data bits from the lowest, stop bit."""

@@ -1,6 +1,6 @@
 """The golden model: executes a compiled program in integers, vectorised over images.
 
-``docs/numerics.md`` is its specification. It needs numpy only.
+``docs/numerics.md`` is its specification. It needs numpy, and threadpoolctl to share its threads.
 """
 
 from .model import GoldenModel
