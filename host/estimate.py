@@ -81,7 +81,7 @@ class Clock:
     builds: int
 
 
-CLOCKS = {"6": Clock(63.9, 51.25, 71.44, 12), "8": Clock(93.7, 88.43, 98.98, 2)}
+CLOCKS = {"6": Clock(64.8, 51.25, 78.52, 15), "8": Clock(93.7, 88.43, 98.98, 2)}
 """By speed grade. No build of grade 7 has been routed."""
 
 

@@ -36,7 +36,7 @@ LOGITS = {
     "fashion-mnist-t2": "bcfcf93eb4444c0b",
     "cifar10-cnv": "7b50aceb2959c821",
     "cifar10-cnv-t2": "f97ea5bbbe2938ca",
-    "resnet20-classic": "1ccd265e8b107515",
+    "resnet20-classic": "31d88b1a0fed2e17",
     "fashion-mnist-12f": "069ef9ccd4f2c0bd",
     "fashion-mnist-25f": "069ef9ccd4f2c0bd",
 }
