@@ -168,7 +168,8 @@ def simulate(row: Row, program: Program, pixels: Images, config: Config, core: R
     """One image (1, [T,] C, H, W) on the gateware, compared with the golden model."""
     codes = codes_of(program, pixels)
     core.load(program)
-    equal = bool((core.infer(codes[0]) == GoldenModel(program, config).run(codes)[0]).all())
+    golden = GoldenModel(program, config)
+    equal = bool((core.infer(golden.input_bytes(codes)[0]) == golden.run(codes)[0]).all())
     cycles = core.cycles
     for strip in CycleModel(program, config).strips(codes)[0]:
         found = core.counters(strip.index)
