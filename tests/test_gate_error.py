@@ -165,8 +165,10 @@ def test_a_gated_layer_without_any_current_compiles() -> None:
     """Its mean has no reach to take a unit from."""
     network = _network(1)
     with torch.no_grad():
-        network.layer("two").bn.weight.zero_()  # type: ignore[union-attr, operator]
-        network.layer("two").bn.bias.zero_()  # type: ignore[union-attr, operator]
+        norm = network.layer("two").bn
+        assert isinstance(norm, torch.nn.BatchNorm2d)
+        norm.weight.zero_()
+        norm.bias.zero_()
     graph = _imported(network)
     folded = fold(graph)
     done = quantise(folded, calibrate(graph, folded, None), CONFIG).network

@@ -45,11 +45,11 @@ def test_batch_statistics_are_those_of_the_average(network: Network) -> None:
         _move(network, seed)
         average.add(network)
     images = torch.randint(0, 256, (64, 1, 28, 28), generator=torch.Generator().manual_seed(5))
-    average.network.layer("conv1").bn.running_mean.fill_(99)  # type: ignore[union-attr, operator]
-    average.settle(images.split(32))
     norm = average.network.layer("conv1").bn
     assert isinstance(norm, torch.nn.BatchNorm2d)
     assert norm.running_mean is not None
+    norm.running_mean.fill_(99)
+    average.settle(images.split(32))
     first = average.network.layer("conv1")
     pixels = (images - 30) / 60.0
     current = torch.nn.functional.conv2d(pixels, first.effective_weight(), padding=first.spec.padding)

@@ -14,7 +14,7 @@ from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
 from reverb_fpga.models.checkpoint import read_tensors
 from reverb_fpga.models.description import InputSpec
-from reverb_fpga.models.network import Network
+from reverb_fpga.models.network import LayerTrace, Network
 from reverb_fpga.models.resizing import resized, twin
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.train import Progress, Trainer
@@ -79,10 +79,10 @@ def test_a_run_begins_small_and_is_resumed_as_it_was(
     seen: list[int] = []
     forward = Network.forward
 
-    def spy(network: Network, pixels: torch.Tensor, *rest: object) -> torch.Tensor:
+    def spy(network: Network, pixels: torch.Tensor, traces: list[LayerTrace] | None = None) -> torch.Tensor:
         if network.training:
             seen.append(pixels.shape[-1])
-        return forward(network, pixels, *rest)  # type: ignore[arg-type]
+        return forward(network, pixels, traces)
 
     monkeypatch.setattr(Network, "forward", spy)
     result = Trainer(settings, tmp_path / "whole").run()
