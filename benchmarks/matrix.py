@@ -44,6 +44,7 @@ from reverb_fpga.models.checkpoint import Checkpoint, read_checkpoint
 from reverb_fpga.models.data import load_split
 from reverb_fpga.models.files import write_whole
 from reverb_fpga.models.network import Network
+from reverb_fpga.models.quant import quantise_multibit
 from reverb_fpga.sim.cycles import CycleModel
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
@@ -105,16 +106,36 @@ def codes_of(program: Program, pixels: Images) -> Images:
     return np.ascontiguousarray(codes.transpose(0, 1, 3, 4, 2))
 
 
-def float_logits(checkpoint: Checkpoint, pixels: Images, rounded: bool) -> NDArray[np.float32]:
-    """Of the float network: as it is trained and tested (real-valued spikes rounded to codes), or nothing rounded."""
+def float_logits(checkpoint: Checkpoint, pixels: Images, rounded: bool) -> NDArray[np.float64]:
+    """Of the float network: as it is trained and tested (real-valued spikes rounded to codes), or nothing rounded.
+
+    In double precision: with spikes of 0 and 1 an untrained deep network multiplies even what single precision rounds.
+    """
     net = Network(checkpoint.spec)
     state = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
     net.load_state_dict(net.state_dict() | state)
-    net.eval()
+    _double(net.eval())
     net.set_quantised(rounded)
     with torch.no_grad():
-        parts = [net(torch.from_numpy(pixels[at : at + _BATCH])).numpy() for at in range(0, len(pixels), _BATCH)]
+        parts = [
+            net(torch.from_numpy(pixels[at : at + _BATCH]).double()).numpy() for at in range(0, len(pixels), _BATCH)
+        ]
         return np.concatenate(parts)
+
+
+@torch.no_grad()
+def _double(net: Network) -> None:
+    """In double precision, with the integer weights that it has in single."""
+    for layer in net.stages():
+        weight, kind = layer.weight, layer.spec.weight.kind
+        if weight is None or kind not in ("multibit", "ternary"):
+            continue
+        wanted = layer.effective_weight()
+        if kind == "multibit":
+            integers, scale = quantise_multibit(weight, layer.spec.weight.bits)
+            wanted = integers.double() * scale.double().reshape(-1, *[1] * (weight.dim() - 1))
+        weight.data = wanted.double()
+    net.double()
 
 
 def agreement(one: NDArray[Any], other: NDArray[Any]) -> float:

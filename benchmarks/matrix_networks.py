@@ -39,7 +39,13 @@ _BATCH = 4
 # factors of untrained gates lie between this and its negative; at 0, where training begins, all are a half
 _GATES = 2.0
 _ALPHA = (0.5, 1.5)  # of untrained networks that learn it; every third is negative
-_FITTED = {"resnet18": 150, "resnet34": 100, "vggsnn": 60, "resnet19": 200}  # images for the last layer, else:
+_FITTED = {
+    "resnet20": 2500,
+    "resnet19": 1000,
+    "resnet18": 300,
+    "resnet34": 200,
+    "vggsnn": 200,
+}  # images for the last layer, else:
 _USUALLY_FITTED = 500
 
 

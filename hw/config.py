@@ -327,7 +327,7 @@ PRESETS: dict[str, Config] = {
         Config(
             name="large", clusters=2, lanes_per_cluster=16, banks=16, neuron_lanes=16,
             act_words=65536, count_words=65536, weight_rows=65535, param_groups=4096, layer_groups=128,
-            slot_entries=4096, descriptors=2048, skip_words=16384, max_timesteps=16, acc_width=24,
+            slot_entries=4096, descriptors=2048, skip_words=16384, skip_width=24, max_timesteps=16, acc_width=24,
         ),
     )
 }  # fmt: skip

@@ -14,8 +14,8 @@ from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntM
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.compiler.passes.precision import Channels, flattened, measure, needed_gain, silent, turned
-from reverb_fpga.compiler.passes.rounding import Kept, kept, rounded_biases, rounded_threshold
-from reverb_fpga.compiler.passes.units import Reach, summed, units_of
+from reverb_fpga.compiler.passes.rounding import exact_edges, kept, rounded_biases, rounded_threshold
+from reverb_fpga.compiler.passes.units import Reach, Units, summed, units_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import GATE_ONE, GATE_SHIFT, SIGMOID, SIGMOID_STEPS, TAU_ONE
 from reverb_fpga.hw.errors import InputError
@@ -60,15 +60,16 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
     tensors = {INPUT: _Codes(1.0, 255)} | {name: _Codes(step.step, step.code_max) for name, step in steps.items()}
     layers: list[IntLayer] = []
     notes: list[str] = []
-    unit = np.ones(1)
+    units = Units(np.ones(1), np.zeros(1, dtype=np.int64))
     for layer in folded.layers:
         bounds = [_bounds(leg, tensors[leg.source]) for leg in layer.maps]
         gains = [leg.gain * tensors[leg.source].step for leg in layer.maps]
-        unit = units_of(layer, Reach(bounds, gains), steps.get(layer.name), folded.timesteps, config)
+        units = units_of(layer, Reach(bounds, gains), steps.get(layer.name), folded.timesteps, config)
+        unit = units.value
         code_max = tensors[layer.name].top if layer.spiking else 1
         in_units = [(low / unit, high / unit) for low, high in bounds]
         trimmed, jump = _trimmed(layer, tensors, in_units, unit, code_max, config)
-        done = _layer(trimmed, tensors, unit, code_max, config)
+        done = _layer(trimmed, tensors, units, code_max, config)
         layers.append(done)
         notes += _precision_notes(done, in_units, jump, config) + _notes(layer, done, in_units, config)
     source = IntInput(
@@ -77,7 +78,7 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
     if not np.all(folded.input.scale == 1):
         notes.insert(0, "input: channels of different deviation are brought to one scale; their codes are rounded")
     network = IntNetwork(source, tuple(layers), folded.timesteps, folded.static_input)
-    return Quantised(network, float(unit[0]) / folded.timesteps, tuple(notes))
+    return Quantised(network, float(units.value[0]) / folded.timesteps, tuple(notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,10 +161,10 @@ def _precision_notes(done: IntLayer, bounds: Sequence[tuple[Reals, Reals]], jump
     return notes
 
 
-def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: Reals, code_max: int, config: Config) -> IntLayer:
+def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], units: Units, code_max: int, config: Config) -> IntLayer:
     tau_q = round(layer.tau * TAU_ONE) if layer.spiking else TAU_ONE
-    scaled = [_scaled(layer.name, leg, tensors[leg.source], unit, config) for leg in layer.maps]
-    biases, threshold = _edges(layer, [line.bias for line in scaled], unit, kept(tau_q, layer.timesteps))
+    scaled = [_scaled(layer.name, leg, tensors[leg.source], units, config) for leg in layer.maps]
+    biases, threshold = _edges(layer, [line.bias for line in scaled], units, tau_q)
     return IntLayer(
         name=layer.name,
         maps=tuple(
@@ -176,19 +177,33 @@ def _layer(layer: FoldedLayer, tensors: Mapping[str, _Codes], unit: Reals, code_
         spiking=layer.spiking,
         timesteps=layer.timesteps,
         gate=None if layer.gate is None else _gate(layer, layer.gate, tensors[layer.maps[-1].source].step, config),
-        reset=None if layer.reset is None else int(_fitting(layer.name, "reset", layer.reset / unit[0], config)),
+        reset=None if layer.reset is None else int(_fitting(layer.name, "reset", layer.reset / units.value[0], config)),
     )
 
 
-def _edges(layer: FoldedLayer, biases: Sequence[Reals], unit: Reals, kept: Kept) -> tuple[Sequence[Reals], Reals]:
+def _edges(layer: FoldedLayer, biases: Sequence[Reals], units: Units, tau_q: int) -> tuple[Sequence[Reals], Reals]:
     """Biases of the maps and threshold, in units, rounded."""
-    threshold = layer.threshold / unit
+    threshold = layer.threshold / units.value
     if layer.gate is not None or not layer.spiking:
         # logits are compared with each other only; the product with a gate is rounded down, so it is low enough
         return biases, np.floor(threshold) + 1 if layer.strict else threshold
-    rounded = rounded_biases(biases, kept.aim)
+    has = kept(tau_q, layer.timesteps)
+    rounded = rounded_biases(biases, has.aim)
     moved = np.sum(rounded, axis=0) - np.sum(biases, axis=0)
-    return rounded, rounded_threshold(threshold, moved, kept, strict=layer.strict)
+    edges = rounded_threshold(threshold, moved, has, strict=layer.strict)
+    exact = units.grain > 0
+    if not exact.any():
+        return rounded, edges
+    total, exact_edge = exact_edges(
+        np.sum(biases, axis=0),
+        threshold,
+        (layer.tau, layer.timesteps),
+        grain=int(units.grain.max()),
+        strict=layer.strict,
+    )
+    exact &= 2 * exact_edge >= edges  # a threshold that moved far down might no longer round to a code
+    last = np.where(exact, total - np.sum(rounded[:-1], axis=0, initial=0.0), rounded[-1])
+    return [*rounded[:-1], last], np.where(exact, exact_edge, edges)
 
 
 def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Config) -> IntGate:
@@ -221,11 +236,12 @@ class _Scaled:
     bias: Reals
 
 
-def _scaled(name: str, leg: FoldedMap, source: _Codes, unit: Reals, config: Config) -> _Scaled:
-    gain = leg.gain * (source.step / unit)
-    r_shift = _shift(name, float(gain.max()), config)
-    m = np.rint(np.ldexp(gain, r_shift)).astype(np.int64)
+def _scaled(name: str, leg: FoldedMap, source: _Codes, units: Units, config: Config) -> _Scaled:
+    unit = units.value
     low, high = _bounds(leg, source)
+    gain, wanted = leg.gain * (source.step / unit), units.in_units(leg.gain * source.step, (low, high))
+    r_shift = _shift(name, float(wanted.max()), config)
+    m = np.rint(np.ldexp(wanted, r_shift)).astype(np.int64)
     line = Channels(gain, leg.bias / unit, np.zeros_like(gain), low / unit, high / unit)
     return _Scaled(m, r_shift, turned(line, np.ldexp(m.astype(np.float64), -r_shift)).bias)
 

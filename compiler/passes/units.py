@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.intnet import IntLayer
 from reverb_fpga.compiler.passes.calibrate import Step
 from reverb_fpga.compiler.passes.graph import FoldedLayer
+from reverb_fpga.compiler.passes.rounding import grain_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["Reach", "summed", "units_of"]
+__all__ = ["Reach", "Units", "summed", "units_of"]
 
 _LEAST_CODES = 16  # of the threshold of binary spikes, even where the largest current that could be then saturates
 _CANDIDATES = 2048
+_BEARABLE = 2.0  # units: what a largest current may lose, which a usual one is far from
 _LOGIT_MARGIN = 0.98  # of a range: roundings of m, b and q stay inside
 _TINY = np.finfo(np.float64).tiny
 
@@ -45,33 +47,59 @@ class Reach:
         return max(float(gain.max()) for gain in self.gains)
 
 
-def units_of(layer: FoldedLayer, reach: Reach, step: Step | None, timesteps: int, config: Config) -> Reals:
-    """Value of one membrane unit of every channel, (C_out,).
+@dataclasses.dataclass(frozen=True, eq=False)
+class Units:
+    """Membrane units of the channels of a layer.
+
+    Parameters
+    ----------
+    value : float64 array (C_out,)
+        Of one.
+    grain : int64 array (C_out,)
+        Of how many units a gain shall be a whole multiple, so that leaks round nothing; 0 where that is not asked for.
+    """
+
+    value: Reals
+    grain: NDArray[np.int64]
+
+    def in_units(self, gain: Reals, bounds: tuple[Reals, Reals]) -> Reals:
+        """A gain (C_out,) in units: whole grains where that costs its largest current no more than a rounding."""
+        of_unit, grain = gain / self.value, np.maximum(self.grain, 1)
+        whole = np.rint(of_unit / grain) * grain
+        largest = np.maximum(np.abs(bounds[0]), np.abs(bounds[1])) / np.maximum(gain, _TINY)
+        return np.where((self.grain > 0) & (np.abs(whole - of_unit) * largest <= _BEARABLE), whole, of_unit)
+
+
+def units_of(layer: FoldedLayer, reach: Reach, step: Step | None, timesteps: int, config: Config) -> Units:
+    """Membrane units of every channel.
 
     ``step`` is that of the codes which the layer fires; None for the last layer.
     """
     channels = np.ones(len(layer.threshold))
+    no_grain = np.zeros(len(layer.threshold), dtype=np.int64)
     if step is None:
         # of a single source the range would allow finer units than the gain
         finest = reach.gain / ((1 << config.gain_width) - 1) * (1 + 1e-9)
-        return channels * max(finest, _logit_unit(layer, reach.bounds, timesteps, config))
+        return Units(channels * max(finest, _logit_unit(layer, reach.bounds, timesteps, config)), no_grain)
     if not layer.binary:
-        return channels * (step.step / (1 << config.fraction_bits))
+        return Units(channels * (step.step / (1 << config.fraction_bits)), no_grain)
     if (threshold := float(layer.threshold.min())) <= 0:
         raise InputError(
             f"layer {layer.name}: binary spikes with V_th = {threshold:g}; a threshold above 0 is supported, so that a "
             "membrane at rest does not fire"
         )
-    units = _binary_units(layer, reach, config)
-    return units if layer.reset is None else channels * float(units.max())  # one reset for all channels
+    least = _finest(layer, reach, config)
+    if layer.gate is not None or layer.reset is not None:
+        units = _whole(reach, least, np.ones_like(no_grain))
+        return Units(units if layer.reset is None else channels * float(units.max()), no_grain)  # one reset for all
+    grain = np.full_like(no_grain, grain_of(layer.tau, layer.timesteps))
+    grain = np.where(np.floor(reach.gains[-1] / least) >= grain, grain, 0)
+    return Units(_whole(reach, least, np.maximum(grain, 1)), grain)
 
 
-def _binary_units(layer: FoldedLayer, reach: Reach, config: Config) -> Reals:
-    """Of binary spikes only whether the threshold is reached counts, so every channel may have a unit of its own.
-
-    It is so fine that no current saturates, and the gain of the layer's own map is a whole number of units, as nearly
-    as can be those of its shortcuts: then a sum is compared with the threshold without any rounding but that of bias
-    and threshold. A rounded gain would turn a spike in 100,000, and a deep network multiplies those.
+def _finest(layer: FoldedLayer, reach: Reach, config: Config) -> Reals:
+    """Of binary spikes only whether the threshold is reached counts, so every channel may have a unit of its own: the
+    smallest with which no current saturates and no gain is too wide.
     """
     finest = layer.threshold / (1 << (config.membrane_width - 2))
     decay = sum(min(layer.tau, 1.0) ** step for step in range(layer.timesteps))  # what the steps before leave behind
@@ -85,24 +113,26 @@ def _binary_units(layer: FoldedLayer, reach: Reach, config: Config) -> Reals:
     units = np.minimum(finest, layer.threshold / (_LEAST_CODES << config.fraction_bits))
     for gain in reach.gains:
         units = np.maximum(units, gain / ((1 << config.gain_width) - 1) * (1 + 1e-9))
-    return _whole(reach, units)
+    return units
 
 
-def _whole(reach: Reach, finest: Reals) -> Reals:
-    """Units of at least `finest`, at most twice that, of which the own map's gain is a whole number.
+def _whole(reach: Reach, finest: Reals, grain: NDArray[np.int64]) -> Reals:
+    """Units of at least `finest`, at most twice that, of which the own map's gain is a whole number of grains.
 
-    Of those, the ones in which the gains of the other maps lose least by rounding.
+    Of those, the ones in which the gains of the other maps lose least by being rounded to grains: then a sum is
+    compared with the threshold without any rounding but theirs, and identities and convolutions lose little. A rounded
+    gain would turn a spike in 100,000, and a deep network multiplies those.
     """
     own = reach.gains[-1]
     most = np.floor(own / finest * (1 + 1e-12))
-    numbers = most[:, None] - np.arange(_CANDIDATES)
-    possible = numbers >= np.maximum(most / 2, 1)[:, None]
+    numbers = (np.floor(most / grain)[:, None] - np.arange(_CANDIDATES)) * grain[:, None]
+    possible = numbers >= np.maximum(most / 2, grain)[:, None]
     units = np.where(possible, own[:, None] / np.where(possible, numbers, 1.0), finest[:, None])
     lost = np.where(possible, 0.0, np.inf)
     for gain, (low, high) in zip(reach.gains[:-1], reach.bounds[:-1], strict=True):
         largest = np.maximum(np.abs(low), np.abs(high)) / np.maximum(gain, _TINY)  # current that it multiplies
-        of_unit = gain[:, None] / units
-        lost += np.abs(of_unit - np.rint(of_unit)) * largest[:, None]
+        of_unit = gain[:, None] / units / grain[:, None]
+        lost += np.abs(of_unit - np.rint(of_unit)) * (largest * grain)[:, None]
     chosen = np.take_along_axis(units, lost.argmin(axis=1)[:, None], axis=1)[:, 0]
     return np.where(most >= 1, chosen, finest)
 
