@@ -61,9 +61,25 @@ def _network(seed: int) -> Network:
     spec = NetworkSpec("gated", "agmm-bsnn", EVENTS, tuple("abc"), source, steps, tensors, layers)
     network = randomise(Network(spec), seed)
     with torch.no_grad():
+        _normalise(network, torch.from_numpy(_pixels(spec, seed + 1000)))
         signs = torch.from_numpy(rng.choice([-1.0, 1.0], steps))
         network.layer("two").gate.copy_(signs * torch.from_numpy(rng.uniform(0.1, 8, steps)))
     return network
+
+
+def _pixels(spec: NetworkSpec, seed: int) -> np.ndarray:
+    shape = (4, spec.timesteps, 2, spec.input.height, spec.input.width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _normalise(network: Network, pixels: torch.Tensor) -> None:
+    """Normalisation has the statistics of its currents, as after training."""
+    for layer in network.stages():
+        if layer.bn is not None:
+            layer.bn.momentum = None
+    network.train()
+    network(pixels)
+    network.eval()
 
 
 def _imported(network: Network) -> FloatNetwork:
@@ -79,9 +95,7 @@ def gates(seed: int) -> tuple[np.ndarray, np.ndarray]:
     folded = fold(graph)
     steps = calibrate(graph, folded, None)
     done = quantise(folded, steps, CONFIG).network
-    codes = np.random.default_rng(seed).integers(
-        0, 256, (4, spec.timesteps, spec.input.height, spec.input.width, 2), dtype=np.uint8
-    )
+    codes = np.ascontiguousarray(_pixels(spec, seed).transpose(0, 1, 3, 4, 2))
     found = reference.evaluate(done, codes)
     np.testing.assert_array_equal(
         GoldenModel(lower(done, CONFIG, plain_meta(done)), CONFIG).run(codes), found.logits

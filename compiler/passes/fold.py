@@ -83,8 +83,11 @@ def _fold_gate(layer: FloatLayer, scale: Reals) -> FoldedGate | None:
     live = scale > 0
     inverse = np.where(live, 1 / np.where(live, scale, 1.0), 0.0)
     norm = layer.maps[-1].norm
-    reach = None if norm is None else float((np.abs(norm.beta) + _SIGMAS * np.abs(norm.gamma)).max())
-    return FoldedGate(layer.gate.factor[: layer.timesteps], inverse, layer.gate.positions, reach)
+    gate = FoldedGate(layer.gate.factor[: layer.timesteps], inverse, layer.gate.positions)
+    if norm is None:
+        return gate
+    reach = float((np.abs(norm.beta) + _SIGMAS * np.abs(norm.gamma)).max())
+    return dataclasses.replace(gate, reach=reach, usual=norm.beta * scale, deviation=np.abs(norm.gamma) * scale)
 
 
 def _fold_map(name: str, leg: FloatMap, read: FloatTensor) -> FoldedMap:

@@ -209,12 +209,16 @@ class FoldedGate:
     positions : int
     reach : float or None
         The largest mean that its normalisation lets one expect; None without normalisation.
+    usual, deviation : float64 array (C_out,) or None
+        Mean and deviation of the current that its normalisation lets one expect, with ``abs(alpha)``.
     """
 
     factor: Reals
     scale: Reals
     positions: int
     reach: float | None = None
+    usual: Reals | None = None
+    deviation: Reals | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

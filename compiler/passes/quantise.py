@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.backend.intervals import current_bounds
 from reverb_fpga.compiler.intnet import INPUT, IntGate, IntInput, IntLayer, IntMap, IntNetwork
 from reverb_fpga.compiler.passes.calibrate import Step
+from reverb_fpga.compiler.passes.gating import sum_of
 from reverb_fpga.compiler.passes.graph import FoldedGate, FoldedLayer, FoldedMap, FoldedNetwork
 from reverb_fpga.compiler.passes.precision import Channels, flattened, measure, needed_gain, silent, turned
 from reverb_fpga.compiler.passes.rounding import exact_edges, kept, rounded_biases, rounded_threshold
 from reverb_fpga.compiler.passes.units import Reach, Units, summed, units_of
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.contract import GATE_ONE, GATE_SHIFT, SIGMOID, SIGMOID_STEPS, TAU_ONE
+from reverb_fpga.hw.contract import GATE_ONE, SIGMOID_STEPS, TAU_ONE
 from reverb_fpga.hw.errors import InputError
 
 __all__ = ["Quantised", "quantise"]
@@ -207,23 +208,13 @@ def _edges(layer: FoldedLayer, biases: Sequence[Reals], units: Units, tau_q: int
 
 
 def _gate(layer: FoldedLayer, gate: FoldedGate, source_step: float, config: Config) -> IntGate:
-    """Sums fill their bits where the sigmoid is about to saturate, at twice the argument that the table ends with; or
-    where the mean ends, if that is less: the bias is rounded at every position, so its unit should be fine."""
-    own = layer.maps[-1]
-    largest = 2 * len(SIGMOID) / SIGMOID_STEPS / (float(np.abs(gate.factor).max()) or 1.0)
-    if gate.reach is not None:
-        reach = max(gate.reach, float(np.abs(own.bias * gate.scale).max()))
-        largest = min(largest, reach or largest)  # no channel has any current: any unit will do
-    per_mean = (1 << (config.skip_width - 1)) / largest  # units of the sum for a mean of 1
-    share = gate.scale * per_mean / gate.positions
-    gain = own.gain * source_step * share
-    r_shift = _shift(layer.name, float(gain.max()), config)
-    factor = np.rint(gate.factor * SIGMOID_STEPS * (1 << GATE_SHIFT) / per_mean).astype(np.int64)
+    sums = sum_of(layer.maps[-1], gate, source_step, config)
+    r_shift = _shift(layer.name, float(sums.gain.max()), config)
     return IntGate(
-        gain=np.rint(np.ldexp(gain, r_shift)).astype(np.int64),
+        gain=np.rint(np.ldexp(sums.gain, r_shift)).astype(np.int64),
         r_shift=r_shift,
-        bias=_fitting(layer.name, "bias of its gate", own.bias * share, config),
-        factor=factor,
+        bias=_fitting(layer.name, "bias of its gate", sums.bias, config),
+        factor=sums.factor,
     )
 
 
