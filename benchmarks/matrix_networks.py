@@ -47,6 +47,8 @@ _FITTED = {
     "vggsnn": 200,
 }  # images for the last layer, else:
 _USUALLY_FITTED = 500
+_SHALLOW = ("cnv", "resnet20-classic")  # deeper ones want a stronger ridge: their roundings have more layers to grow in
+_STRONGER = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ def untrained(network: str, system: str, pixels: Images, fit: Labelled | None) -
         _draw(net)
         calibrate(net, torch.from_numpy(pixels[:_CALIBRATION]))
         if fit is not None:
-            _fit(net, fit)
+            _fit(net, fit, 1.0 if network in _SHALLOW else _STRONGER)
     return checkpoint_of(net)
 
 
@@ -153,7 +155,7 @@ class _Newest(list[LayerTrace]):
         self[:] = [trace]
 
 
-def _fit(net: Network, given: Labelled) -> None:
+def _fit(net: Network, given: Labelled, strength: float) -> None:
     """The last layer by ridge regression of the labels on what it reads: ten classes, with margins.
 
     A network whose last layer is random, too, names one to three classes whatever it sees.
@@ -167,19 +169,19 @@ def _fit(net: Network, given: Labelled) -> None:
         read = pooled(events.flatten(0, 1), last.spec.pool_before) if events.dim() == 5 else events.flatten(0, 1)
         parts.append(read.flatten(1).unflatten(0, events.shape[:2]).mean(dim=0).double())
     features = torch.cat(parts)
-    weight, bias = _ridge(features, torch.from_numpy(given.labels), last.spec.out_channels)
+    weight, bias = _ridge(features, torch.from_numpy(given.labels), last.spec.out_channels, strength)
     assert last.weight is not None
     assert last.bias is not None
     last.weight.copy_(weight)
     last.bias.copy_(bias)
 
 
-def _ridge(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weights (classes, D) and biases of features (N, D); as strong as the mean eigenvalue, since images are few."""
+def _ridge(features: Tensor, labels: Tensor, classes: int, strength: float) -> tuple[Tensor, Tensor]:
+    """Weights (classes, D) and biases of features (N, D); ``strength`` mean eigenvalues are added, since images are few."""
     mean = features.mean(dim=0)
     centred = features - mean
     wanted = torch.nn.functional.one_hot(labels, classes).double()
     scatter = centred.T @ centred
-    strength = scatter.diagonal().mean()
-    weight = torch.linalg.solve(scatter + strength * torch.eye(len(mean)).double(), centred.T @ wanted).T
+    added = strength * scatter.diagonal().mean()
+    weight = torch.linalg.solve(scatter + added * torch.eye(len(mean)).double(), centred.T @ wanted).T
     return weight, wanted.mean(dim=0) - weight @ mean
