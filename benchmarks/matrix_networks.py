@@ -177,7 +177,7 @@ def _fit(net: Network, given: Labelled, strength: float) -> None:
 
 
 def _ridge(features: Tensor, labels: Tensor, classes: int, strength: float) -> tuple[Tensor, Tensor]:
-    """Weights (classes, D) and biases of features (N, D); images are few, so ``strength`` mean eigenvalues are added."""
+    """Weights (classes, D) and biases of features (N, D); ``strength`` times the mean eigenvalue is added to all."""
     mean = features.mean(dim=0)
     centred = features - mean
     wanted = torch.nn.functional.one_hot(labels, classes).double()
