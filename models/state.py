@@ -30,6 +30,8 @@ class RunState:
         Finished epochs.
     best : float
         Best held-out accuracy (percent) among epochs that count; -1 before the first.
+    sparse : bool
+        Whether that epoch had the density that the penalty aims at.
     quantised : bool
         Whether rounding has begun (the input scales are initialised).
     last_accuracy : float or None
@@ -40,6 +42,7 @@ class RunState:
     best: float = -1.0
     quantised: bool = False
     last_accuracy: float | None = None
+    sparse: bool = False
 
 
 def save_state(

@@ -42,6 +42,8 @@ from reverb_fpga.models.tuning import bfloat16_pays, keep_memory
 
 __all__ = ["Progress", "Trainer"]
 
+_NEAR = 1.05  # times the target: a density that has settled about it
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -296,10 +298,11 @@ class Trainer:
     def _record(self, line: dict[str, object], result: Evaluation) -> None:
         # a checkpoint is used with rounding: epochs before it began would mislead
         counts = not self.rounds or self.state.quantised
-        improved = counts and result.accuracy > self.state.best
-        best = result.accuracy if improved else self.state.best
+        sparse = self._sparse(result.density)
+        improved = counts and (sparse, result.accuracy) > (self.state.sparse, self.state.best)
+        best, of_best = (result.accuracy, sparse) if improved else (self.state.best, self.state.sparse)
         epoch = int(str(line["epoch"]))
-        state = RunState(epoch, best, self.state.quantised, result.accuracy)
+        state = RunState(epoch, best, self.state.quantised, result.accuracy, of_best)
         if self.team.leads:
             if improved:
                 info = {"epoch": epoch, "held_out_accuracy": result.accuracy, "seed": self.settings.seed}
@@ -309,6 +312,11 @@ class Trainer:
         self.state = state  # not before it is on disk: an interruption tells which epoch --resume goes on from
         if self.team.leads:
             self.folder.draw()
+
+    def _sparse(self, density: float) -> bool:
+        """Whether a penalty has brought the density to its target: denser epochs are more accurate, and not wanted."""
+        settings = self.settings
+        return settings.activity_penalty > 0 and density <= settings.density_target * _NEAR
 
     def _finish(self) -> Evaluation:
         best = load_checkpoint(self.folder.best).to(self.team.device)

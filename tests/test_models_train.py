@@ -21,7 +21,7 @@ from reverb_fpga.models.curve import draw_curve
 from reverb_fpga.models.data import ImageSet, load_split
 from reverb_fpga.models.description import InputSpec
 from reverb_fpga.models.distillation import Lessons, answers, load_teacher
-from reverb_fpga.models.evaluation import evaluate
+from reverb_fpga.models.evaluation import Evaluation, evaluate
 from reverb_fpga.models.network import LayerTrace
 from reverb_fpga.models.run_folder import RunFolder
 from reverb_fpga.models.settings import TrainSettings
@@ -294,6 +294,22 @@ def test_the_penalty_can_start_late(settings: TrainSettings, tmp_path: Path) -> 
     assert densities["late"][:3] == densities["never"][:3]
     assert densities["early"][2] < densities["late"][2]
     assert densities["late"][3] < densities["never"][3]
+
+
+def test_the_best_epoch_has_the_density_asked_for(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A denser one before it may be more accurate; without a penalty accuracy alone decides."""
+    monkeypatch.setattr(RunFolder, "draw", lambda folder: None)
+    for name, penalty in (("penalty", 1.0), ("none", 0.0)):
+        trainer = Trainer(replace(settings, activity_penalty=penalty, density_target=0.2), tmp_path / name)
+        trainer.state = replace(trainer.state, quantised=True)
+        kept = []
+        for epoch, (accuracy, density) in enumerate([(90.0, 0.3), (80.0, 0.205), (85.0, 0.22), (81.0, 0.19)], start=1):
+            trainer._record({"epoch": epoch}, Evaluation(100, accuracy, 1.0, density, {}))
+            kept.append(trainer.state.best)
+        assert kept == ([90.0, 80.0, 80.0, 81.0] if penalty else [90.0] * 4)
+        assert read_checkpoint(tmp_path / name / "best.safetensors").info["epoch"] == (4 if penalty else 1)
 
 
 def test_two_runs_do_not_share_a_folder(settings: TrainSettings, tmp_path: Path) -> None:
