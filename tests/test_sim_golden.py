@@ -25,6 +25,7 @@ from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_WORDS, Opcode
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.golden import GoldenModel
+from reverb_fpga.sim.golden.model import load_kernels
 from reverb_fpga.sim.golden.neuron import NeuronUpdate
 from reverb_fpga.sim.golden.workspace import Calls, Workspace
 
@@ -36,6 +37,17 @@ DETERMINISTIC = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+
+
+@pytest.fixture(autouse=True, params=["numpy", "compiled"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType | None:
+    """Every test here runs on numpy alone, and with compiled kernels from the first image on."""
+    if request.param == "numpy":
+        monkeypatch.setattr("reverb_fpga.sim.golden.model._WORTH", 1 << 62)
+        return None
+    pytest.importorskip("numba")
+    monkeypatch.setattr("reverb_fpga.sim.golden.model._WORTH", 0)
+    return load_kernels()
 
 
 def require_equal(case: Case, program: Program) -> None:
@@ -317,7 +329,9 @@ def _integers(
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("r_shift", [0, 1, 8, 20, 28, 29, 30, 43, 53, 63])
-def test_neurons_equal_the_integers_at_every_shift_and_extreme(r_shift: int, steps: int) -> None:
+def test_neurons_equal_the_integers_at_every_shift_and_extreme(
+    r_shift: int, steps: int, kernels: types.ModuleType | None
+) -> None:
     """Among them the values that sit on an edge: of a code, of the threshold, of the membrane's range."""
     rng = np.random.default_rng(100 * r_shift + steps)
     edges = np.array([-(1 << 23), -(1 << 22), 1 - (1 << 22), -1, 0, 127, 128, 129, 500, (1 << 22) - 1, 1 << 22])
@@ -337,15 +351,21 @@ def test_neurons_equal_the_integers_at_every_shift_and_extreme(r_shift: int, ste
             },
             gain=rng.choice([0, 1, 3, 4096, 65535], channels), bias=bias, threshold=threshold,
         )  # fmt: skip
-        _require_integers(strip, z, None)
+        _require_integers(strip, z, None, None, kernels)
 
 
 def _require_integers(
-    strip: Any, z: NDArray[np.int64], reach: NDArray[np.int64] | None, skip: NDArray[np.int32] | None = None
+    strip: Any,
+    z: NDArray[np.int64],
+    reach: NDArray[np.int64] | None,
+    skip: NDArray[np.int32] | None,
+    kernels: types.ModuleType | None,
 ) -> None:
+    currents = z.astype(np.float32 if kernels else np.float64)
+    z = currents.astype(np.int64)  # kernels take what float32 holds
     expected = _integers(strip, z, skip)
-    neurons, currents, calls, space = NeuronUpdate(strip, TINY, reach), z.astype(np.float64), Calls(), Workspace()
-    codes = neurons.update(calls, currents, space, skip)
+    neurons, calls, space = NeuronUpdate(strip, TINY, reach), Calls(), Workspace()
+    codes = neurons.update(calls, currents, space, skip, kernels)
     calls.run()
     np.testing.assert_array_equal(codes, expected[0])
     calls = Calls()
@@ -356,7 +376,9 @@ def _require_integers(
 
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.99999, 1, 1.5])
-def test_neurons_whose_currents_are_bounded_equal_the_integers(share: float, steps: int) -> None:
+def test_neurons_whose_currents_are_bounded_equal_the_integers(
+    share: float, steps: int, kernels: types.ModuleType | None
+) -> None:
     """Currents at their bounds; bounds, biases and sums over the steps just fit the membrane, or just do not."""
     rng = np.random.default_rng(steps)
     limit, channels = 1 << 23, 6
@@ -375,6 +397,6 @@ def test_neurons_whose_currents_are_bounded_equal_the_integers(share: float, ste
                 },
                 gain=gain, bias=bias, threshold=rng.choice([-1, 129, limit - 1], channels),
             )  # fmt: skip
-            _require_integers(strip, z, reach)
+            _require_integers(strip, z, reach, None, kernels)
             skip = rng.integers(-(1 << 17), 1 << 17, z.shape).astype(np.int32)
-            _require_integers(strip, z, reach, skip)
+            _require_integers(strip, z, reach, skip, kernels)

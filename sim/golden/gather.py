@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -78,13 +80,18 @@ class Gather:
         steps = strip.fields["timesteps"]
         return size * (rows * self._matrix.shape[0] + codes) + 32 * positions * channels * steps
 
-    def currents(self, calls: Calls, memory: NDArray[np.uint8], space: Workspace) -> NDArray[Any]:
+    def currents(
+        self, calls: Calls, memory: NDArray[np.uint8], space: Workspace, kernels: ModuleType | None = None
+    ) -> NDArray[Any]:
         """Where calls put z (N, T_in, positions, channels), integers in a float type.
 
         They read the activation memory (N, act_words, banks), and raise InputError if a P, S, c or partial z does not
-        fit its width.
+        fit its width. ``kernels`` (:mod:`.compiled`) gather what float32 holds.
         """
-        gathered = self._gather(calls, memory, space)
+        if kernels and self._dtype is np.float32:
+            gathered = self._gather_at_once(kernels, calls, memory, space)
+        else:
+            gathered = self._gather(calls, memory, space)
         n, steps, positions, _ = gathered.shape
         flat = gathered.reshape(n * steps * positions, -1)
         if self._checks.needed:
@@ -123,6 +130,26 @@ class Gather:
         self._taps.copy(calls, table, gathered)
         return gathered.reshape(n, steps, self._shape[0], -1)
 
+    def _gather_at_once(
+        self, kernels: ModuleType, calls: Calls, memory: NDArray[np.uint8], space: Workspace
+    ) -> NDArray[Any]:
+        """As :meth:`_gather`, from the memory to the result in one pass."""
+        n, steps = len(memory), self._strip.steps_in
+        gathered = space.array("gathered", (n, steps, self._shape[0], len(self._matrix)), self._dtype)
+        calls.add(kernels.gather, memory.reshape(n, -1), *self._places, gathered)
+        return gathered
+
+    @functools.cached_property
+    def _places(self) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]:
+        """What :func:`.compiled.gather` is told of the sources: constants, places, runs."""
+        strip, channels = self._strip, len(self._matrix) // self._shape[1]
+        constants = np.zeros((2, channels), dtype=np.uint8)
+        if strip.pad is not None:
+            constants[-1 - PAD] = strip.pad
+        start = strip.source.act_base * (channels // strip.source.slots)
+        places = np.where(strip.sources < 0, strip.sources, start + strip.sources * channels).transpose(0, 2, 1)
+        return constants, np.ascontiguousarray(places, dtype=np.int32), _runs(strip.sources)
+
     def _check(self, flat: NDArray[Any]) -> None:
         """Look at every P, S, c and partial z of this batch."""
         strip, checks = self._strip, self._checks
@@ -147,3 +174,12 @@ def _deduplicate(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray
     per_tap = indices.transpose(0, 2, 1).reshape(positions * taps, pooled)
     windows, inverse = np.unique(per_tap, axis=0, return_inverse=True)
     return windows, inverse.reshape(positions, taps)
+
+
+def _runs(sources: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Taps (positions, taps) from each one on whose records follow each other, at every pooled position."""
+    joined = ((np.diff(sources, axis=2) == 1) & (sources[:, :, :-1] >= 0)).all(axis=1)
+    runs = np.ones((len(sources), sources.shape[2]), dtype=np.int32)
+    for tap in reversed(range(joined.shape[1])):
+        runs[:, tap] += np.where(joined[:, tap], runs[:, tap + 1], 0)
+    return runs

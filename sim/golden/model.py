@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.errors import InputError
+from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 
 from .dataflow import check_dataflow
 from .gather import Gather
@@ -26,10 +27,12 @@ from .skip import SkipMemory
 from .trace import DescriptorStats, MemoryImage, count_events, memory_image
 from .workspace import Calls, Workspace
 
-__all__ = ["GoldenModel"]
+__all__ = ["GoldenModel", "load_kernels"]
 
 _WORKING_BYTES = 1 << 20
 _MAX_BATCH = 256
+_WORTH = 1 << 33
+"""Bytes of working memory gone through by numpy before numba is loaded: some 1.5 s, and loading takes half of that."""
 _SHARE = 16
 """Images of a plan: more would take longer to put together than most callers compute, fewer waste products."""
 
@@ -50,19 +53,30 @@ class GoldenModel:
     threads : int or None
         Of numpy, in :meth:`run` and :meth:`run_layers`; None: as many as OPENBLAS_NUM_THREADS or OMP_NUM_THREADS say,
         or as there are processors.
+    compiled : bool or None
+        Whether numba computes what stands before and after the products, to the same numbers; None: in :meth:`run` and
+        :meth:`run_layers`, where it is installed, once there has been so much to compute that loading it pays.
 
     Raises
     ------
     InputError
         If the program is damaged, for another configuration, or makes no sense; one line that names the descriptor.
+    EnvironmentMissing
+        Without numba, if it has to be.
     """
 
-    def __init__(self, program: Program, config: Config, threads: int | None = None) -> None:
+    def __init__(
+        self, program: Program, config: Config, threads: int | None = None, compiled: bool | None = None
+    ) -> None:
         self.program = program
         self.config = config
         self.schedule: Schedule = decode(program, config)
         _, largest = check_dataflow(self.schedule, config)
         self._units = [_Unit(strip, config, code) for strip, code in zip(self.schedule.strips, largest, strict=True)]
+        self._undecided, self._bytes = compiled is None, 0
+        self._kernels = load_kernels() if compiled else None
+        if compiled and self._kernels is None:
+            raise EnvironmentMissing("numba is not installed: pip install 'reverb-fpga[fast]'")
         self._threads = threads or _usual_threads()
         self._plans: list[_Plan] = []
         self._lock = threading.Lock()
@@ -128,11 +142,20 @@ class GoldenModel:
     def _on_parts(self, function: Callable[[Codes], Result], codes: Codes) -> list[Result]:
         """Batches side by side: numpy computes without Python's lock, and each batch with one thread of its BLAS."""
         checked = self._checked(codes)
+        self._consider_kernels(len(checked))
         parts = [checked[start : start + _SHARE] for start in range(0, len(checked), _SHARE)]
         if self._threads == 1 or len(parts) == 1:
             return [function(part) for part in parts]
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(self._threads) as pool:
             return list(pool.map(function, parts))
+
+    def _consider_kernels(self, images: int) -> None:
+        """Compiled kernels from here on, if these images are enough work, together with those before."""
+        self._bytes += images * sum(unit.gather.bytes_per_image for unit in self._units)
+        if self._undecided and self._bytes >= _WORTH:
+            self._undecided, self._kernels = False, load_kernels()
+            with self._lock:
+                self._plans = []
 
     def run_strips(self, codes: Codes) -> tuple[dict[int, Codes], Logits]:
         """What every descriptor stores, (N, positions, T, slots * banks) by its index, and the logits.
@@ -214,7 +237,7 @@ class GoldenModel:
         """A strip for some images; the last one leaves the membranes that are read."""
         strip, neurons, space = unit.strip, unit.neurons, plan.space
         part = plan.memory[images]
-        z = unit.gather.currents(calls, part, space)
+        z = unit.gather.currents(calls, part, space, self._kernels)
         if strip.fields["store_skip"]:
             calls.add(plan.skip.take, strip, images, z)
             return
@@ -224,7 +247,7 @@ class GoldenModel:
             added = space.array("skip", shape, np.int32)
             calls.add(plan.skip.load, strip, images, added)
         if strip.fields["spiking"]:
-            self._store(calls, unit, part, neurons.update(calls, z, space, added))
+            self._store(calls, unit, part, neurons.update(calls, z, space, added, self._kernels))
         if strip is self.schedule.strips[-1]:
             membranes = neurons.membranes(calls, z, space, added)
             calls.add(np.copyto, plan.membranes[images], membranes[:, : plan.membranes.shape[1]])
@@ -249,6 +272,15 @@ class GoldenModel:
                 calls.add(np.copyto, records[..., :channels], codes[..., :room])
                 if channels < room:
                     calls.add(np.copyto, records[..., channels:], 0)
+
+
+def load_kernels() -> ModuleType | None:
+    """:mod:`.compiled`, or None without numba, or with one that does not run here."""
+    try:
+        from . import compiled
+    except (ImportError, OSError):
+        return None
+    return compiled
 
 
 def _usual_threads() -> int:

@@ -7,6 +7,8 @@ membrane has 24 bits and the sum of two has 25 with its sign, which is what floa
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from .workspace import Calls, Workspace
 __all__ = ["NeuronUpdate", "current", "summands"]
 
 _FLOAT32_BITS, _FLOAT64_BITS = 24, 53
+_NONE = np.empty((0, 0, 0, 0), dtype=np.int32)
 _RUN = 4096
 """Numbers that an inner loop of numpy should have: parameters are repeated for as many positions."""
 
@@ -66,15 +69,41 @@ class NeuronUpdate:
         return bool(largest < 1 << (config.membrane_width - 2)) or self._input_fits
 
     def update(
-        self, calls: Calls, z: NDArray[Any], space: Workspace, skip: NDArray[np.int32] | None = None
+        self,
+        calls: Calls,
+        z: NDArray[Any],
+        space: Workspace,
+        skip: NDArray[np.int32] | None = None,
+        kernels: ModuleType | None = None,
     ) -> NDArray[np.uint8]:
         """Where calls put the codes (N, T, positions, C) of currents z (N, T_in, positions, C).
 
         ``z`` holds integers, in any type that is exact; ``skip`` (N, T, positions, C) is added to the current.
+        ``kernels`` (:mod:`.compiled`) compute it in one pass, from currents in float32.
         """
+        if kernels and z.dtype == np.float32 and self._strip.fields["spiking"]:
+            return self._in_one_pass(kernels, calls, z, space, skip)
         if skip is None and self._at_once:
             return self._codes_at_once(calls, z, space)
         return self._step_by_step(calls, self._inputs(calls, z, space, skip), space, skip is None)[0]
+
+    def _in_one_pass(
+        self, kernels: ModuleType, calls: Calls, z: NDArray[Any], space: Workspace, skip: NDArray[np.int32] | None
+    ) -> NDArray[np.uint8]:
+        config, fields = self._config, self._strip.fields
+        limit, unit = float(1 << (config.membrane_width - 1)), 1 / (1 << config.fraction_bits)
+        scalars = (0.5 if fields["r_shift"] else 0.0, limit, unit, float(fields["code_max"]))
+        state = (fields["tau_q"] / TAU_ONE, float(fields["reset"]), bool(fields["soft_reset"]))
+        codes = space.array("codes", (len(z), fields["timesteps"], *z.shape[2:]), np.uint8)
+        calls.add(kernels.codes_of, z, self._parameters, _NONE if skip is None else skip, *scalars, *state, codes)
+        return codes
+
+    @functools.cached_property
+    def _parameters(self) -> NDArray[np.float64]:
+        """Gain over ``2^r``, bias and threshold: (3, channels)."""
+        strip = self._strip
+        gain = np.ldexp(strip.gain.astype(np.float64), -strip.fields["r_shift"])
+        return np.array([gain, strip.bias, strip.threshold])
 
     def membranes(
         self, calls: Calls, z: NDArray[Any], space: Workspace, skip: NDArray[np.int32] | None = None
