@@ -11,7 +11,8 @@ Without --data-dir nothing is fitted. Images are CIFAR-10's test images (--data-
 structured ones that this command draws; networks of 224x224 pixels see them enlarged, networks of event frames see them
 moved about (synthetic events). `fits` and `short_of` are about the board (--board); cycles and logits are those of
 --target, in simulation: of one image, by the gateware, else (`golden_equals_rtl` null) by the cycle model.
-`float_golden_top1_agreement` is with the network as it is trained and tested, real-valued spikes rounded to 8 bits;
+`float_golden_top1_agreement` is with the network as it is trained and tested, in double precision, real-valued spikes
+rounded to 8 bits;
 `unrounded_golden_top1_agreement` with the same network in which no spike is rounded. An untrained network may name few
 classes whatever it sees (`classes_named`), and agreement then says little; `centred_top1_agreement` is that of the
 logits less their mean over the images. `compared` says what of the image: every tensor, or (of long ones) logits,
@@ -112,7 +113,7 @@ def float_logits(checkpoint: Checkpoint, pixels: Images, rounded: bool) -> NDArr
     In double precision: with spikes of 0 and 1 an untrained deep network multiplies even what single precision rounds.
     """
     net = Network(checkpoint.spec)
-    state = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
+    state = {name: torch.from_numpy(tensor.copy()) for name, tensor in checkpoint.tensors.items()}
     net.load_state_dict(net.state_dict() | state)
     _double(net.eval())
     net.set_quantised(rounded)
