@@ -49,6 +49,7 @@ _FITTED = {
 _USUALLY_FITTED = 500
 _SHALLOW = ("cnv", "resnet20-classic")  # deeper ones want a stronger ridge: their roundings have more layers to grow in
 _STRONGER = 10.0
+_STRENGTH = {("resnet20", "ternary"): 40.0}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ def untrained(network: str, system: str, pixels: Images, fit: Labelled | None) -
         _draw(net)
         calibrate(net, torch.from_numpy(pixels[:_CALIBRATION]))
         if fit is not None:
-            _fit(net, fit, 1.0 if network in _SHALLOW else _STRONGER)
+            _fit(net, fit, _STRENGTH.get((network, system), 1.0 if network in _SHALLOW else _STRONGER))
     return checkpoint_of(net)
 
 
