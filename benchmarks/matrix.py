@@ -12,11 +12,10 @@ structured ones that this command draws; networks of 224x224 pixels see them enl
 moved about (synthetic events). `fits` and `short_of` are about the board (--board); cycles and logits are those of
 --target, in simulation: of one image, by the gateware, else (`golden_equals_rtl` null) by the cycle model.
 `float_golden_top1_agreement` is with the network as it is trained and tested, in double precision, real-valued spikes
-rounded to 8 bits;
-`unrounded_golden_top1_agreement` with the same network in which no spike is rounded. An untrained network may name few
-classes whatever it sees (`classes_named`), and agreement then says little; `centred_top1_agreement` is that of the
-logits less their mean over the images. `compared` says what of the image: every tensor, or (of long ones) logits,
-events and passes of every descriptor. Short runs come first.
+rounded to 8 bits; `unrounded_golden_top1_agreement` with the same network in which no spike is rounded. An untrained
+network may name few classes whatever it sees (`classes_named`), and agreement then says little;
+`centred_top1_agreement` is that of the logits less their mean over the images. `compared` says what of the
+image: every tensor, or (of long ones) logits, events and passes of every descriptor. Short runs come first.
 """
 
 from __future__ import annotations
