@@ -11,9 +11,12 @@ torch = pytest.importorskip("torch")
 
 from reverb_fpga.compiler import reference  # noqa: E402
 from reverb_fpga.compiler.backend import lower  # noqa: E402
+from reverb_fpga.compiler.geometry import Geometry  # noqa: E402
+from reverb_fpga.compiler.intnet import WeightKind  # noqa: E402
 from reverb_fpga.compiler.passes.calibrate import calibrate  # noqa: E402
 from reverb_fpga.compiler.passes.fold import fold  # noqa: E402
-from reverb_fpga.compiler.passes.graph import FloatNetwork  # noqa: E402
+from reverb_fpga.compiler.passes.gating import sum_of  # noqa: E402
+from reverb_fpga.compiler.passes.graph import FloatNetwork, FoldedGate, FoldedMap  # noqa: E402
 from reverb_fpga.compiler.passes.importing import import_checkpoint  # noqa: E402
 from reverb_fpga.compiler.passes.quantise import quantise  # noqa: E402
 from reverb_fpga.compiler.testing import plain_meta  # noqa: E402
@@ -190,3 +193,15 @@ def test_a_gated_layer_without_any_current_compiles() -> None:
     codes = np.full((1, network.spec.timesteps, network.spec.input.height, network.spec.input.width, 2), 200, np.uint8)
     found = reference.evaluate(done, codes).logits
     np.testing.assert_array_equal(GoldenModel(lower(done, CONFIG, plain_meta(done)), CONFIG).run(codes), found)
+
+
+def test_channels_without_current_keep_their_gain() -> None:
+    """A bias that rounds by more than all of its current is nothing that a gain could make up for."""
+    channels = 2
+    weight = np.ones((channels, 1, 1, 1), dtype=np.int64)
+    own = FoldedMap("one", weight, WeightKind.BINARY, 1, Geometry(), np.array([1.0, 1e-9]), np.array([0.4, 3.3e-6]))
+    gate = FoldedGate(np.array([0.5]), np.ones(channels), 64, 3.0, np.array([0.4, 3.4e-6]), np.array([1.0, 1e-9]))
+    found = sum_of(own, gate, 1.0, CONFIG)
+    assert np.all(found.gain > 0)
+    share = found.gain[0] / own.gain[0]
+    assert 0.5 * own.gain[1] * share <= found.gain[1] * 1.01 <= 4 * own.gain[1] * share

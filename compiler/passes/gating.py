@@ -16,7 +16,7 @@ __all__ = ["Sum", "sum_of"]
 _UNITS = 1 << 13  # tried
 _RANGE = 256.0  # finest over coarsest
 _USUAL_MEAN = 0.5
-_ROUNDING = 0.15  # of a bias, in units: a third is made up for by the gain as a rule
+_ROUNDING = 0.15  # of a bias, in units: half of its deviation, 0.29, as gains make up for a part
 _MAP_DEVIATION = 0.5  # of a map's mean, in deviations of a single current
 
 Reals = NDArray[np.float64]
@@ -40,8 +40,8 @@ class Sum:
 
 
 def sum_of(own: FoldedMap, gate: FoldedGate, source_step: float, config: Config) -> Sum:
-    """Sums fill their bits where the sigmoid is about to saturate, at twice the argument that the table ends with; or
-    where the mean ends, if that is less: the bias is rounded at every position, so its unit should be fine."""
+    """The sum behind a gate. Its bits hold twice the argument that the table ends with, or the largest mean that can be
+    expected, if that is less."""
     largest = 2 * len(SIGMOID) / SIGMOID_STEPS / (float(np.abs(gate.factor).max()) or 1.0)
     if gate.reach is not None:
         reach = max(gate.reach, float(np.abs(own.bias * gate.scale).max()))
@@ -80,8 +80,7 @@ def _made_up(lost: Reals, current: Reals, deviation: Reals) -> Reals:
     """What gains are multiplied with to make up for what the rounding of the bias adds at every position.
 
     At the usual current that is exact; the further a map's mean is from there, the less. So it is the least square of
-    what remains.
+    what remains. A channel with hardly any current cannot make up for it: gains stay positive, and within twice theirs.
     """
-    spread = (_MAP_DEVIATION * deviation) ** 2
-    square = current**2 + spread
-    return np.where(square > 0, 1 - lost * current / np.where(square > 0, square, 1.0), 1.0)
+    square = current**2 + (_MAP_DEVIATION * deviation) ** 2
+    return np.clip(1 - lost * current / np.maximum(square, np.finfo(np.float64).tiny), 0.5, 2.0)

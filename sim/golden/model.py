@@ -151,8 +151,10 @@ class GoldenModel:
 
     def _consider_kernels(self, images: int) -> None:
         """Compiled kernels from here on, if these images are enough work, together with those before."""
+        if not self._undecided:
+            return
         self._bytes += images * sum(unit.gather.bytes_per_image for unit in self._units)
-        if self._undecided and self._bytes >= _WORTH:
+        if self._bytes >= _WORTH:
             self._undecided, self._kernels = False, load_kernels()
             with self._lock:
                 self._plans = []
