@@ -12,6 +12,7 @@ import torch
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
+from reverb_fpga.models.description import DENSITY_OVER
 from reverb_fpga.models.run_folder import RunFolder
 from reverb_fpga.models.settings import TrainSettings
 from reverb_fpga.models.train import Progress, Trainer
@@ -32,6 +33,13 @@ _OPTIONS = (
     click.option("--latent-rate", default=4.0, show_default=True, help="Rate of latent binary weights, times --lr."),
     click.option("--prune-ratio", default=0.0, show_default=True, help="Share of well-known images an epoch omits."),
     click.option("--activity-penalty", default=1.0, show_default=True, help="Weight of density above the target."),
+    click.option(
+        "--density-over",
+        type=click.Choice(DENSITY_OVER),
+        default="layer",
+        show_default=True,
+        help="What must meet the target.",
+    ),
     click.option("--qat-start", default=0.6, show_default=True, help="Share of the epochs before rounding, if any."),
     click.option("--holdout", default=2000, show_default=True, help="Training images for choosing the best epoch."),
     click.option("--init", default="", help="Checkpoint that every run starts from."),

@@ -7,10 +7,13 @@ normal, and shortcuts add to them, so its level is that of the events of a few i
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from reverb_fpga.models.activation import Activation
+from reverb_fpga.models.description import DensityOver
 from reverb_fpga.models.network import Layer, LayerTrace, Network
 
 __all__ = ["STEEPER", "DensityMeter", "activity_penalty", "expected_density", "set_initial_density"]
@@ -36,24 +39,44 @@ def expected_density(layer: Layer, tensor: Activation) -> Tensor:
     return torch.special.ndtr((norm.bias - threshold) / norm.weight.abs().clamp_min(1e-6)).mean()
 
 
-def activity_penalty(network: Network, target: float) -> Tensor:
-    """Sum over tensors of ``e + STEEPER * e**2``, a scalar; e is the density above `target` (0..1).
+def activity_penalty(network: Network, target: float, over: DensityOver = "layer") -> Tensor:
+    """``e + STEEPER * e**2``, a scalar; e is the density above `target` (0..1).
+
+    Over ``"layer"``: summed over tensors. Over ``"network"``: of the density of all tensors together, by their neurons,
+    so that training finds which layers to make sparse.
 
     The density is the one last counted (:attr:`Activation.density`), or where none was, the expected one; its gradient
     is that of the expected one. The slope grows with the distance to the target, so that low targets are reached; the
     linear part reaches them wholly.
     """
-    total = torch.zeros(())
-    for tensor in network.activations():
-        layer = network.layer(tensor.spec.name)
-        density = expected_density(layer, tensor)
-        if tensor.density is not None and density.requires_grad:
-            density = density + (tensor.density - density.detach())
-        elif layer.spec.shortcuts:
-            continue  # the formula lacks what they add
-        excess = torch.relu(density - target)
-        total = total + excess + STEEPER * excess**2
-    return total
+    known = [
+        (tensor.spec.name, density)
+        for tensor in network.activations()
+        if (density := _density(network.layer(tensor.spec.name), tensor)) is not None
+    ]
+    if not known:
+        return torch.zeros(())
+    densities = torch.stack([density.to(network.mean.device) for _, density in known])
+    if over == "network":
+        neurons = _neurons(network)
+        share = torch.tensor([float(neurons[name]) for name, _ in known], device=densities.device)
+        densities = (densities * share / share.sum()).sum(0, keepdim=True)
+    excess = torch.relu(densities - target)
+    return (excess + STEEPER * excess**2).sum()
+
+
+def _neurons(network: Network) -> dict[str, int]:
+    """Of every layer, by name."""
+    spec = network.spec
+    return {layer.name: math.prod(shapes.out) for layer, shapes in zip(spec.layers, spec.shapes(), strict=True)}
+
+
+def _density(layer: Layer, tensor: Activation) -> Tensor | None:
+    """Of `tensor`, a scalar: as counted, with the gradient of what is expected; None: not known."""
+    density = expected_density(layer, tensor)
+    if tensor.density is not None:
+        return density + (tensor.density - density.detach())
+    return None if layer.spec.shortcuts else density  # the formula lacks what they add
 
 
 @torch.no_grad()

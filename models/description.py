@@ -56,11 +56,13 @@ __all__ = [
     "ALPHA_RATIO",
     "BINARY_SPIKES",
     "BN_EPS",
+    "DENSITY_OVER",
     "EVENTS",
     "FLOAT",
     "FORMAT_VERSION",
     "INPUT",
     "SYSTEMS",
+    "DensityOver",
     "GateSpec",
     "InputSpec",
     "LayerShapes",
@@ -83,6 +85,9 @@ System = Literal["reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-b
 SYSTEMS = ("reverb", "reverb-learnable", "ternary", "snn", "bsnn", "agmm-bsnn")
 BINARY_SPIKES = ("snn", "bsnn", "agmm-bsnn")
 """Systems whose neurons fire 0 or 1."""
+DensityOver = Literal["layer", "network"]
+DENSITY_OVER: tuple[DensityOver, ...] = ("layer", "network")
+"""What a density is of: of every layer by itself, or of all neurons of the network."""
 FLOAT = "float"
 """Real weights and real-valued spikes: an ordinary network with ReLU, a teacher for the others. Does not compile."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.models.augment import Augmentation
-from reverb_fpga.models.description import BINARY_SPIKES, EVENTS
+from reverb_fpga.models.description import BINARY_SPIKES, EVENTS, DensityOver
 from reverb_fpga.models.zoo import Options
 
 __all__ = ["TrainSettings"]
@@ -27,7 +27,9 @@ class TrainSettings:
     holdout : int
         Training images kept for choosing the best epoch; the test split is read once, at the end.
     activity_penalty, density_target : float
-        Weight of the penalty, and the density per layer above which it acts.
+        Weight of the penalty, and the density above which it acts.
+    density_over : str
+        Of what that density is: of every ``"layer"``, or of the ``"network"`` (:mod:`~reverb_fpga.models.activity`).
     penalty_start : float
         Share of the epochs before the penalty acts.
     qat_start : float
@@ -73,6 +75,7 @@ class TrainSettings:
     holdout: int = 2000
     activity_penalty: float = 0.0
     density_target: float = 0.2
+    density_over: DensityOver = "layer"
     penalty_start: float = 0.0
     initial_density: float = 0.35
     qat_start: float = 0.6

@@ -283,7 +283,8 @@ class Trainer:
             losses = self.lessons.mix(losses, logits, torch.from_numpy(batch.positions))
         total = (losses * weights.to(device)).mean()
         if settings.activity_penalty and position >= settings.penalty_start * settings.epochs * self.steps:
-            total = total + settings.activity_penalty * activity_penalty(network, settings.density_target)
+            penalty = activity_penalty(network, settings.density_target, settings.density_over)
+            total = total + settings.activity_penalty * penalty
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         self.team.average_gradients(self.network)

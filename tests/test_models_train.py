@@ -217,6 +217,28 @@ def test_penalty_goes_by_counted_events() -> None:
     assert float(norm.bias.grad.sum()) > 0
 
 
+def test_penalty_on_the_network_goes_by_the_density_of_all_its_neurons() -> None:
+    shape = DatasetSpec("toy", InputSpec(1, 28, 28, (128,), (70.0,)), tuple("abc"))
+    network = build("fmnist", shape, Options(act_bits=8, width=0.25), seed=1).train()
+    pixels = torch.randint(0, 256, (16, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    network.initialise_scales(pixels)
+    network.count_events(True)
+    traces: list[LayerTrace] = []
+    network(pixels, traces)
+    events = [trace.events for trace in traces[1:] if trace.events is not None]
+    density = sum(int((some != 0).sum()) for some in events) / sum(some.numel() for some in events)
+    assert activity_penalty(network, density + 1e-3, "network").item() == 0
+    penalty = activity_penalty(network, density - 0.1, "network")
+    assert penalty.item() == pytest.approx(0.1 + STEEPER * 0.01, rel=1e-4)
+    penalty.backward()
+    pulls = []
+    for name in ("conv1", "conv5"):
+        norm = network.layer(name).bn
+        assert norm is not None
+        pulls.append(float(norm.bias.grad.sum()))
+    assert pulls[0] > 3 * pulls[1] > 0  # conv1 has four times the neurons
+
+
 def test_nothing_is_written_for_data_that_is_missing(settings: TrainSettings, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         Trainer(replace(settings, data_dir=str(tmp_path / "none")), tmp_path / "run")

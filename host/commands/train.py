@@ -15,7 +15,7 @@ from reverb_fpga.hw import interrupts
 from reverb_fpga.hw.config import PRESETS
 from reverb_fpga.hw.errors import EnvironmentMissing, Interrupted, printable
 from reverb_fpga.models.data import DEFAULT_DATA_DIR
-from reverb_fpga.models.description import BINARY_SPIKES, EVENTS, FLOAT, SYSTEMS
+from reverb_fpga.models.description import BINARY_SPIKES, DENSITY_OVER, EVENTS, FLOAT, SYSTEMS
 
 from .. import progress
 from ..target_check import fits
@@ -206,7 +206,14 @@ the test split is read once, at the end."""
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,
-    help="Share of neurons per layer that may fire before the penalty acts.",
+    help="Share of neurons that may fire before the penalty acts.",
+)
+@click.option(
+    "--density-over",
+    type=click.Choice(DENSITY_OVER),
+    default="layer",
+    show_default=True,
+    help="What must meet the target: every layer, or the network, whose layers may then differ.",
 )
 @click.option(
     "--penalty-start",
