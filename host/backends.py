@@ -213,7 +213,8 @@ def simulated_core(config: Config, report: Callable[[str], None], waveform: Path
         if (error.name or "").partition(".")[0] == "reverb_fpga":
             raise
         raise EnvironmentMissing(f"not installed: {error.name}; run: pip install 'reverb-fpga[sim]'") from None
-    with RtlCore(config, waveform=waveform, progress=announced(config, report)) as core:
+    # the same program as of a virtual board, where no waveform is asked for
+    with RtlCore(config, linked=waveform is None, waveform=waveform, progress=announced(config, report)) as core:
         yield core
 
 

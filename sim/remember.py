@@ -27,7 +27,7 @@ def _sources() -> Iterator[Path]:
     simulation = Path(__file__).parent
     yield from sorted(hardware.rglob("*.py"))
     yield from sorted(path for path in (simulation / "cpp").iterdir() if path.is_file())
-    yield from (simulation / name for name in ("sampled.py", "verilate.py"))
+    yield from (simulation / name for name in ("overlay.py", "sampled.py", "verilate.py"))
 
 
 def _digest(design: str) -> str:

@@ -24,6 +24,7 @@ from reverb_fpga.hw.contract import CONTROL_FIELDS, COUNTERS, NO_HALT, Counter, 
 from reverb_fpga.hw.core import Core
 from reverb_fpga.hw.errors import DeviceError, InputError
 
+from .overlay import build_overlay
 from .remember import remembered
 from .sampled import SampledResets
 from .verilate import Progress, build_executable
@@ -57,20 +58,33 @@ class RtlCore:
     Parameters
     ----------
     config : Config
+    linked : bool
+        Use the program that :class:`~reverb_fpga.sim.virtual_board.VirtualBoard` runs, whose core has its link beside
+        it, so that only one is built; not with `waveform`.
     waveform : Path, optional
         Record a VCD file of everything from the first cycle on; needs another build.
     progress : callable, optional
         One line per build stage.
     """
 
-    def __init__(self, config: Config, *, waveform: Path | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        linked: bool = False,
+        waveform: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self.config = config
         self.n_outputs = 0
-        executable = build_core(config, trace=waveform is not None, progress=progress)
+        if linked and waveform is None:
+            command = [build_overlay(config, progress=progress), "core"]
+        else:
+            command = [build_core(config, trace=waveform is not None, progress=progress)]
         # Standard error goes to a file: nobody reads it while the child runs, and a pipe could fill up.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._child = processes.start(
-            [executable], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
         )
         if waveform is not None:
             self.trace(waveform)

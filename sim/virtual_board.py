@@ -5,7 +5,6 @@ The host talks to :attr:`VirtualBoard.port` as to a serial port of a real board;
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import tty
@@ -16,17 +15,13 @@ from typing import Self
 
 from reverb_fpga.hw import processes
 from reverb_fpga.hw.config import Config
-from reverb_fpga.hw.link.uart import BRIDGE_FILL
-from reverb_fpga.hw.top import Top
 
 from .line import Line
-from .remember import remembered
-from .sampled import SampledResets
-from .verilate import Progress, build_executable
+from .overlay import build_overlay
+from .verilate import Progress
 
 __all__ = ["VirtualBoard"]
 
-HARNESS = Path(__file__).parent / "cpp" / "board_harness.cpp"
 EXIT_SECONDS = 5.0  # for the simulation to close its trace
 
 
@@ -77,7 +72,7 @@ class VirtualBoard:
         return self._process.pid if self._process is not None else None
 
     def __enter__(self) -> Self:
-        executable = self._build()
+        executable = build_overlay(self.config, self.line, trace=self.trace is not None, progress=self._progress)
         master, self._terminal = os.openpty()
         try:
             tty.setraw(self._terminal)
@@ -90,21 +85,6 @@ class VirtualBoard:
         finally:
             os.close(master)
         return self
-
-    def _build(self) -> Path:
-        options = (self.line.divisor, self._fill, self.trace is not None)
-        return remembered(f"board {dataclasses.astuple(self.config)} {options}", self._elaborate_and_build)
-
-    @property
-    def _fill(self) -> int:
-        """Zeros cost simulated clocks, so there are none where no bridge waits for them."""
-        return BRIDGE_FILL if self.line.latency_ms else 0
-
-    def _elaborate_and_build(self) -> Path:
-        top = Top(self.config, self.line.divisor, fill=self._fill)
-        trace, name = self.trace is not None, f"board-{self.config.name}"
-        built = top if trace else SampledResets(top)  # a waveform keeps the names of the gateware
-        return build_executable(built, name, HARNESS, trace=trace, progress=self._progress)
 
     def unplug(self) -> None:
         """Pull the cable: the simulation ends at once, and the port hangs up."""

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.testing import RandomOptions, plain_meta, random_codes, random_network
+from reverb_fpga.host.backends import simulated_core
+from reverb_fpga.hw import processes
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import Counter, Csr, Fault, Opcode, Region, State
 from reverb_fpga.hw.errors import DeviceError, InputError
@@ -22,14 +25,15 @@ from reverb_fpga.sim.cycles import CycleModel, image_cycles
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.rtl_core import RtlCore
 from reverb_fpga.sim.verify import Verifier
+from reverb_fpga.sim.virtual_board import VirtualBoard
 
 CONFIG = preset("tiny")
 Codes = NDArray[np.uint8]
 
 
-@pytest.fixture(scope="module")
-def core() -> Iterator[RtlCore]:
-    with RtlCore(CONFIG) as one:
+@pytest.fixture(scope="module", params=["alone", "beside its link"])
+def core(request: pytest.FixtureRequest) -> Iterator[RtlCore]:
+    with RtlCore(CONFIG, linked=request.param != "alone") as one:
         yield one
 
 
@@ -53,6 +57,33 @@ def test_random_programs_are_bit_exact(core: RtlCore, seed: int) -> None:
     result = Verifier(program, CONFIG, core).run(codes)
     assert result.difference is None
     assert result.logits > 0
+
+
+def test_a_core_takes_the_same_cycles_beside_its_link() -> None:
+    program, codes = random_program(5)
+    found = []
+    for linked in (False, True):
+        with RtlCore(CONFIG, linked=linked) as one:
+            one.load(program)
+            logits = one.infer(GoldenModel(program, CONFIG).input_bytes(codes)[0])
+            found.append((logits.tolist(), one.cycles))
+    assert found[0] == found[1]
+
+
+def test_one_program_is_board_and_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``verify`` and ``classify --backend rtl`` run is compiled once."""
+    started: list[Path] = []
+    start = processes.start
+
+    def noted(command: list[str | Path], **options: Any) -> Any:
+        started.append(Path(command[0]))
+        return start(command, **options)
+
+    monkeypatch.setattr(processes, "start", noted)
+    with VirtualBoard(CONFIG), simulated_core(CONFIG, lambda line: None) as one:
+        assert one.status()["state"] == State.IDLE
+    assert len(started) == 2
+    assert started[0] == started[1]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator, SimulatorContext
 
 from reverb_fpga.hw.config import preset
-from reverb_fpga.sim import rtl_core, verilate, virtual_board
+from reverb_fpga.sim import overlay, rtl_core, verilate
 from reverb_fpga.sim.sampled import SampledResets
 
 
@@ -72,9 +72,9 @@ def test_cores_and_boards_are_built_so(trace: bool, monkeypatch: pytest.MonkeyPa
         built.append(component)
         return tmp_path
 
-    for module in (rtl_core, virtual_board):
+    for module in (rtl_core, overlay):
         monkeypatch.setattr(module, "build_executable", build)
         monkeypatch.setattr(module, "remembered", lambda key, make: make())
     rtl_core.build_core(preset("tiny"), trace=trace)
-    virtual_board.VirtualBoard(preset("tiny"), trace=tmp_path / "x.vcd" if trace else None)._build()
+    overlay.build_overlay(preset("tiny"), trace=trace)
     assert [isinstance(component, SampledResets) for component in built] == [not trace] * 2

@@ -1,10 +1,8 @@
 // A virtual board: the overlay behind a pseudo-terminal. Bytes from the terminal go to pin rx bit by bit, bytes from pin
 // tx go to the terminal, perhaps through a USB-serial bridge. The clock runs while there is anything to do and rests
 // while there is not; what the bridge waits for then comes at once.
-//
-// usage: run TERMINAL_FD DIVISOR CLOCK_HZ LATENCY_US [TRACE.vcd]
-//
-// TERMINAL_FD is the master side of a pseudo-terminal in raw mode. Ends when stdin or the terminal is closed.
+#pragma once
+
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
@@ -47,6 +45,9 @@ class Board {
     (void)trace;
 #endif
     top_.rx = 1;
+    top_.direct = 0;
+    top_.bus_valid = 0;
+    top_.input_valid = 0;
     top_.reset = 0;  // for boards whose clock domain has no reset
     top_.rst = 1;
     for (int i = 0; i < 8; ++i) clock();
@@ -145,9 +146,10 @@ class Board {
 #endif
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
+// Runs a board whose terminal is the master side of a pseudo-terminal in raw mode, until stdin or that is closed.
+//
+// arguments: TERMINAL_FD DIVISOR CLOCK_HZ LATENCY_US [TRACE.vcd]
+int run_board(int argc, char** argv) {
   if (argc < 5) {
     std::fprintf(stderr, "usage: %s TERMINAL_FD DIVISOR CLOCK_HZ LATENCY_US [TRACE.vcd]\n", argv[0]);
     return 2;
@@ -160,3 +162,6 @@ int main(int argc, char** argv) {
   }
   return 0;
 }
+
+}  // namespace
+
