@@ -49,6 +49,8 @@ class Activation(nn.Module):
         C of the tensor.
     divided : bool
         Whether some reader divides by ``|alpha|``, which is then kept within a factor ``ALPHA_RATIO``.
+    grid : float or None
+        What all values are multiples of, where that is known: the step of the codes then is that, nothing is rounded.
 
     Attributes
     ----------
@@ -58,9 +60,9 @@ class Activation(nn.Module):
         Share of non-zero events in a few images of what was last encoded, a scalar without gradient.
     """
 
-    def __init__(self, spec: TensorSpec, channels: int, divided: bool) -> None:
+    def __init__(self, spec: TensorSpec, channels: int, divided: bool, grid: float | None = None) -> None:
         super().__init__()
-        self.spec, self.divided = spec, divided
+        self.spec, self.divided, self.grid = spec, divided, grid
         self.counts = False
         self.density: Tensor | None = None
         self.quantised = True  # training may start without rounding; a checkpoint is always evaluated with it
@@ -123,13 +125,15 @@ class Activation(nn.Module):
         With 8 bits the LSQ start would leave most codes unused: the events' mean would be code 8 of 255.
         """
         if self.scale is not None and self.spec.bits is not None:
-            self.scale.copy_(_step_of(self.scaled(x), self.spec.bits))
+            self.scale.copy_(_step_of(self.scaled(x), self.spec.bits) if self.grid is None else torch.tensor(self.grid))
 
     @torch.no_grad()
     def constrain(self) -> int:
         """After an optimiser's step: step positive, alpha in its ratio. Returns how many alphas were at the bound."""
         if self.scale is not None:
             self.scale.clamp_(min=1e-6)
+            if self.grid is not None:
+                self.scale.fill_(self.grid)
         if self.alpha is None or not self.divided:
             return 0
         size = self.alpha.abs()

@@ -219,6 +219,18 @@ class NetworkSpec:
         """Whether some reader of the tensor `name` takes it without alpha: identity shortcut or pool layer."""
         return bool(self.adders(name)) or any(layer.kind == "pool" for layer in self.readers(name))
 
+    def grid(self, name: str) -> float | None:
+        """What the values of the tensor `name` are multiples of, if it holds averages of spikes of 0 and 1 that its
+        codes can count."""
+        layer, tensor = self._by_name[name]
+        source, pool = self.tensor(layer.source), layer.pool_before
+        if layer.kind != "pool" or layer.shortcuts or pool is None or pool.kind != "avg":
+            return None
+        if source is None or not source.binary or tensor is None or tensor.alpha or tensor.bits is None:
+            return None
+        places = pool.window[0] * pool.window[1]
+        return 1 / places if places < 2**tensor.bits else None
+
     @property
     def rounds(self) -> bool:
         """Whether rounding changes anything: of activations, or of gates."""

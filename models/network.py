@@ -200,7 +200,9 @@ class Network(nn.Module):
         self.spec = spec
         self.layers = _Named({s.name: Layer(s, spec.tensor(s.name), spec.timesteps) for s in spec.layers})
         channels = {layer.name: shapes.out[0] for layer, shapes in zip(spec.layers, spec.shapes(), strict=True)}
-        self.tensors = _Named({t.name: Activation(t, channels[t.name], spec.divided(t.name)) for t in spec.tensors})
+        self.tensors = _Named(
+            {t.name: Activation(t, channels[t.name], spec.divided(t.name), spec.grid(t.name)) for t in spec.tensors}
+        )
         self._last_use = {name: layer.name for layer in spec.layers for name in (layer.source, *layer.shortcuts)}
         self.register_buffer("mean", torch.tensor(spec.input.mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(spec.input.std, dtype=torch.float32), persistent=False)

@@ -94,8 +94,9 @@ class Case:
             LayerSpec("fc", "linear", "two", features, 4, weight=WeightSpec("multibit", 4), bias=True, bn="none")
         )
         bits = 1 if binary else self.bits
+        of_pools = bits if not binary else self.bits if self.pool.kind == "avg" else None
         tensors = tuple(
-            TensorSpec(layer.name, None if binary and layer.kind == "pool" else bits, self.system == "reverb-learnable")
+            TensorSpec(layer.name, of_pools if layer.kind == "pool" else bits, self.system == "reverb-learnable")
             for layer in layers
             if layer.neuron
         )
@@ -182,3 +183,41 @@ def test_max_pooling_in_front_of_a_negative_gamma_is_refused_by_name() -> None:
         network.layer("one").bn.weight[0] = -0.5
     with pytest.raises(InputError, match="where its normalisation has a negative gamma"):
         compile_network(_checkpoint(network), ROOMY)
+
+
+def _averages(bits: int | None, steps: int) -> Case:
+    return Case(PoolSpec("avg", (3, 3), (2, 2), (1, 1)), "layer", system="bsnn", steps=steps, v_th=0.5, bits=bits)
+
+
+@pytest.mark.parametrize("bits", [8, None])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_averages_of_binary_spikes_are_exact(bits: int | None, steps: int) -> None:
+    """Their codes are sums of spikes, 0 to 9, so that layers that read them fire as those of the real numbers do."""
+    network = _averages(bits, steps).network()
+    pixels = _pixels(3, 20)
+    compiled = compile_network(_checkpoint(network), ROOMY, CompileOptions())
+    layers, logits = GoldenModel(compiled.program, ROOMY).run_layers(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+    found: dict[str, np.ndarray] = {}
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(pixels).double(), traces := []).numpy()
+    for trace in traces:
+        if trace.events is not None:
+            found[network.spec.layer(trace.name).source] = np.moveaxis(trace.events.numpy(), 2, -1).swapaxes(0, 1)
+    assert [info.name for info in compiled.program.layers] == ["one", "pooled", "two", "fc"]
+    assert set(np.unique(layers[1])) == set(range(10))
+    for codes, name, one in ((layers[0], "one", 1.0), (layers[1], "pooled", 9.0), (layers[2], "two", 1.0)):
+        np.testing.assert_allclose(codes.reshape(found[name].shape), found[name] * one, atol=1e-9)
+    np.testing.assert_allclose(logits * compiled.program.logit_scale, wanted, atol=1e-3)
+
+
+def test_steps_of_averages_of_binary_spikes_stay_in_training() -> None:
+    network = _averages(8, 2).network().float().train()
+    scale = network.tensor("pooled").scale
+    assert scale is not None
+    assert scale.item() == pytest.approx(1 / 9)
+    with torch.no_grad():
+        scale.mul_(1.5)
+    network.constrain()
+    assert scale.item() == pytest.approx(1 / 9)
+    real = dataclasses.replace(_averages(8, 2), system="reverb-learnable").network()
+    assert real.spec.grid("pooled") is None

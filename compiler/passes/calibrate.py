@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.intnet import WeightKind
 from reverb_fpga.compiler.passes.evaluate import evaluate_folded
-from reverb_fpga.compiler.passes.graph import FloatNetwork, FoldedNetwork
+from reverb_fpga.compiler.passes.graph import FloatNetwork, FoldedLayer, FoldedNetwork
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS
 from reverb_fpga.hw.errors import InputError
 
@@ -34,7 +34,7 @@ class Step:
     bits : int
         Codes are ``0 .. 2**bits - 1``.
     origin : str
-        ``training``, ``calibration``, ``statistics``, or ``binary`` for spikes of 1.
+        ``training``, ``calibration``, ``statistics``, ``binary`` for spikes of 1, or ``sums`` for averages of those.
     """
 
     step: float
@@ -68,6 +68,8 @@ def calibrate(network: FloatNetwork, folded: FoldedNetwork, images: NDArray[np.u
             steps[layer.name] = Step(1.0, 1, "binary")
         elif layer.code_step is not None and layer.code_bits is not None:
             steps[layer.name] = Step(layer.code_step, layer.code_bits, "training")
+        elif (counted := _counted(layer, steps)) is not None:
+            steps[layer.name] = counted
         elif layer.codes_of is None:
             missing.append(layer.name)
     if missing and images is not None:
@@ -79,6 +81,19 @@ def calibrate(network: FloatNetwork, folded: FoldedNetwork, images: NDArray[np.u
         if layer.codes_of is not None:
             steps[layer.name] = steps[layer.codes_of]
     return steps
+
+
+def _counted(layer: FoldedLayer, steps: dict[str, Step]) -> Step | None:
+    """Averages of spikes of 0 and 1 are sums of them, over the window's places: codes that round nothing."""
+    if len(layer.maps) > 1:
+        return None
+    (leg,) = layer.maps
+    source, gain = steps.get(leg.source), float(leg.gain[0])
+    if source is None or source.origin != "binary" or leg.kind is not WeightKind.UNIT or leg.bias.any():
+        return None
+    if gain <= 0 or (leg.gain != gain).any() or leg.geometry.pooled >= 1 << EVENT_VALUE_BITS:
+        return None
+    return Step(gain, EVENT_VALUE_BITS, "sums")
 
 
 def _collect(folded: FoldedNetwork, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, Reals]:

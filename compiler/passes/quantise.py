@@ -24,6 +24,7 @@ from reverb_fpga.hw.errors import InputError
 __all__ = ["Quantised", "quantise"]
 
 _MAX_SHIFT = 63
+_MARGIN = 1 / 64  # of a code: gain and bias are rounded yet
 
 Reals = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -67,7 +68,10 @@ def quantise(folded: FoldedNetwork, steps: Mapping[str, Step], config: Config) -
         gains = [leg.gain * tensors[leg.source].step for leg in layer.maps]
         units = units_of(layer, Reach(bounds, gains), steps.get(layer.name), folded.timesteps, config)
         unit = units.value
-        code_max = tensors[layer.name].top if layer.spiking else 1
+        code_max = 1
+        if layer.spiking:
+            code_max = _largest(layer, bounds, tensors[layer.name])
+            tensors[layer.name] = _Codes(tensors[layer.name].step, code_max)
         in_units = [(low / unit, high / unit) for low, high in bounds]
         trimmed, jump = _trimmed(layer, tensors, in_units, unit, code_max, config)
         done = _layer(trimmed, tensors, units, code_max, config)
@@ -88,6 +92,17 @@ class _Codes:
 
     step: float
     top: int
+
+
+def _largest(layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], codes: _Codes) -> int:
+    """Largest code that a layer can fire: of averages of spikes of 0 and 1 far less than its codes could hold.
+
+    What a membrane keeps from the steps before is in it; a threshold below 0 takes nothing off.
+    """
+    reach = sum(high for _, high in bounds) + sum(leg.bias for leg in layer.maps)
+    kept = sum(max(layer.tau, 0.0) ** step for step in range(layer.timesteps))
+    codes_of = max(float(np.max(reach)), 0.0) * kept / codes.step
+    return max(1, min(codes.top, math.floor(codes_of + 0.5 + _MARGIN))) if layer.gate is None else codes.top
 
 
 def _bounds(leg: FoldedMap, source: _Codes) -> tuple[Reals, Reals]:
