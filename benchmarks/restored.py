@@ -109,12 +109,16 @@ def _current_of(network: Network, layer: Layer, strip: Strip) -> Affine:
     ones, fields = np.ones(layer.spec.out_channels), strip.fields
     if layer.spec.source != INPUT:
         one = ones * STEP / (fields["n_pool_y"] * fields["n_pool_x"])
-        return Affine(one if layer.bn is not None else one * LATENT / 7, 0 * ones)
+        # without a normalisation the integers' scale is not made up for
+        return Affine(one if layer.bn is not None else one * _scale(layer), 0 * ones)
     weights = layer.effective_weight().detach().double().numpy()
-    integers = np.abs(strip.weights.matrix).max(axis=0)[: len(ones)]
     mean, std = network.spec.input.mean, network.spec.input.std
-    one = np.abs(weights).max(axis=(1, 2, 3)) / integers  # the weight of the integer 1
-    return Affine(one / std[0], -(weights.sum(axis=(2, 3)) * mean).sum(axis=1) / std[0])
+    return Affine(ones * _scale(layer) / std[0], -(weights.sum(axis=(2, 3)) * mean).sum(axis=1) / std[0])
+
+
+def _scale(layer: Layer) -> float:
+    """What the integer 1 is in a layer with weights of several bits, as :func:`_give_weights` left them."""
+    return LATENT / ((1 << layer.spec.weight.bits - 1) - 1)
 
 
 def _give_scale(layer: Layer, wanted: Affine) -> None:
