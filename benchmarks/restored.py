@@ -26,6 +26,7 @@ from reverb_fpga.host.bundled import load_model
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.activation import Activation
 from reverb_fpga.models.checkpoint import save_checkpoint
 from reverb_fpga.models.data import load_split, statistics
 from reverb_fpga.models.description import INPUT, InputSpec
@@ -61,17 +62,10 @@ def restored(program: Program, config: Config, data: ImageSet) -> Network:
     for info, layer in zip(program.layers, network.stages(), strict=True):
         strip = strips[info.strips[0][0]]
         _give_weights(layer, strip)
-        tensor = network.tensor(info.name) if info.spiking else None
-        unit = program.logit_scale if tensor is None else STEP / (1 << config.fraction_bits)
-        if tensor is not None:
-            tensor.scale.data.fill_(STEP)
-        wanted = Affine(
-            *(
-                unit * part[: info.shape[0]]
-                for part in (np.ldexp(1.0 * strip.gain, -strip.fields["r_shift"]), strip.bias)
-            )
-        )
-        wanted = wanted.of(_current_of(network, layer, strip))
+        unit = STEP / (1 << config.fraction_bits) if info.spiking else program.logit_scale
+        if info.spiking:
+            _give_step(network.tensor(info.name))
+        wanted = _of_program(strip, unit, info.shape[0]).of(_current_of(network, layer, strip))
         if layer.bn is None:
             _give_scale(layer, wanted)
         else:
@@ -90,6 +84,17 @@ class Affine:
         """This as a function of what `inner` makes of z."""
         gain = self.gain / inner.gain
         return Affine(gain, self.offset - gain * inner.offset)
+
+
+def _of_program(strip: Strip, unit: float, channels: int) -> Affine:
+    """The current in what a membrane unit is worth, of the integer z (docs/numerics.md, section 3)."""
+    gain = np.ldexp(strip.gain.astype(np.float64), -strip.fields["r_shift"])
+    return Affine(unit * gain[:channels], unit * strip.bias[:channels])
+
+
+def _give_step(tensor: Activation) -> None:
+    assert tensor.scale is not None, "a tensor without codes"
+    tensor.scale.data.fill_(STEP)
 
 
 def _give_weights(layer: Layer, strip: Strip) -> None:

@@ -33,7 +33,16 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
     names = set(sys.modules)
     yield importlib.import_module
     for name in set(sys.modules) - names:
-        if name in {"accuracy_density", "array_model", "compare", "explore", "operations", "row_mode", "runs"}:
+        if name in {
+            "accuracy_density",
+            "array_model",
+            "compare",
+            "explore",
+            "operations",
+            "restored",
+            "row_mode",
+            "runs",
+        }:
             del sys.modules[name]
 
 
@@ -157,3 +166,20 @@ def test_curve_has_a_point_for_every_target(load: Any, data_dir: Path, tmp_path:
     assert (tmp_path / "runs/curve.png").stat().st_size > 1000
     assert CliRunner().invoke(curve.main, arguments).stdout == first.stdout
     assert CliRunner().invoke(curve.main, [*arguments, "--target", "0"]).exit_code != 0
+
+
+def test_a_restored_checkpoint_names_the_classes_of_its_program(load: Any) -> None:
+    torch = pytest.importorskip("torch")
+    from reverb_fpga.models.image_set import ImageSet
+
+    script = load("restored")
+    program, config = bundled.load_model("fashion-mnist"), preset("ulx3s-85f")
+    images = np.stack([item.load() for item in gather_items(Selection(limit=100), program)])
+    if images.ndim == 3:
+        images = images[..., None]
+    data = ImageSet(images, np.zeros(len(images), dtype=np.int64), program.labels)
+    network = script.restored(program, config, data)
+    golden = GoldenModel(program, config).run(to_codes(list(images), program.input)).argmax(axis=1)
+    with torch.no_grad():
+        found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).argmax(dim=1).numpy()
+    assert (found == golden).mean() >= 0.97
