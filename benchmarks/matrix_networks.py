@@ -43,13 +43,17 @@ _FITTED = {
     "resnet20": 2500,
     "resnet19": 1000,
     "resnet18": 600,
-    "resnet34": 200,
+    "resnet34": 400,
     "vggsnn": 200,
 }  # images for the last layer, else:
 _USUALLY_FITTED = 500
 _SHALLOW = ("cnv", "resnet20-classic")  # deeper ones want a stronger ridge: their roundings have more layers to grow in
 _STRONGER = 10.0
-_STRENGTH = {("resnet20", "ternary"): 40.0, ("resnet18", "reverb-learnable"): 40.0}
+_STRENGTH = {
+    ("resnet20", "ternary"): 40.0,
+    ("resnet18", "reverb-learnable"): 40.0,
+    ("resnet34", "reverb-learnable"): 40.0,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
