@@ -77,6 +77,7 @@ class RtlCore:
     ) -> None:
         self.config = config
         self.n_outputs = 0
+        command: list[str | Path]
         if linked and waveform is None:
             command = [build_overlay(config, progress=progress), "core"]
         else:
