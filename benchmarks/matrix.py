@@ -60,7 +60,6 @@ NETWORKS = {  # what the papers report, and cnv and resnet20-classic in all syst
     "resnet34": ("reverb", "reverb-learnable"),
 }
 _BATCH = 10
-_LARGE_IMAGES = 20  # of 224x224 for agreement
 _THOROUGH = 1_500_000  # cycles: reading every tensor of longer images takes longer than computing them
 
 
@@ -246,12 +245,15 @@ def _trained(values: tuple[str, ...]) -> dict[tuple[str, str], Path]:
 @click.option("--target", default="large", show_default=True, help="Configuration that runs.")
 @click.option("--board", default="ulx3s-85f", show_default=True, help="Configuration of which the fit is told.")
 @click.option("--data-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where CIFAR-10 lies.")
-@click.option("--images", default=100, show_default=True, type=click.IntRange(1), help="For agreement (20 of 224x224).")
+@click.option("--images", default=100, show_default=True, type=click.IntRange(1), help="For agreement.")
+@click.option(
+    "--large-images", default=20, show_default=True, type=click.IntRange(1), help="Of 224x224, for agreement."
+)
 @click.option("--trained", multiple=True, metavar="NETWORK:SYSTEM=CHECKPOINT")
 @click.option("--no-rtl", is_flag=True, help="Leave the gateware out.")
 def main(
     out: Path, networks: tuple[str, ...], systems: tuple[str, ...], target: str, board: str, data_dir: Path | None,
-    images: int, trained: tuple[str, ...], no_rtl: bool,
+    images: int, large_images: int, trained: tuple[str, ...], no_rtl: bool,
 ) -> None:  # fmt: skip
     """Entry point."""
     given = _trained(trained)
@@ -264,7 +266,7 @@ def main(
         for system in of_network
         if (not networks or network in networks) and (not systems or system in systems)
     ]
-    source = Source(data_dir, images, given)
+    source = Source(data_dir, images, min(images, large_images), given)
     waiting = []
     for number, (network, system) in enumerate(wanted, start=1):
         path = rows / f"{network}-{system}.json"
@@ -294,11 +296,12 @@ class Source:
 
     data_dir: Path | None
     images: int
+    large_images: int
     given: Mapping[tuple[str, str], Path]
 
     def shown(self, network: str) -> Labelled:
         """The images that are compared, with the labels that there are."""
-        number = min(self.images, _LARGE_IMAGES) if SIDES.get(network) == 224 else self.images
+        number = self.large_images if SIDES.get(network) == 224 else self.images
         if self.data_dir is None:
             return Labelled(inputs_of(network, pictures(number)), np.zeros(0, dtype=np.int64))
         data = load_split("cifar10", self.data_dir, "test")
