@@ -35,7 +35,7 @@ from reverb_fpga.models.image_set import ImageSet
 from reverb_fpga.models.network import Layer, Network
 from reverb_fpga.models.zoo import DatasetSpec, Options, build
 from reverb_fpga.sim.golden import GoldenModel
-from reverb_fpga.sim.golden.schedule import Strip
+from reverb_fpga.sim.golden.schedule import Strip, decode
 
 LATENT = 0.3
 """Size of latent weights whose signs count: training moves them within -1..1."""
@@ -49,6 +49,9 @@ Reals = NDArray[np.float64]
 
 def restored(program: Program, config: Config, data: ImageSet) -> Network:
     """The network of a program; `data` are training images, of which the statistics of its normalisation are."""
+    if program.timesteps > 1 or program.system not in ("reverb", "reverb-learnable"):
+        told = f"{program.system} with {program.timesteps} time steps"
+        raise InputError(f"{program.name}: {told} cannot be restored, only reverb and reverb-learnable with one")
     height, width, channels = data.images.shape[1:]
     shape = InputSpec(channels, height, width, *statistics(data.images))
     dataset = DatasetSpec(program.dataset, shape, data.classes)
@@ -56,7 +59,7 @@ def restored(program: Program, config: Config, data: ImageSet) -> Network:
     network.set_quantised(True)
     if any(layer.shortcuts or layer.gate or layer.kind == "pool" for layer in network.spec.layers):
         raise InputError(f"{program.name}: it has shortcuts, gates or layers that pool, which cannot be restored")
-    strips = {strip.index: strip for strip in GoldenModel(program, config).schedule.strips}
+    strips = {strip.index: strip for strip in decode(program, config).strips}
     pixels = torch.from_numpy(np.ascontiguousarray(data.sample(_CALIBRATION).images)).permute(0, 3, 1, 2)
     network.eval()
     for info, layer in zip(program.layers, network.stages(), strict=True):

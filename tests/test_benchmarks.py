@@ -183,3 +183,5 @@ def test_a_restored_checkpoint_names_the_classes_of_its_program(load: Any) -> No
     with torch.no_grad():
         found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).argmax(dim=1).numpy()
     assert (found == golden).mean() >= 0.97
+    with pytest.raises(InputError, match="2 time steps cannot be restored"):
+        script.restored(bundled.load_model("fashion-mnist-t2"), config, data)

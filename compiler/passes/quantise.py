@@ -101,8 +101,8 @@ def _largest(layer: FoldedLayer, bounds: Sequence[tuple[Reals, Reals]], codes: _
     """
     reach = sum(high for _, high in bounds) + sum(leg.bias for leg in layer.maps)
     kept = sum(max(layer.tau, 0.0) ** step for step in range(layer.timesteps))
-    codes_of = max(float(np.max(reach)), 0.0) * kept / codes.step
-    return max(1, min(codes.top, math.floor(codes_of + 0.5 + _MARGIN))) if layer.gate is None else codes.top
+    largest = max(float(np.max(reach)), 0.0) * kept / codes.step
+    return max(1, min(codes.top, math.floor(largest + 0.5 + _MARGIN))) if layer.gate is None else codes.top
 
 
 def _bounds(leg: FoldedMap, source: _Codes) -> tuple[Reals, Reals]:
