@@ -17,6 +17,8 @@ __all__ = ["PRESETS", "Config", "named", "preset"]
 
 _POWERS_OF_TWO = ("banks", "neuron_lanes", "table_entries", "lanes_per_cluster", "z_depth", "neuron_ways")
 _GATE_WIDTH = 10  # a gate has 9 bits and a sign
+_RAM_DEPTH = 16  # of one cell of distributed RAM
+_FEW_SLOTS = 6  # of which as many hide the way through the neuron unit and back
 
 
 def _addresses(field: str) -> tuple[int, int]:
@@ -244,6 +246,19 @@ class Config:
     def row_slots(self) -> int:
         """The same in row mode, where one of ``taps`` columns is finished."""
         return self.row_lanes // self.neuron_lanes
+
+    @property
+    def captured_cells(self) -> int:
+        """Captured sums of one neuron lane that wait for their slots. Power of two.
+
+        So many that the array need not wait for the way through the neuron unit and back, some 20 cycles.
+        """
+        enough = _RAM_DEPTH if self.slots <= _FEW_SLOTS else 2 * _RAM_DEPTH
+        return max(enough, 1 << (2 * self.slots - 1).bit_length())
+
+    def captured_passes(self, row_mode: bool = False) -> int:
+        """Passes that may end before the neuron unit has drained the first of them."""
+        return self.captured_cells // (self.row_slots if row_mode else self.slots)
 
     @property
     def channels_per_bank_group(self) -> int:

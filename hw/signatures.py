@@ -13,7 +13,6 @@ from . import contract
 from .config import Config
 
 __all__ = [
-    "CAPTURED_PASSES",
     "READ_CYCLES",
     "ActWrite",
     "Beat",
@@ -178,21 +177,18 @@ class Beat(wiring.Signature):
         )
 
 
-CAPTURED_PASSES = 8
-"""Passes that may end before the neuron unit has drained the first of them; it pulses ``release`` for each."""
-
-
 class Captured(wiring.Signature):
     """Result of one pass, from the lane array to the neuron unit.
 
     Members
     -------
     strobe : Out(1)
-        P and S are valid from the cycle in which this pulses, and hold until the next pulse.
+        P and S are valid from the cycle after this pulse on, and hold until the next pulse, that included. It comes at
+        least as many cycles later as a pass has slots.
     p : Out(ArrayLayout(acc_width, lanes))
     s : Out(acc_width)
     release : In(1)
-        Pulse of the consumer: one more pass may be captured. It queues CAPTURED_PASSES of them.
+        Pulse of the consumer: one more pass may be captured. It queues ``config.captured_passes`` of them.
     """
 
     def __init__(self, config: Config) -> None:

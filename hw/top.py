@@ -7,9 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from . import contract
+from .carry import Platform
 from .config import Config
 from .core import Core
-from .lanes.masked import Platform
 from .link import Link, UartPhy
 from .link.receiver import MIN_RING
 from .link.signatures import received_bytes

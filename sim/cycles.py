@@ -25,7 +25,6 @@ from reverb_fpga.hw.lanes.array import array_delay
 from reverb_fpga.hw.neuron import Emitter, NeuronPair, NeuronUnit
 from reverb_fpga.hw.neuron.emitter import FIFO_DEPTH
 from reverb_fpga.hw.neuron.sequence import SlotSequencer
-from reverb_fpga.hw.signatures import CAPTURED_PASSES
 
 from .golden import DescriptorStats, GoldenModel
 from .golden.schedule import Load, Strip
@@ -231,6 +230,7 @@ class _StripModel:
         self._tables = _tables(stats, strip, image)
         self._stored: list[list[list[list[int]]]] = stats.stored[image].transpose(1, 0, 2, 3).tolist()
         self._sources = strip.sources.shape[1] * strip.sources.shape[2]
+        self._queue = config.captured_passes(fields["row_passes"] > 0)
         self._passes = fields["n_passes"]
         self._table_passes = fields["row_passes"] or self._passes
         if fields["row_passes"]:
@@ -252,10 +252,10 @@ class _StripModel:
     def run(self) -> StripCycles:
         ended = 0
         drained: list[int] = []
+        captures: list[int] = []
         beats = ideal = 0
         begun: list[int] = []
         freed: list[int] = []
-        captured = 0
         for number, (events, capture) in enumerate(self._tables):
             begun.append(self._begin(number, begun, freed))
             self._note("walker", begun[-1], begun[-1] + self._sources)
@@ -265,15 +265,14 @@ class _StripModel:
                 if index == 0 and (number == 0 or ready > ended):
                     first = max(ready, ended + 1) + 1
                     self._stalls["table"] += first - ended - 1
-                waits = capture and len(drained) >= CAPTURED_PASSES
-                may_end = drained[-CAPTURED_PASSES] + _RELEASE if waits else 0
+                may_end = self._may_end(drained, captures) if capture else 0
                 length, least, ended = self._issue(events, first, may_end)
                 self._stalls["drain"] += ended - (first + length - 1)
                 beats, ideal = beats + length, ideal + least
                 self._note("array", first + self._gather_delay, first + self._gather_delay + length)
                 if capture:
-                    drained.append(self._drain(*divmod(captured, self._passes), ended + self._gather_delay))
-                    captured += 1
+                    drained.append(self._drain(*divmod(len(captures), self._passes), ended + self._gather_delay))
+                    captures.append(ended)
             freed.append(ended)
         done = max(max(self._next_slot, self._next_final) - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
@@ -291,6 +290,11 @@ class _StripModel:
     def _note(self, unit: str, first: int, end: int) -> None:
         if self._notes is not None:
             self._notes[unit].append((first, end))
+
+    def _may_end(self, drained: list[int], captures: list[int]) -> int:
+        """When a captured pass may end: the queue has room, and the sums of the one before have left slot by slot."""
+        room = drained[-self._queue] + _RELEASE if len(drained) >= self._queue else 0
+        return max(room, captures[-1] + self._slots if captures else 0)
 
     def _begin(self, number: int, begun: list[int], freed: list[int]) -> int:
         """When the walker begins a table: after the one before, and once one of the two is free."""

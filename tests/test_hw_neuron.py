@@ -17,7 +17,7 @@ from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.lanes.array import array_delay
 from reverb_fpga.hw.neuron import NeuronPair, NeuronParams, NeuronUnit, SlotAccumulator
-from reverb_fpga.hw.signatures import CAPTURED_PASSES, READ_CYCLES
+from reverb_fpga.hw.signatures import READ_CYCLES
 
 TIMEOUT = 40_000
 
@@ -329,31 +329,24 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
     ctx.set(dut.start, 1)
     await ctx.tick()
     ctx.set(dut.start, 0)
-    credits, scramble, gap, left, cycles, stalls = (
-        CAPTURED_PASSES,
-        True,
-        rng.randint(0, max_gap),
-        len(job.captures),
-        0,
-        0,
-    )
+    row_mode = job.layer.get("row_passes", 0) > 0
+    room, slots = config.captured_passes(row_mode), config.row_slots if row_mode else config.slots
+    credits, gap, left, cycles, stalls = room, rng.randint(0, max_gap), len(job.captures), 0, 0
+    held = []  # cycles in which the sums are valid
     released = [0] * array_delay(config)
     while not ctx.get(dut.done):
         ctx.set(dut.captured.strobe, 0)
+        # valid from the cycle after a strobe on, as many cycles as there are slots, and not one more
+        p, s = held.pop() if held else ([rng.getrandbits(config.acc_width) for _ in range(config.lanes)], 0)
+        for lane, value in enumerate(p):
+            ctx.set(dut.captured.p[lane], value)
+        ctx.set(dut.captured.s, s)
         if credits and left and gap == 0:
-            p, s = next(captures)
-            for lane, value in enumerate(p):
-                ctx.set(dut.captured.p[lane], value)
-            ctx.set(dut.captured.s, s)
+            held = [next(captures)] * slots
             ctx.set(dut.captured.strobe, 1)
-            credits, left, gap, scramble = credits - 1, left - 1, rng.randint(0, max_gap), True
+            credits, left, gap = credits - 1, left - 1, slots - 1 + rng.randint(0, max_gap)
         else:
             gap = max(0, gap - 1)
-            if scramble:  # nothing may depend on P after the strobe
-                for lane in range(config.lanes):
-                    ctx.set(dut.captured.p[lane], rng.getrandbits(config.acc_width))
-                ctx.set(dut.captured.s, rng.getrandbits(config.acc_width))
-                scramble = False
         enables = ctx.get(dut.act_write.en)
         for bank in range(config.banks):
             if enables >> bank & 1:
@@ -371,7 +364,7 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
         cycles += 1
         assert cycles < TIMEOUT, "the unit hangs"
     assert left == 0
-    assert credits + sum(released) == CAPTURED_PASSES
+    assert credits + sum(released) == room
     for group, lane in job.params:
         word = await _read(ctx, dut.membrane_bus, group * config.neuron_lanes + lane, contract.Region.MEMBRANE)
         out.membranes[group, lane] = word - (1 << 32) if word >> 31 else word

@@ -8,11 +8,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .. import contract
 from ..bus import HostBus
+from ..carry import Platform
 from ..config import Config
 from ..copies import copied
 from ..gather import Gather
 from ..lanes import LaneArray
-from ..lanes.masked import Platform
 from ..neuron import InputEncoder, NeuronUnit
 from ..signatures import byte_stream
 from .bus import BusDecoder
@@ -66,7 +66,7 @@ class Core(wiring.Component):
         restart = ResetInserter(self.reset)
         m.submodules.decoder = restart(decoder)
         m.submodules.sequencer = restart(sequencer)
-        gather, neuron, encoder = Gather(config), NeuronUnit(config), InputEncoder(config)
+        gather, neuron, encoder = Gather(config), NeuronUnit(config, self.platform), InputEncoder(config)
         reset = ResetInserter(distribute(m, "datapath_reset", sequencer.datapath_reset, self.platform))
         m.submodules.gather = reset(gather)
         m.submodules.neuron = reset(neuron)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Instance, Module, Signal, Value
 
-from ..lanes.masked import Platform
+from ..carry import Platform
 
 __all__ = ["distribute"]
 

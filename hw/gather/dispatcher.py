@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Config
 from ..contract import COUNT_BITS, ROW_CELLS
-from ..signatures import CAPTURED_PASSES, layer_layout
+from ..signatures import layer_layout
 from .queue import BankQueue
 from .shapes import event_address, row_addr_width, source_layout
 from .table import BankTable
@@ -33,7 +33,7 @@ class Dispatcher(wiring.Component):
     spare : Out(banks)
         The second port of a bank is not used in this cycle, nor would it be if there were a beat.
     release : In(1)
-        Pulse: one more pass may end. There are CAPTURED_PASSES such credits to begin with.
+        Pulse: one more pass may end. There are ``config.captured_passes`` such credits to begin with.
     done : Out(1)
         Level: the last pass of the last position has been issued; low from ``start``.
     beat, first, last : Out(1)
@@ -128,12 +128,11 @@ class Dispatcher(wiring.Component):
         ready, strip_last = Signal(2), Signal(2)  # per half of the table
         active, half = Signal(), Signal()
         busy = Signal()
-        credits, credit = Signal(range(CAPTURED_PASSES + 1), init=CAPTURED_PASSES), Signal(init=1)
-        credits_next = Signal(range(CAPTURED_PASSES + 1))
-        passes, may_end, takes = self._row_mode(m, credit)
         last_pass = Signal()
         passes_left = Signal(_PASS_BITS)
         ends, ends_table = Signal(), Signal()
+        passes, row = self._row_mode(m)
+        may_end = self._may_end(m, ends, row)
         m.d.comb += [
             self.beat.eq(active & (~finishing | may_end)),
             self.last.eq(finishing),
@@ -145,8 +144,6 @@ class Dispatcher(wiring.Component):
             self.stall_drain.eq(active & finishing & ~may_end),
             self.stall_table.eq(busy & ~active),
         ]
-        m.d.comb += credits_next.eq(credits - (ends if takes is None else ends & takes) + self.release)
-        m.d.sync += [credits.eq(credits_next), credit.eq(credits_next != 0)]
 
         of_half = self._mark_tables(m, ready, strip_last, fill_half)
         with m.If(ends_table):
@@ -183,10 +180,32 @@ class Dispatcher(wiring.Component):
             m.d.sync += self.first.eq(0)
         return active, half, last_pass
 
-    def _row_mode(self, m: Module, credit: Signal) -> tuple[Value, Value, Value | None]:
-        """Passes of a table; whether a pass may end, and whether it takes a credit with it: if it is captured."""
+    def _may_end(self, m: Module, ends: Signal, row: Value) -> Value:
+        """A pass may end: its sums have room, and those of the captured one before have left, a cycle for each slot."""
+        config = self.config
+        most = config.captured_passes()
+        credits, credit = Signal(range(config.captured_cells + 1), init=most), Signal(init=1)
+        credits_next, left = Signal.like(credits), Signal(range(config.slots))  # slots that have not left
+        takes, slots, alone = ends, config.slots - 1, config.slots == 1
+        if config.taps > 1:
+            takes = Signal()
+            m.d.comb += takes.eq(ends & self.capture)
+            slots, alone = Mux(row, config.row_slots - 1, config.slots - 1), row & (config.row_slots == 1)
+        m.d.comb += credits_next.eq(credits - takes + self.release)
+        m.d.sync += [
+            credits.eq(credits_next),
+            left.eq(Mux(takes, slots, Mux(left == 0, 0, left - 1))),
+            credit.eq((credits_next != 0) & Mux(takes, alone, left <= 1)),
+        ]
+        if config.taps > 1:
+            with m.If(self.start):
+                m.d.sync += credits.eq(Mux(row, config.captured_passes(row_mode=True), most))
+        return credit | ~self.capture if config.taps > 1 else credit
+
+    def _row_mode(self, m: Module) -> tuple[Value, Value]:
+        """Passes of a table, and whether they are in row mode."""
         if self.config.taps == 1:
-            return self.layer.n_passes, credit, None
+            return self.layer.n_passes, Const(0)
         self._first_cell, self._number = Signal(range(ROW_CELLS)), Signal(range(ROW_CELLS))
         row, passes = Signal(), Signal(_PASS_BITS)
         m.d.sync += [
@@ -197,7 +216,7 @@ class Dispatcher(wiring.Component):
             self.keep.eq(row),
             self.cell.eq(Mux(row, self._first_cell + self._number, ROW_CELLS - 1)),
         ]
-        return passes, credit | ~self.capture, self.capture
+        return passes, row
 
     def _mark_tables(self, m: Module, ready: Signal, strip_last: Signal, fill_half: Signal) -> list[Signal]:
         """A half is ready two cycles after its last source, when the tables of all banks have stored it.

@@ -8,18 +8,18 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..carry import Platform
 from ..config import Config
 from ..signatures import Beat, Captured
 from .cluster import BeatValues, Cluster, SumLane, lane_delay, masked_sums
-from .masked import Platform
 from .row import RowCluster, RowSumLane, row_sums
 
 __all__ = ["LaneArray", "array_delay"]
 
 
 def array_delay(config: Config) -> int:
-    """Cycles from the last beat of a pass to ``strobe``."""
-    return lane_delay(config.ports)
+    """Cycles from the last beat of a pass to ``strobe``, a cycle before its sums."""
+    return lane_delay(config.ports) - 1
 
 
 class LaneArray(wiring.Component):

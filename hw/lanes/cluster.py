@@ -10,8 +10,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..carry import Platform
 from ..contract import EVENT_VALUE_BITS, ROW_CELLS
-from .masked import MaskedPairs, Platform
+from .masked import MaskedPairs
 from .tree import AdderTree
 
 __all__ = ["Accumulator", "BeatRegisters", "BeatValues", "Cluster", "SumLane", "lane_delay", "masked_sums"]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from amaranth.hdl import Cat, Const, Module, Mux, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..carry import Platform, carry_chain
 from ..contract import EVENT_VALUE_BITS
 from ..errors import InputError
-from .carry import carry_chain
 
-__all__ = ["MaskedPairs", "Platform"]
-
-Platform = Literal["generic", "ecp5"]
+__all__ = ["MaskedPairs"]
 
 # LUT4 of a CCU2C: (A & B) ^ (C & D). Its lower four bits, A & B, are the carry where that is 0, i.e. where both or
 # neither masked bit is 1. So one LUT per bit masks two operands and adds them.

@@ -8,11 +8,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..carry import Platform, carry_chain
 from ..contract import EVENT_VALUE_BITS, ROW_CELLS, ROW_TAPS
 from ..memory import DISTRIBUTED
-from .carry import carry_chain
 from .cluster import BeatRegisters, BeatValues, lane_delay
-from .masked import MaskedPairs, Platform
+from .masked import MaskedPairs
 from .tree import AdderTree
 
 __all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_sums"]

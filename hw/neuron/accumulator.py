@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..carry import ControlledAdder, Platform
 from ..config import Config
 from ..copies import copied
 from ..memory import DISTRIBUTED
-from ..signatures import CAPTURED_PASSES, slot_layout
+from ..signatures import slot_layout
+from .captured import captured_memory, store_layout
 from .fixed import delayed, limits
 
 __all__ = ["SlotAccumulator", "accumulate_layout", "offset"]
@@ -20,12 +22,11 @@ __all__ = ["SlotAccumulator", "accumulate_layout", "offset"]
 def accumulate_layout(config: Config) -> data.StructLayout:
     """What one cycle of the accumulators does, for all lanes alike.
 
-    ``queued`` and ``slot`` select P; ``enable`` is 0 where nothing is added (repeats of a static input only read z).
+    ``cell`` selects P; ``enable`` is 0 where nothing is added (repeats of a static input only read z).
     """
     return data.StructLayout(
         {
-            "queued": range(CAPTURED_PASSES),
-            "slot": range(config.slots) if config.slots > 1 else 1,
+            "cell": range(config.captured_cells),
             "group": range(config.z_depth),
             "shift": slot_layout()["shift"].shape,
             "negate": 1,
@@ -36,27 +37,15 @@ def accumulate_layout(config: Config) -> data.StructLayout:
     )
 
 
-def _queue(m: Module, name: str, strobe: Value, tail: Value, queued: Value, value: Value) -> Value:
-    """Values at a strobe, kept at place ``tail`` of CAPTURED_PASSES; the one at place ``queued``.
+def offset(m: Module, op: data.View, store: data.View, s: Value) -> Value:
+    """``offset`` of :class:`SlotAccumulator`, the same for all, when ``op`` and ``store`` go to them now.
 
-    Everything is registered first, in each user of its own, so that the wide nets from the lane array end here.
+    S is kept for every slot, as P is.
     """
-    late_strobe, late_tail = (
-        copied(m, signal, f"{name}_{what}") for what, signal in (("strobe", strobe), ("tail", tail))
-    )
-    late_value = delayed(m, value, 1, f"{name}_value")
-    m.submodules[f"{name}_queue"] = store = memory.Memory(
-        shape=len(value), depth=CAPTURED_PASSES, init=[], attrs=DISTRIBUTED
-    )
-    write, read = store.write_port(), store.read_port(domain="comb")
-    m.d.comb += [write.addr.eq(late_tail), write.data.eq(late_value), write.en.eq(late_strobe), read.addr.eq(queued)]
-    return read.data
-
-
-def offset(m: Module, op: data.View, strobe: Value, tail: Value, s: Value) -> Value:
-    """``offset`` of :class:`SlotAccumulator`, the same for all, when ``op``, ``strobe`` and ``tail`` go to them now."""
     masked, total = Signal(s.shape()), Signal(signed(len(s) + 1))
-    held = _queue(m, "s", strobe, tail, delayed(m, op.queued, 1, "queued"), s)
+    write = data.View(store.shape(), copied(m, store, "store_s"))
+    once = data.View(store.shape(), Cat(write.en, Const(0, len(write.others)), write.cell))  # S has no slots
+    held = captured_memory(m, "s", once, [s], delayed(m, op.cell, 1, "cell"))
     m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))  # cycle 2
     m.d.sync += total.eq(delayed(m, op.negate, 2, "negate") - masked)  # cycle 3
     return total
@@ -68,18 +57,17 @@ class SlotAccumulator(wiring.Component):
     Parameters
     ----------
     config : Config
+    platform : "generic" or "ecp5"
+        See :class:`~reverb_fpga.hw.carry.ControlledAdder`.
 
     Members
     -------
     op : In(accumulate_layout)
         Every cycle; with ``enable`` = 0, z is only read.
     p : In(ArrayLayout(acc_width, slots))
-        P of this lane in each slot.
-    strobe : In(1)
-        P is that of a new pass, which is queued. It may come every cycle; operations of ``strobe_to_op`` cycles later
-        see the pass.
-    tail : In(range(CAPTURED_PASSES))
-        Its place in the queue.
+        P of this lane in each slot, in the cycle after ``store``.
+    store : In(store_layout)
+        One of them is kept. Operations of ``store_to_op`` cycles later see it.
     offset : In(signed(acc_width + 1))
         ``negate - S``, without S where it is not subtracted, in cycle ``offset_at``. With it, the negated P is an
         inverted one: ``-P = ~P + 1``.
@@ -87,18 +75,18 @@ class SlotAccumulator(wiring.Component):
         The new z of the group, in cycle ``delay``.
     """
 
-    strobe_to_op = 1
+    store_to_op = 2
     offset_at = 3
     delay = 6
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, platform: Platform = "generic") -> None:
         self.config = config
+        self.platform: Platform = platform
         super().__init__(
             {
                 "op": In(accumulate_layout(config)),
                 "p": In(data.ArrayLayout(config.acc_width, config.slots)),
-                "strobe": In(1),
-                "tail": In(range(CAPTURED_PASSES)),
+                "store": In(store_layout(config)),
                 "offset": In(signed(config.acc_width + 1)),
                 "z": Out(signed(config.z_width)),
             }
@@ -125,34 +113,33 @@ class SlotAccumulator(wiring.Component):
         op = data.View(self.op.shape(), copied(m, self.op, "op"))
         addend = copied(m, self.offset, "addend")
 
+        write = data.View(self.store.shape(), copied(m, self.store, "store"))
+        sums = [self.p[slot] for slot in range(self.config.slots)]
         picked = Signal(self.config.acc_width)
-        held = _queue(m, "p", self.strobe, self.tail, op.queued, self.p.as_value())
-        choices = Array(held.word_select(slot, self.config.acc_width) for slot in range(self.config.slots))
-        m.d.sync += picked.eq(choices[op.slot] if self.config.slots > 1 else choices[0])  # cycle 2
+        m.d.sync += picked.eq(captured_memory(m, "p", write, sums, op.cell))  # cycle 2
         # Shifters, not multipliers: those stand in few rows, and their wires were what could not be routed.
         finely, shifted = Signal(self.config.acc_width + 3), Signal(signed(width))
         shift, coarse = delayed(m, op.shift[:2], 1, "shift"), delayed(m, op.shift[2:], 2, "coarse")
-        negate = delayed(m, op.negate, 2, "negate")
+        negate = delayed(m, op.negate, 3, "negate")
         m.d.sync += finely.eq(picked << shift)  # cycle 3
-        m.d.sync += shifted.eq((finely << (coarse << 2)) ^ negate.replicate(width))  # cycle 4
-        enable_early = delayed(m, op.enable, 3, "enable")
-        current = Signal(signed(width))
-        m.d.sync += current.eq(Mux(enable_early, shifted + addend, 0))  # cycle 5
+        m.d.sync += shifted.eq(finely << (coarse << 2))  # cycle 4
+        current, enable = Signal(signed(width)), delayed(m, op.enable, 3, "enable")
+        m.submodules.negating = negating = ControlledAdder(width, inverts=True, platform=self.platform)
+        m.d.comb += [negating.a.eq(addend), negating.b.eq(shifted), negating.control.eq(negate)]
+        m.d.sync += current.eq(Mux(enable, negating.o.as_signed(), 0))  # cycle 5
 
-        late = Signal(self.op.shape())
-        m.d.comb += late.as_value().eq(delayed(m, op, 4, "op"))
+        group, keeps = delayed(m, op.group, 4, "group"), delayed(m, ~(op.first & op.enable), 4, "keeps")
         m.submodules.store = store = memory.Memory(
             shape=signed(width), depth=self.config.z_depth, init=[], attrs=DISTRIBUTED
         )
-        read = store.read_port(domain="comb")
-        write = store.write_port()
-        total = Signal(signed(width))
+        read, update = store.read_port(domain="comb"), store.write_port()
+        m.submodules.adding = adding = ControlledAdder(width, inverts=False, platform=self.platform)
+        m.d.comb += [adding.a.eq(current), adding.b.eq(read.data), adding.control.eq(keeps)]
         m.d.comb += [
-            read.addr.eq(late.group),
-            total.eq(current + Mux(late.first & late.enable, 0, read.data)),
-            write.addr.eq(late.group),
-            write.data.eq(total),
-            write.en.eq(late.enable),
+            read.addr.eq(group),
+            update.addr.eq(group),
+            update.data.eq(adding.o),
+            update.en.eq(delayed(m, enable, 1, "update")),
         ]
-        m.d.sync += self.z.eq(total)
+        m.d.sync += self.z.eq(adding.o)
         return m

@@ -56,12 +56,12 @@ class Cursor:
         few = [layer.n_passes < -(-NeuronPair.recurrence // slots) for slots in (config.slots, config.row_slots)]
         m.d.sync += self._few.eq(Mux(layer.row_passes.any(), few[1], few[0]) if row else few[0])
         m.d.sync += self._static.eq(layer.static_input)
-        self._slots: Value | int = config.slots
+        self.slots: Value | int = config.slots
         last_slot: Value | int = config.slots - 1
         if row:  # one of three columns is finished: the first slots
-            self._slots, last_slot = Signal(range(config.slots + 1), name="slots"), Signal.like(self.slot)
+            self.slots, last_slot = Signal(range(config.slots + 1), name="slots"), Signal.like(self.slot)
             chosen = Mux(layer.row_passes.any(), config.row_slots, config.slots)
-            m.d.sync += [self._slots.eq(chosen), last_slot.eq(chosen - 1)]
+            m.d.sync += [self.slots.eq(chosen), last_slot.eq(chosen - 1)]
         self.slot_last = self.slot == last_slot
         self._t_last = self.t == limits["timesteps"]
         self._pass_last = self._pass == limits["n_passes"]
@@ -144,9 +144,9 @@ class Cursor:
         with m.Elif(self.slot_last & fresh & self._owed & (self._pass == self._before)):
             m.d.comb += repeats.eq(1)
         with m.Elif(self.slot_last & ~self._pass_last):
-            m.d.sync += [self._pass.eq(self._pass + 1), self._base.eq(self._base + self._slots)]
+            m.d.sync += [self._pass.eq(self._pass + 1), self._base.eq(self._base + self.slots)]
             with m.If(self._pass == self._before):
-                m.d.sync += [self.late.eq(1), self._late_base.eq(self._base + self._slots)]
+                m.d.sync += [self.late.eq(1), self._late_base.eq(self._base + self.slots)]
         with m.Elif(self.slot_last):  # the end of a repeat
             m.d.comb += follows.eq(1)
             m.d.sync += self.t.eq(Mux(self._t_last, 0, self.t + 1))
@@ -173,7 +173,7 @@ class Cursor:
         with m.If(self.slot_last & (~self._static | self._t_last)):
             m.d.sync += [
                 self._pass.eq(Mux(self._pass_last, 0, self._pass + 1)),
-                self._base.eq(Mux(self._pass_last, self._layer.slot_base, self._base + self._slots)),
+                self._base.eq(Mux(self._pass_last, self._layer.slot_base, self._base + self.slots)),
             ]
         with m.If(self.slot_last & self._t_last & self._pass_last):
             m.d.sync += self._skip_again.eq(self._skip_next)

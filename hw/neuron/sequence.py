@@ -9,7 +9,7 @@ from amaranth.utils import exact_log2
 
 from ..config import Config
 from ..contract import Gate
-from ..signatures import CAPTURED_PASSES, LocalBus, layer_layout, slot_layout
+from ..signatures import LocalBus, layer_layout, slot_layout
 from .accumulator import accumulate_layout
 from .cursor import Cursor
 from .lane import NeuronPair, row_layout
@@ -53,9 +53,9 @@ class SlotSequencer(wiring.Component):
     -------
     layer, start : In
     strobe : In(1)
-        P and S of a pass have been captured.
-    tail : Out(range(CAPTURED_PASSES))
-        Place in the queue of the next pass to be captured.
+        Of :class:`~reverb_fpga.hw.signatures.Captured`.
+    slots : Out(range(slots + 1))
+        Slots of a pass, from the cycle of ``start`` on.
     release : Out(1)
         Pulse: a queued pass has been read for the last time, or will have been before a beat that is issued from now on
         is captured.
@@ -81,7 +81,7 @@ class SlotSequencer(wiring.Component):
                 "layer": In(layer_layout()),
                 "start": In(1),
                 "strobe": In(1),
-                "tail": Out(range(CAPTURED_PASSES)),
+                "slots": Out(range(config.slots + 1)),
                 "release": Out(1),
                 "room": In(1),
                 "op": Out(operation_layout(config)),
@@ -131,7 +131,7 @@ class SlotSequencer(wiring.Component):
             cursor.step(m)
 
         second = self._issue(m, entry, tag2, valid2, advance)
-        m.d.comb += self.busy.eq(cursor.valid | valid1 | valid2 | second)
+        m.d.comb += [self.busy.eq(cursor.valid | valid1 | valid2 | second), self.slots.eq(cursor.slots)]
         return m
 
     @staticmethod
@@ -165,11 +165,8 @@ class SlotSequencer(wiring.Component):
         """The slot ``entry``, if it may go. Returns that an update is not in its first cycle."""
         second, emits = Signal(), Signal()  # not the first cycle of an update
         way = Signal(range(self.config.neuron_ways), init=1)  # of that cycle
-        waiting, queued = (
-            Signal(range(CAPTURED_PASSES + 1)),
-            Signal(range(CAPTURED_PASSES)),
-        )  # passes captured; the oldest of them
-        any_waiting = Signal()
+        waiting, any_waiting = Signal(range(self.config.captured_cells + 1)), Signal()  # captured passes
+        oldest = Signal(range(self.config.captured_cells))  # of which the first sum is there
         final, fresh = Signal(), Signal()
         ready, go = Signal(), Signal()
         sums, sigmoid, gated, around = Signal(), Signal(), Signal(), Signal()
@@ -210,21 +207,19 @@ class SlotSequencer(wiring.Component):
         used_up = go & tag.tail & tag.fresh
         m.d.sync += self.release.eq(used_up)
         with m.If(self.start):
-            m.d.sync += [waiting.eq(0), any_waiting.eq(0), queued.eq(0), self.tail.eq(0)]
+            m.d.sync += [waiting.eq(0), any_waiting.eq(0), oldest.eq(0)]
         with m.Else():
             m.d.sync += [
                 waiting.eq(waiting + self.strobe - used_up),
                 any_waiting.eq(Mux(used_up, self.strobe | (waiting != 1), self.strobe | any_waiting)),
-                queued.eq(queued + used_up),
-                self.tail.eq(self.tail + self.strobe),
+                oldest.eq(oldest + Mux(used_up, self.slots, 0)),
             ]
 
         op = self.op
         skip_at, gate_at = tag.skip + entry.group, tag.gate + entry.group
         m.d.sync += [
             self.op_valid.eq(go),
-            op.accumulate.queued.eq(queued),
-            op.accumulate.slot.eq(tag.slot),
+            op.accumulate.cell.eq(oldest + tag.slot),
             op.accumulate.group.eq(self._cell(entry.group, around, tag.half)),
             op.accumulate.shift.eq(entry.shift),
             op.accumulate.negate.eq(entry.negate),

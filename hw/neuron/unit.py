@@ -7,11 +7,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from ..carry import Platform
 from ..config import Config
 from ..contract import OFFSET_BITS, PARAM_WORDS, TAU_ONE, WORD_BITS, Gate
 from ..copies import copied
 from ..signatures import ActWrite, Captured, CountWrite, LocalBus, layer_layout
 from .accumulator import SlotAccumulator, offset
+from .captured import CaptureWriter
 from .emitter import Emitter, entry_layout
 from .fixed import delayed, delayed_view
 from .lane import LAYER_CONSTANTS, NeuronPair, row_layout
@@ -27,12 +29,14 @@ class NeuronUnit(wiring.Component):
     ::
 
         captured -> SlotAccumulator x L -> NeuronPair x L/2 -> Emitter -> act_write, count_write
-                        ^ op                ^ ParamMemory x L
-                    SlotSequencer
+                        ^ op, store         ^ ParamMemory x L
+                    SlotSequencer, CaptureWriter
 
     Parameters
     ----------
     config : Config
+    platform : "generic" or "ecp5"
+        See :class:`~reverb_fpga.hw.carry.ControlledAdder`.
 
     Members
     -------
@@ -55,8 +59,9 @@ class NeuronUnit(wiring.Component):
     ending = 2
     """Cycles until ``done``, from the last of ``drain`` or the last in which the emitter is busy."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, platform: Platform = "generic") -> None:
         self.config = config
+        self.platform: Platform = platform
         super().__init__(
             {
                 "layer": In(layer_layout()),
@@ -88,6 +93,7 @@ class NeuronUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.sequencer = sequencer = SlotSequencer(self.config)
+        m.submodules.writer = writer = CaptureWriter(self.config)
         m.submodules.emitter = emitter = Emitter(self.config)
         connect(m, flipped(self.slot_bus), sequencer.bus)
         connect(m, flipped(self.act_write), emitter.act_write)
@@ -96,6 +102,9 @@ class NeuronUnit(wiring.Component):
             sequencer.layer.eq(self.layer),
             sequencer.start.eq(self.start),
             sequencer.strobe.eq(self.captured.strobe),
+            writer.start.eq(self.start),
+            writer.strobe.eq(self.captured.strobe),
+            writer.slots.eq(sequencer.slots),
             sequencer.room.eq(emitter.room),
             self.captured.release.eq(sequencer.release),
             self.stall_emit.eq(sequencer.stall_emit),
@@ -103,11 +112,11 @@ class NeuronUnit(wiring.Component):
             emitter.start.eq(self.start),
             emitter.issued.eq(sequencer.op.emit),
         ]
-        self._lanes(m, sequencer.op, sequencer.tail, emitter)
+        self._lanes(m, sequencer.op, writer.store, emitter)
         self._done(m, sequencer.busy, emitter.busy)
         return m
 
-    def _lanes(self, m: Module, op: data.View, tail: Value, emitter: Emitter) -> None:
+    def _lanes(self, m: Module, op: data.View, store: data.View, emitter: Emitter) -> None:
         config = self.config
         z_at, read_at, write_at = SlotAccumulator.delay, NeuronPair.read_at, NeuronPair.write_at
         stores = self.layer.store_skip  # a leg: its current, neither integrated nor leaked, is what comes out
@@ -126,7 +135,7 @@ class NeuronUnit(wiring.Component):
         asked = data.View(_membrane_address(config), host.addr)
         r_addr = Mux(host.r_en, Cat(asked.way, asked.group), read.row)
 
-        zs = self._accumulators(m, op.accumulate, tail)
+        zs = self._accumulators(m, op.accumulate, store)
         words = self._params(m, op.param)
         codes, membranes, pairs = [], [], []
         ways = config.neuron_ways
@@ -182,19 +191,18 @@ class NeuronUnit(wiring.Component):
                 pair.skip_w_en.eq(write.en),
             ]
 
-    def _accumulators(self, m: Module, op: data.View, tail: Value) -> list[Value]:
+    def _accumulators(self, m: Module, op: data.View, store: data.View) -> list[Value]:
         """z of every lane, of each further lane of a datapath one cycle later."""
         config, ways = self.config, self.config.neuron_ways
-        common = offset(m, op, self.captured.strobe, tail, self.captured.s)
+        common = offset(m, op, store, self.captured.s)
         ops = [delayed(m, op, n, f"op_{n}") for n in range(ways)]
         offsets = [delayed(m, common, n, f"offset_{n}") for n in range(ways)]
         zs = []
         for index in range(config.neuron_lanes):
-            m.submodules[f"accumulator_{index}"] = accumulator = SlotAccumulator(config)
+            m.submodules[f"accumulator_{index}"] = accumulator = SlotAccumulator(config, self.platform)
             m.d.comb += [
                 accumulator.op.as_value().eq(ops[index % ways]),
-                accumulator.strobe.eq(self.captured.strobe),
-                accumulator.tail.eq(tail),
+                accumulator.store.eq(store),
                 accumulator.offset.eq(offsets[index % ways]),
             ]
             for slot in range(config.slots):

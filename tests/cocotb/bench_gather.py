@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import cocotb
 from cocotb.handle import HierarchyObject
 from test_hw_gather import SPARE, Pass, random_layer, random_memory
 
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, Region
 from reverb_fpga.hw.gather import GatherMemory, gather_events
-from reverb_fpga.hw.signatures import CAPTURED_PASSES
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields, unpack
 
@@ -54,7 +55,7 @@ class Surroundings:
             inside = not self.bench.get("beat_last")
             self._events(current)
             if not inside:
-                assert len(self._due) < CAPTURED_PASSES, "a last beat came without a release"
+                assert len(self._due) < self.config.captured_passes(), "a last beat came without a release"
                 self.passes.append(current)
                 current = [[] for _ in range(self.config.banks)]
                 self._due.append(self._cycle + 1 + self.bench.rng.randint(0, self.drain))
@@ -102,7 +103,7 @@ async def load(bench: Bench, memory: GatherMemory) -> None:
 @cocotb.test()
 async def strips(dut: HierarchyObject) -> None:
     bench = Bench(dut)
-    rng, config = bench.rng, bench.config
+    rng, config = Random(bench.parameters["seed"]), bench.config  # not that of the surroundings, which timing advances
     inputs = ["layer", "start", "release", "count_write_en", "count_write_addr", "count_write_count"]
     inputs += ["act_write_en", "act_write_addr", "act_write_data"]
     await bench.start(200_000, inputs)
@@ -123,7 +124,7 @@ async def strips(dut: HierarchyObject) -> None:
         await bench.pulse("start")
         await bench.tick()
         await bench.until("done")
-        await bench.tick(CAPTURED_PASSES * (drain + 2) + 12)
+        await bench.tick(config.captured_passes() * (drain + 2) + 12)
         assert around.passes == expected
         events += sum(len(bank) for one in expected for bank in one)
     assert all(around.stalls.values()), around.stalls

@@ -47,7 +47,10 @@ async def lane_array(dut: HierarchyObject) -> None:
 
     async def watch() -> None:
         while True:
-            await bench.until("captured_strobe")
+            strobe = bench.get("captured_strobe")
+            await bench.tick()
+            if not strobe:
+                continue
             sums = unpack(bench.get("captured_p"), config.acc_width, config.lanes)
             seen.append((sums, bench.get("captured_s")))
 

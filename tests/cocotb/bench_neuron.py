@@ -14,7 +14,7 @@ from reverb_fpga.hw import contract
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, PARAM_FIELDS, PROGRAM_FIELDS, SLOT_FIELDS, Region
 from reverb_fpga.hw.neuron import SlotAccumulator
 from reverb_fpga.hw.neuron.accumulator import accumulate_layout
-from reverb_fpga.hw.signatures import CAPTURED_PASSES
+from reverb_fpga.hw.neuron.captured import store_layout
 from reverb_fpga.sim.bench.buses import LeafInitiator
 from reverb_fpga.sim.bench.environment import Bench, pack, pack_fields
 from reverb_fpga.sim.bench.pauses import independent, mixed
@@ -66,27 +66,34 @@ async def slot_accumulator(dut: HierarchyObject) -> None:
     """Operations back to back, each on the z that the one before it left."""
     bench = Bench(dut, "accumulator")
     rng, config = bench.rng, bench.config
-    await bench.start(50_000, ["op", "p", "strobe", "tail", "offset"])
-    layout = accumulate_layout(config)
-    passes = [[rng.getrandbits(12) for _ in range(config.slots)] for _ in range(CAPTURED_PASSES)]
-    for place in rng.sample(range(CAPTURED_PASSES), CAPTURED_PASSES):
-        bench.set(p=pack(passes[place], config.acc_width), tail=place, strobe=1)
+    await bench.start(50_000, ["op", "p", "store", "offset"])
+    layout, stores = accumulate_layout(config), store_layout(config)
+    sums = [rng.getrandbits(12) for _ in range(config.captured_cells)]
+    for cell in [*rng.sample(range(config.captured_cells), config.captured_cells), -1]:
+        slot = rng.randrange(config.slots)
+        bench.set(
+            store=stores.const({"en": 1, "others": ~(1 << slot) & (1 << config.slots) - 1, "cell": cell}).as_bits()
+            if cell >= 0
+            else 0
+        )
         await bench.tick()
-    bench.set(p=rng.getrandbits(config.acc_width * config.slots), strobe=0)
-    await bench.tick(SlotAccumulator.strobe_to_op)
+        arriving = [rng.getrandbits(config.acc_width) for _ in range(config.slots)]
+        arriving[slot] = sums[cell]
+        bench.set(p=pack(arriving, config.acc_width))
+    await bench.tick(SlotAccumulator.store_to_op)
     z = [0] * config.z_depth
     plan: list[tuple[int, int, int]] = []  # operation, offset, expected z
     for number in range(600):
         begins = number < config.z_depth
         op = {
-            "queued": rng.randrange(CAPTURED_PASSES), "slot": rng.randrange(config.slots),
+            "cell": rng.randrange(config.captured_cells),
             "group": number if begins else rng.randrange(4), "shift": rng.randint(0, 7), "negate": rng.randint(0, 1),
             "subtract_s": rng.randint(0, 1), "first": int(begins or rng.random() < 0.2),
             "enable": int(begins or rng.random() < 0.9),
         }  # fmt: skip
         s = rng.getrandbits(14) if op["subtract_s"] else 0
         if op["enable"]:
-            z[op["group"]] = SlotAccumulator.model(config, z[op["group"]], passes[op["queued"]][op["slot"]], s, op)
+            z[op["group"]] = SlotAccumulator.model(config, z[op["group"]], sums[op["cell"]], s, op)
         plan.append((layout.const(op).as_bits(), op["negate"] - s, z[op["group"]]))
     for cycle in range(len(plan) + SlotAccumulator.delay):
         bench.set(op=plan[cycle][0] if cycle < len(plan) else 0)
@@ -207,14 +214,19 @@ async def capture(bench: Bench, job: Job) -> None:
     """Captured sums as the lane array delivers them, as many as may be queued; garbage in between."""
     rng, config = bench.rng, job.config
     pauses = independent(rng, rng.choice([0.0, 0.5, 0.95]))
-    left, credits = list(job.captures), CAPTURED_PASSES
-    while left or credits < CAPTURED_PASSES:
-        strobe = bool(left) and credits > 0 and not next(pauses)
-        credits -= strobe
+    row_mode = job.layer.get("row_passes", 0) > 0
+    room, slots = config.captured_passes(row_mode), config.row_slots if row_mode else config.slots
+    left, credits = list(job.captures), room
+    held: list[tuple[list[int], int]] = []  # sums in each cycle in which they are valid
+    while left or held or credits < room:
         garbage = [rng.getrandbits(config.acc_width) for _ in range(config.lanes)]
-        sums, total = left.pop(0) if strobe else (garbage, rng.getrandbits(config.acc_width))
+        sums, total = held.pop() if held else (garbage, rng.getrandbits(config.acc_width))
+        strobe = bool(left) and not held and credits > 0 and not next(pauses)
+        credits -= strobe
+        if strobe:
+            held = [left.pop(0)] * slots
         bench.set(captured_p=pack(sums, config.acc_width), captured_s=total, captured_strobe=int(strobe))
         await bench.tick()
         credits += bench.get("captured_release")
-        assert credits <= CAPTURED_PASSES
+        assert credits <= room
     bench.set(captured_strobe=0)
