@@ -48,7 +48,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, dict[str, Any]]
     }
 
 
-@pytest.mark.parametrize("name", ["op", "p_strobe", "p_tail", "addend"])
+@pytest.mark.parametrize("name", ["op", "store", "addend"])
 def test_copies_against_fan_out_survive_synthesis(name: str, flat: dict[bool, dict[str, Any]]) -> None:
     width = len(flat[True]["netnames"][f"accumulator_0.{name}"]["bits"])
     assert len(nets_of(flat[True], name)) == TINY.neuron_lanes * width

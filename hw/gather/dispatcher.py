@@ -45,7 +45,8 @@ class Dispatcher(wiring.Component):
     keep, capture, cell : Out
         Only with row mode; of this pass, as in :class:`Beat`.
     stall_table, stall_drain, stall_steal : Out(1)
-        No table is ready; a last beat waits for a credit; a beat issues less than it could because of ``steal``.
+        No table is ready; a last beat waits for a credit, or for the sums before to leave; a beat issues less than it
+        could because of ``steal``.
     """
 
     filling = 2

@@ -46,7 +46,8 @@ class Gather(wiring.Component):
     act_bus, count_bus, weight_bus : In(LocalBus())
         Only while ``done`` and nothing is being written; a write takes effect one cycle later.
     stall_table, stall_drain, stall_steal : Out(1)
-        In this cycle: no table was ready; a last beat waited for ``release``; a beat was smaller because of a write.
+        In the cycle before: no table was ready; a last beat waited (:class:`Dispatcher`); a beat was smaller because of
+        a write.
     n_events : Out
         Events issued, and
     pass_end : Out(1)
@@ -93,6 +94,9 @@ class Gather(wiring.Component):
             dispatcher.source.eq(walker.source),
             dispatcher.release.eq(self.release),
             self.done.eq(dispatcher.done),
+        ]
+        # registered here: the wire to the counters must not be part of the paths that decide on a beat
+        m.d.sync += [
             self.stall_table.eq(dispatcher.stall_table),
             self.stall_drain.eq(dispatcher.stall_drain),
             self.stall_steal.eq(dispatcher.stall_steal),

@@ -51,7 +51,7 @@ class NeuronUnit(wiring.Component):
     slot_bus, param_bus, membrane_bus : In(LocalBus())
         Host-bus leaves; used only while ``done``. A write to the parameters takes effect one cycle later.
     stall_emit : Out(1)
-        In this cycle a slot waits for the emitter.
+        In the cycle before, a slot waited for the emitter.
     """
 
     drain = SlotAccumulator.delay + NeuronPair.write_at + 4
@@ -107,11 +107,11 @@ class NeuronUnit(wiring.Component):
             writer.slots.eq(sequencer.slots),
             sequencer.room.eq(emitter.room),
             self.captured.release.eq(sequencer.release),
-            self.stall_emit.eq(sequencer.stall_emit),
             emitter.layer.eq(self.layer),
             emitter.start.eq(self.start),
             emitter.issued.eq(sequencer.op.emit),
         ]
+        m.d.sync += self.stall_emit.eq(sequencer.stall_emit)
         self._lanes(m, sequencer.op, writer.store, emitter)
         self._done(m, sequencer.busy, emitter.busy)
         return m
