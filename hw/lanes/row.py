@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..carry import Platform, carry_chain
 from ..contract import EVENT_VALUE_BITS, ROW_CELLS, ROW_TAPS
+from ..copies import copied
 from ..memory import DISTRIBUTED
 from .cluster import BeatRegisters, BeatValues, lane_delay
 from .masked import MaskedPairs
@@ -37,61 +38,61 @@ def row_sums(beats: Iterable[BeatValues], columns: Iterable[tuple[int, ...]]) ->
 
 
 class RowFlags(wiring.Component):
-    """The flags of a beat when the accumulators add its sums.
+    """The flags of a beat, one cycle before the accumulators add its sums: each channel has copies, for the fan-out.
 
     Members
     -------
     valid, first, last, keep, capture, cell : In
         Of :class:`Beat`.
-    first_out, keep_out, capture_out, cell_out : Out
-        ``keep_out`` and ``capture_out`` are 0 in all cycles but that of the last beat of a pass.
+    more_out, keep_out, capture_out, cell_out : Out
+        ``more_out`` is ``first`` inverted. ``keep_out`` and ``capture_out`` are 0 in all cycles but that of the last
+        beat of a pass.
     """
 
     def __init__(self, ports: int) -> None:
-        self.delay = lane_delay(ports) - 1
+        self.delay = lane_delay(ports) - 2
         cell = range(ROW_CELLS)
         flags = {name: In(1) for name in ("valid", "first", "last", "keep", "capture")}
-        outs = {name: Out(1) for name in ("first_out", "keep_out", "capture_out")}
+        outs = {name: Out(1) for name in ("more_out", "keep_out", "capture_out")}
         super().__init__({**flags, **outs, "cell": In(cell), "cell_out": Out(cell)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         ends = self.valid & self.last
-        now = Cat(self.valid & self.first, self.keep & ends, self.capture & ends, self.cell)
+        now = Cat(~(self.valid & self.first), self.keep & ends, self.capture & ends, self.cell)
         for step in range(self.delay):
             later = Signal(len(now), name=f"flags_{step}")
             m.d.sync += later.eq(now)
             now = later
-        m.d.comb += Cat(self.first_out, self.keep_out, self.capture_out, self.cell_out).eq(now)
+        m.d.comb += Cat(self.more_out, self.keep_out, self.capture_out, self.cell_out).eq(now)
         return m
 
 
 class EitherAdder(wiring.Component):
-    """``i + (other ? b : a)``, without a register; one LUT per bit on ECP5.
+    """``i + (own ? a : b)``, without a register; one LUT per bit on ECP5.
 
     Members
     -------
     i : In(in_width)
     a, b : In(width)
-    other : In(1)
+    own : In(1)
     o : Out(width)
     """
 
     def __init__(self, in_width: int, width: int, platform: Platform = "generic") -> None:
         self.width = width
         self.platform: Platform = platform
-        super().__init__({"i": In(in_width), "a": In(width), "b": In(width), "other": In(1), "o": Out(width)})
+        super().__init__({"i": In(in_width), "a": In(width), "b": In(width), "own": In(1), "o": Out(width)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         if self.platform == "generic":
-            m.d.comb += self.o.eq(self.i + Mux(self.other, self.b, self.a))
+            m.d.comb += self.o.eq(self.i + Mux(self.own, self.a, self.b))
             return m
         even = self.width + self.width % 2
         inputs = [Cat(value, Const(0, even))[:even] for value in (self.i, self.a, self.b)]
-        own = Signal()
-        bits = [(*(value[k] for value in inputs), own) for k in range(even)]
-        m.d.comb += [own.eq(~self.other), self.o.eq(carry_chain(m, _ADD_EITHER, bits))]
+        bits = [(*(value[k] for value in inputs), self.own) for k in range(even)]
+        m.d.comb += self.o.eq(carry_chain(m, _ADD_EITHER, bits))
         return m
 
 
@@ -114,7 +115,9 @@ class RowLanes(wiring.Component):
     -------
     i : In(ArrayLayout(in_width, 3))
         Sums of a beat; 0 when there is none.
-    first, keep, capture, cell : In
+    more : In(1)
+        Not the first beat of a pass.
+    keep, capture, cell : In
         See :class:`RowFlags`.
     p : Out(ArrayLayout(width, 3))
         From the cycle after ``capture`` on: the finished column; in gather mode all three sums.
@@ -126,7 +129,7 @@ class RowLanes(wiring.Component):
         super().__init__(
             {
                 "i": In(data.ArrayLayout(in_width, ROW_TAPS)),
-                "first": In(1),
+                "more": In(1),
                 "keep": In(1),
                 "capture": In(1),
                 "cell": In(range(ROW_CELLS)),
@@ -144,7 +147,7 @@ class RowLanes(wiring.Component):
         for tap, begin in enumerate(begins):
             total = Signal(self.width, name=f"total_{tap}")
             m.submodules[f"add_{tap}"] = adder = EitherAdder(len(self.i[tap]), self.width, self.platform)
-            m.d.comb += [adder.i.eq(self.i[tap]), adder.other.eq(self.first), adder.a.eq(total), adder.b.eq(begin)]
+            m.d.comb += [adder.i.eq(self.i[tap]), adder.own.eq(self.more), adder.a.eq(total), adder.b.eq(begin)]
             m.d.sync += total.eq(adder.o)
             following.append(adder.o)
         m.d.comb += [
@@ -250,6 +253,7 @@ def _lanes(m: Module, name: str, sums: list[Value], flags: RowFlags, width: int,
     m.submodules[name] = lanes = RowLanes(len(sums[0]), width, platform)
     m.d.comb += [lanes.i[tap].eq(value) for tap, value in enumerate(sums)]
     m.d.comb += [
-        getattr(lanes, flag).eq(getattr(flags, f"{flag}_out")) for flag in ("first", "keep", "capture", "cell")
+        getattr(lanes, flag).eq(copied(m, getattr(flags, f"{flag}_out"), f"{name}_{flag}"))
+        for flag in ("more", "keep", "capture", "cell")
     ]
     return lanes
