@@ -271,7 +271,8 @@ class _StripModel:
                 beats, ideal = beats + length, ideal + least
                 self._note("array", first + self._gather_delay, first + self._gather_delay + length)
                 if capture:
-                    drained.append(self._drain(*divmod(len(captures), self._passes), ended + self._gather_delay))
+                    known = ended + self._gather_delay + NeuronUnit.capturing
+                    drained.append(self._drain(*divmod(len(captures), self._passes), known))
                     captures.append(ended)
             freed.append(ended)
         done = max(max(self._next_slot, self._next_final) - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
@@ -331,7 +332,7 @@ class _StripModel:
             cycle += 1
 
     def _drain(self, number: int, index: int, captured: int) -> int:
-        """Slots of one pass, whose P and S are captured in a cycle; when the last that reads them is issued."""
+        """Slots of one pass, which the sequencer knows of in a cycle; when the last that reads them is issued."""
         if self._repeated:
             return self._drain_around(number, index, captured)
         position, step = (number, 0) if self._static else divmod(number, self._steps)

@@ -26,14 +26,14 @@ from reverb_fpga.sim.verify import Verifier
 TINY, ROWS = preset("tiny"), preset("tiny-row")
 # Four slots of eight lanes in two banks: the only small shape whose neuron lanes outrun the emitter.
 BURSTY = dataclasses.replace(TINY, name="bursty", lanes_per_cluster=16, neuron_lanes=8, layer_groups=16)
-# Examples of each profile, so that 200 programs run, at least 50 of them with everything at once.
+# Examples of each profile: more than 200 programs, at least 50 of them with everything at once.
 EXAMPLES = {
-    Profile.ANY: 60,
+    Profile.ANY: 120,
     Profile.DYNAMIC: 25,
     Profile.TILED: 25,
     Profile.SIGNED: 25,
     Profile.MULTIBIT: 25,
-    Profile.EVERYTHING: 60,
+    Profile.EVERYTHING: 120,
 }
 BOARD_EXAMPLES = dict.fromkeys(EXAMPLES, 10) | {Profile.GRAPH: 40}
 _BOARD_QUOTA = 50

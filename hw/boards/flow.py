@@ -160,7 +160,8 @@ def _plan(design: Design, options: BuildOptions, toolchain: Toolchain) -> _Plan:
         do_build=False,
         script_after_read=_kept_modules(design.config) + copies.SYNTHESIS_SCRIPT + memory.SYNTHESIS_SCRIPT,
         # abc9 breaks the ULX3S-85F's netlist: yosys 0.66 leaves a net with two drivers, 0.70 fails an assertion.
-        synth_opts=["-noabc9", *options.synth],
+        # A function of six inputs is four LUT4 behind multiplexers, less without: a tenth of the LUT4 of a ULX3S-12F.
+        synth_opts=["-noabc9", "-nowidelut", *options.synth],
         script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
     )
     files = dict(plan.files)

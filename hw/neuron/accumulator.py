@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,7 +13,7 @@ from ..config import Config
 from ..copies import copied
 from ..memory import DISTRIBUTED
 from ..signatures import slot_layout
-from .captured import captured_memory, store_layout
+from .captured import captured_memory, chosen, store_layout
 from .fixed import delayed, limits
 
 __all__ = ["SlotAccumulator", "accumulate_layout", "offset"]
@@ -44,8 +44,7 @@ def offset(m: Module, op: data.View, store: data.View, s: Value) -> Value:
     """
     masked, total = Signal(s.shape()), Signal(signed(len(s) + 1))
     write = data.View(store.shape(), copied(m, store, "store_s"))
-    once = data.View(store.shape(), Cat(write.en, Const(0, len(write.others)), write.cell))  # S has no slots
-    held = captured_memory(m, "s", once, [s], delayed(m, op.cell, 1, "cell"))
+    held = captured_memory(m, "s", write, delayed(m, s, 2, "s"), delayed(m, op.cell, 1, "cell"))
     m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))  # cycle 2
     m.d.sync += total.eq(delayed(m, op.negate, 2, "negate") - masked)  # cycle 3
     return total
@@ -75,7 +74,7 @@ class SlotAccumulator(wiring.Component):
         The new z of the group, in cycle ``delay``.
     """
 
-    store_to_op = 2
+    store_to_op = 3
     offset_at = 3
     delay = 6
 
@@ -114,9 +113,9 @@ class SlotAccumulator(wiring.Component):
         addend = copied(m, self.offset, "addend")
 
         write = data.View(self.store.shape(), copied(m, self.store, "store"))
-        sums = [self.p[slot] for slot in range(self.config.slots)]
+        arrived = chosen(m, self.config, [self.p[slot] for slot in range(self.config.slots)], write.others)
         picked = Signal(self.config.acc_width)
-        m.d.sync += picked.eq(captured_memory(m, "p", write, sums, op.cell))  # cycle 2
+        m.d.sync += picked.eq(captured_memory(m, "p", write, arrived, op.cell))  # cycle 2
         # Shifters, not multipliers: those stand in few rows, and their wires were what could not be routed.
         finely, shifted = Signal(self.config.acc_width + 3), Signal(signed(width))
         shift, coarse = delayed(m, op.shift[:2], 1, "shift"), delayed(m, op.shift[2:], 2, "coarse")

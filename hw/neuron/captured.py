@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +14,7 @@ from ..config import Config
 from ..memory import DISTRIBUTED
 from .fixed import delayed
 
-__all__ = ["CaptureWriter", "captured_memory", "store_layout"]
+__all__ = ["CaptureWriter", "captured_memory", "chosen", "store_layout"]
 
 
 def store_layout(config: Config) -> data.StructLayout:
@@ -20,23 +22,41 @@ def store_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"en": 1, "others": config.slots, "cell": range(config.captured_cells)})
 
 
-def captured_memory(m: Module, name: str, write: data.View, values: Sequence[Value], cell: Value) -> Value:
-    """A memory of ``captured_cells`` sums: that of one slot of ``values`` is written; the one in ``cell`` returned.
+def chosen(m: Module, config: Config, sums: Sequence[Value], others: Value) -> Value:
+    """The sum of the slot that is 0 in ``others``, two cycles later.
 
-    What is written can be read two cycles later. The wide nets from the lane array end in registers, of which all but
-    one are held in reset: choosing among the slots takes no more than an OR.
+    Registers of all other slots are held in reset, so that an OR is enough, and the slots of a cluster meet first: one
+    wide bundle leaves a cluster for its neuron lanes, not one for every slot.
     """
-    en, to = delayed(m, write.en, 1, f"{name}_en"), delayed(m, write.cell, 1, f"{name}_cell")
-    arrived: Value = Const(0, len(values[0]))
-    for number, value in enumerate(values):
-        register = Signal(len(value), name=f"{name}_{number}", reset_less=True)
-        m.d.sync += register.eq(Mux(write.others[number], 0, value))
-        arrived = arrived | register
+    clusters: dict[int, list[Value]] = {}
+    for slot, value in enumerate(sums):
+        register = Signal(len(value), name=f"slot_{slot}", reset_less=True)
+        m.d.sync += register.eq(Mux(others[slot], 0, value))
+        lane = slot * config.neuron_lanes % config.row_lanes
+        clusters.setdefault(lane // config.lanes_per_cluster, []).append(register)
+    arrived = []
+    for number, registers in clusters.items():
+        one = Signal(len(sums[0]), name=f"of_cluster_{number}")
+        m.d.sync += one.eq(reduce(or_, registers))
+        arrived.append(one)
+    return reduce(or_, arrived)
+
+
+def captured_memory(m: Module, name: str, write: data.View, value: Value, cell: Value) -> Value:
+    """A memory of ``captured_cells`` sums: ``value``, two cycles after ``write``, is stored; the one in ``cell``.
+
+    Operations ``SlotAccumulator.store_to_op`` cycles after ``write`` see it.
+    """
     m.submodules[f"{name}_cells"] = cells = memory.Memory(
-        shape=len(arrived), depth=1 << len(write.cell), init=[], attrs=DISTRIBUTED
+        shape=len(value), depth=1 << len(write.cell), init=[], attrs=DISTRIBUTED
     )
     port, read = cells.write_port(), cells.read_port(domain="comb")
-    m.d.comb += [port.addr.eq(to), port.data.eq(arrived), port.en.eq(en), read.addr.eq(cell)]
+    m.d.comb += [
+        port.addr.eq(delayed(m, write.cell, 2, f"{name}_cell")),
+        port.en.eq(delayed(m, write.en, 2, f"{name}_en")),
+        port.data.eq(value),
+        read.addr.eq(cell),
+    ]
     return read.data
 
 

@@ -53,7 +53,7 @@ class SlotSequencer(wiring.Component):
     -------
     layer, start : In
     strobe : In(1)
-        Of :class:`~reverb_fpga.hw.signatures.Captured`.
+        A pass has been captured: operations from ``delay`` + 1 cycles later on may be of its sums.
     slots : Out(range(slots + 1))
         Slots of a pass, from the cycle of ``start`` on.
     release : Out(1)

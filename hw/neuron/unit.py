@@ -56,6 +56,8 @@ class NeuronUnit(wiring.Component):
 
     drain = SlotAccumulator.delay + NeuronPair.write_at + 4
     """Cycles from the last operation until every membrane and entry has been written, with some to spare."""
+    capturing = SlotAccumulator.store_to_op - SlotSequencer.delay - 1
+    """Cycles from ``captured.strobe`` until the sequencer may know of the pass."""
     ending = 2
     """Cycles until ``done``, from the last of ``drain`` or the last in which the emitter is busy."""
 
@@ -101,7 +103,7 @@ class NeuronUnit(wiring.Component):
         m.d.comb += [
             sequencer.layer.eq(self.layer),
             sequencer.start.eq(self.start),
-            sequencer.strobe.eq(self.captured.strobe),
+            sequencer.strobe.eq(delayed(m, self.captured.strobe, self.capturing, "captured")),
             writer.start.eq(self.start),
             writer.strobe.eq(self.captured.strobe),
             writer.slots.eq(sequencer.slots),
