@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..carry import Platform, carry_chain
+from ..carry import ControlledAdder, Platform, carry_chain
 from ..contract import EVENT_VALUE_BITS, ROW_CELLS, ROW_TAPS
 from ..copies import copied
 from ..memory import DISTRIBUTED
@@ -142,14 +142,19 @@ class RowLanes(wiring.Component):
         waiting = data.StructLayout({"begun": self.width, "grown": self.width})
         m.submodules.waiting = store = memory.Memory(shape=waiting, depth=ROW_CELLS, init=[], attrs=DISTRIBUTED)
         read, write = store.read_port(domain="comb"), store.write_port()
-        begins = (read.data.grown, read.data.begun, Const(0, self.width))
         following = []
-        for tap, begin in enumerate(begins):
+        for tap, begin in enumerate((read.data.grown, read.data.begun)):
             total = Signal(self.width, name=f"total_{tap}")
-            m.submodules[f"add_{tap}"] = adder = EitherAdder(len(self.i[tap]), self.width, self.platform)
-            m.d.comb += [adder.i.eq(self.i[tap]), adder.own.eq(self.more), adder.a.eq(total), adder.b.eq(begin)]
-            m.d.sync += total.eq(adder.o)
-            following.append(adder.o)
+            m.submodules[f"add_{tap}"] = either = EitherAdder(len(self.i[tap]), self.width, self.platform)
+            m.d.comb += [either.i.eq(self.i[tap]), either.own.eq(self.more), either.a.eq(total), either.b.eq(begin)]
+            m.d.sync += total.eq(either.o)
+            following.append(either.o)
+        # the last one begins with nothing: a constant in place of b would need a wire
+        first = Signal(self.width, name="total_2")
+        m.submodules.add_2 = alone = ControlledAdder(self.width, inverts=False, platform=self.platform)
+        m.d.comb += [alone.a.eq(self.i[2]), alone.b.eq(first), alone.control.eq(self.more)]
+        m.d.sync += first.eq(alone.o)
+        following.append(alone.o)
         m.d.comb += [
             read.addr.eq(self.cell),
             write.addr.eq(self.cell),
