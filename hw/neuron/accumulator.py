@@ -114,15 +114,17 @@ class SlotAccumulator(wiring.Component):
 
         write = data.View(self.store.shape(), copied(m, self.store, "store"))
         arrived = chosen(m, self.config, [self.p[slot] for slot in range(self.config.slots)], write.others)
-        picked = Signal(self.config.acc_width)
+        # Nothing in the pipeline needs a reset, and without it a masked register is one flip-flop, without a LUT.
+        picked = Signal(self.config.acc_width, reset_less=True)
         m.d.sync += picked.eq(captured_memory(m, "p", write, arrived, op.cell))  # cycle 2
         # Shifters, not multipliers: those stand in few rows, and their wires were what could not be routed.
-        finely, shifted = Signal(self.config.acc_width + 3), Signal(signed(width))
+        finely = Signal(self.config.acc_width + 3, reset_less=True)
+        shifted, current = Signal(signed(width), reset_less=True), Signal(signed(width), reset_less=True)
         shift, coarse = delayed(m, op.shift[:2], 1, "shift"), delayed(m, op.shift[2:], 2, "coarse")
         negate = delayed(m, op.negate, 3, "negate")
         m.d.sync += finely.eq(picked << shift)  # cycle 3
         m.d.sync += shifted.eq(finely << (coarse << 2))  # cycle 4
-        current, enable = Signal(signed(width)), delayed(m, op.enable, 3, "enable")
+        enable = delayed(m, op.enable, 3, "enable")
         m.submodules.negating = negating = ControlledAdder(width, inverts=True, platform=self.platform)
         m.d.comb += [negating.a.eq(addend), negating.b.eq(shifted), negating.control.eq(negate)]
         m.d.sync += current.eq(Mux(enable, negating.o.as_signed(), 0))  # cycle 5
