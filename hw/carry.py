@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ControlledAdder", "Platform", "carry_chain"]
+__all__ = ["NOTHING", "ControlledAdder", "Platform", "carry_chain"]
 
 Platform = Literal["generic", "ecp5"]
 """Plain operators, or carry chains of the ECP5 that compute the same."""
+
+NOTHING = (Const(0, 1), Const(0, 1), Const(0, 1), Const(1, 1))
+"""Inputs of a bit that adds nothing. C = 0 costs nothing beside D = 1; with both 0, nextpnr leads a wire there."""
 
 # LUT4 of a CCU2C; the lower four bits are A, the carry where A and what is added to it are alike.
 _ADD_MASKED = 0x6A6A  # A ^ (B & C)
@@ -29,9 +32,12 @@ def carry_chain(m: Module, lut: int, bits: Sequence[tuple[Value, ...]]) -> Signa
     lut : int
         INIT of every LUT4.
     bits : sequence of (A, B, C, D)
-        Inputs of each; an even number of them.
+        Inputs of each, constants or one bit wide.
     """
     sums = Signal(len(bits))
+    bits = [*bits, NOTHING][: len(bits) + len(bits) % 2]
+    results = Signal(len(bits))
+    m.d.comb += sums.eq(results)
     carry: Value = Const(0, 1)
     for k in range(0, len(bits), 2):
         carry_out = Signal(name=f"carry_{k}")
@@ -44,8 +50,8 @@ def carry_chain(m: Module, lut: int, bits: Sequence[tuple[Value, ...]]) -> Signa
             i_CIN=carry,
             **{f"i_{pin}0": value for pin, value in zip("ABCD", bits[k], strict=True)},
             **{f"i_{pin}1": value for pin, value in zip("ABCD", bits[k + 1], strict=True)},
-            o_S0=sums[k],
-            o_S1=sums[k + 1],
+            o_S0=results[k],
+            o_S1=results[k + 1],
             o_COUT=carry_out,
         )
         carry = carry_out
@@ -81,9 +87,6 @@ class ControlledAdder(wiring.Component):
             other = self.b ^ self.control.replicate(self.width) if self.inverts else Mux(self.control, self.b, 0)
             m.d.comb += self.o.eq(self.a + other)
             return m
-        even = self.width + self.width % 2
-        a, b = (Cat(value, Const(0, even))[:even] for value in (self.a, self.b))
-        one = Const(1, 1)
-        bits = [(a[k], b[k], self.control, one) for k in range(even)]
+        bits = [(self.a[k], self.b[k], self.control, Const(1, 1)) for k in range(self.width)]
         m.d.comb += self.o.eq(carry_chain(m, _ADD_INVERTED if self.inverts else _ADD_MASKED, bits))
         return m

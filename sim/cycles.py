@@ -230,7 +230,7 @@ class _StripModel:
         self._tables = _tables(stats, strip, image)
         self._stored: list[list[list[list[int]]]] = stats.stored[image].transpose(1, 0, 2, 3).tolist()
         self._sources = strip.sources.shape[1] * strip.sources.shape[2]
-        self._queue = config.captured_passes(fields["row_passes"] > 0)
+        self._queue = config.captured_cells // self._slots  # passes
         self._passes = fields["n_passes"]
         self._table_passes = fields["row_passes"] or self._passes
         if fields["row_passes"]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Value
+from amaranth.hdl import Cat, Module, Mux, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..carry import Platform, carry_chain
+from ..carry import NOTHING, Platform, carry_chain
 from ..contract import EVENT_VALUE_BITS
 from ..errors import InputError
 
@@ -73,14 +73,10 @@ class MaskedPairs(wiring.Component):
     def _chain(self, m: Module) -> list[Value]:
         """One carry chain through all pairs; a zero bit after each shows its carry and starts the next with none."""
         bits: list[tuple[Value, ...]] = []
-        # C = 0 costs nothing beside D = 1; with both 0, nextpnr leads a wire there
-        gap = (Const(0, 1), Const(0, 1), Const(0, 1), Const(1, 1))
         for k in range(0, self.ports, 2):
             for bit in range(EVENT_VALUE_BITS):
                 bits.append((self.x[k][bit], self.mask[k], self.x[k + 1][bit], self.mask[k + 1]))
-            bits.append(gap)
-        if len(bits) % 2:
-            bits.append(gap)
+            bits.append(NOTHING)
         sums = carry_chain(m, _MASKED_ADD, bits)
         step = EVENT_VALUE_BITS + 1
         return [Cat(sums[k * step : (k + 1) * step]) for k in range(self.ports // 2)]

@@ -89,9 +89,8 @@ class EitherAdder(wiring.Component):
         if self.platform == "generic":
             m.d.comb += self.o.eq(self.i + Mux(self.own, self.a, self.b))
             return m
-        even = self.width + self.width % 2
-        inputs = [Cat(value, Const(0, even))[:even] for value in (self.i, self.a, self.b)]
-        bits = [(*(value[k] for value in inputs), self.own) for k in range(even)]
+        i = Cat(self.i, Const(0, self.width))
+        bits = [(i[k], self.a[k], self.b[k], self.own) for k in range(self.width)]
         m.d.comb += self.o.eq(carry_chain(m, _ADD_EITHER, bits))
         return m
 
