@@ -44,7 +44,7 @@ def offset(m: Module, op: data.View, store: data.View, s: Value) -> Value:
     """
     masked, total = Signal(s.shape()), Signal(signed(len(s) + 1))
     write = data.View(store.shape(), copied(m, store, "store_s"))
-    held = captured_memory(m, "s", write, delayed(m, s, 2, "s"), delayed(m, op.cell, 1, "cell"))
+    held = captured_memory(m, "s", write, delayed(m, s, 1, "s"), delayed(m, op.cell, 1, "cell"))
     m.d.sync += masked.eq(Mux(delayed(m, op.subtract_s, 1, "subtract_s"), held, 0))  # cycle 2
     m.d.sync += total.eq(delayed(m, op.negate, 2, "negate") - masked)  # cycle 3
     return total
@@ -74,7 +74,7 @@ class SlotAccumulator(wiring.Component):
         The new z of the group, in cycle ``delay``.
     """
 
-    store_to_op = 3
+    store_to_op = 2
     offset_at = 3
     delay = 6
 
@@ -113,7 +113,7 @@ class SlotAccumulator(wiring.Component):
         addend = copied(m, self.offset, "addend")
 
         write = data.View(self.store.shape(), copied(m, self.store, "store"))
-        arrived = chosen(m, self.config, [self.p[slot] for slot in range(self.config.slots)], write.others)
+        arrived = chosen(m, [self.p[slot] for slot in range(self.config.slots)], write.others)
         # Nothing in the pipeline needs a reset, and without it a masked register is one flip-flop, without a LUT.
         picked = Signal(self.config.acc_width, reset_less=True)
         m.d.sync += picked.eq(captured_memory(m, "p", write, arrived, op.cell))  # cycle 2

@@ -22,28 +22,22 @@ def store_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"en": 1, "others": config.slots, "cell": range(config.captured_cells)})
 
 
-def chosen(m: Module, config: Config, sums: Sequence[Value], others: Value) -> Value:
-    """The sum of the slot that is 0 in ``others``, two cycles later.
+def chosen(m: Module, sums: Sequence[Value], others: Value) -> Value:
+    """The sum of the slot that is 0 in ``others``, a cycle later.
 
-    Registers of all other slots are held in reset, so that an OR is enough, and the slots of a cluster meet first: one
-    wide bundle leaves a cluster for its neuron lanes, not one for every slot.
+    The wide nets from the lane array end in registers, of which all but one are held in reset: choosing takes no more
+    than an OR.
     """
-    clusters: dict[int, list[Value]] = {}
+    registers = []
     for slot, value in enumerate(sums):
         register = Signal(len(value), name=f"slot_{slot}", reset_less=True)
         m.d.sync += register.eq(Mux(others[slot], 0, value))
-        lane = slot * config.neuron_lanes % config.row_lanes
-        clusters.setdefault(lane // config.lanes_per_cluster, []).append(register)
-    arrived = []
-    for number, registers in clusters.items():
-        one = Signal(len(sums[0]), name=f"of_cluster_{number}")
-        m.d.sync += one.eq(reduce(or_, registers))
-        arrived.append(one)
-    return reduce(or_, arrived)
+        registers.append(register)
+    return reduce(or_, registers)
 
 
 def captured_memory(m: Module, name: str, write: data.View, value: Value, cell: Value) -> Value:
-    """A memory of ``captured_cells`` sums: ``value``, two cycles after ``write``, is stored; the one in ``cell``.
+    """A memory of ``captured_cells`` sums: ``value``, a cycle after ``write``, is stored; the one in ``cell``.
 
     Operations ``SlotAccumulator.store_to_op`` cycles after ``write`` see it.
     """
@@ -52,8 +46,8 @@ def captured_memory(m: Module, name: str, write: data.View, value: Value, cell: 
     )
     port, read = cells.write_port(), cells.read_port(domain="comb")
     m.d.comb += [
-        port.addr.eq(delayed(m, write.cell, 2, f"{name}_cell")),
-        port.en.eq(delayed(m, write.en, 2, f"{name}_en")),
+        port.addr.eq(delayed(m, write.cell, 1, f"{name}_cell")),
+        port.en.eq(delayed(m, write.en, 1, f"{name}_en")),
         port.data.eq(value),
         read.addr.eq(cell),
     ]
