@@ -103,3 +103,19 @@ def test_registers_that_are_more_stay_where_they_are(ram: dict[str, Any], obstac
         next(port for port in module["ports"].values() if port["direction"] == "output")["bits"][0] = output
     assert netlist.absorb_output_registers(module) == total - 1
     assert rams[0]["parameters"]["REGMODE_A"] == "NOREG"
+
+
+def test_logic_does_not_read_the_global_network() -> None:
+    def cell(kind: str, **connections: list[int | str]) -> dict[str, Any]:
+        directions = {port: "output" if port in ("CLKO", "Z", "Q") else "input" for port in connections}
+        return {"type": kind, "connections": connections, "port_directions": directions}
+
+    cells = {
+        "buffer": cell("DCCA", CLKI=[2], CE=["1"], CLKO=[3]),
+        "mask": cell("LUT4", A=[3], B=[5], C=["0"], Z=[6]),
+        "register": cell("TRELLIS_FF", LSR=[3], CLK=[4], DI=[6], Q=[5]),
+        "masked": cell("TRELLIS_FF", LSR=[6], CLK=[4], DI=[6], Q=[7]),
+    }
+    assert netlist.leave_global_network({"cells": cells}) == 1
+    assert cells["mask"]["connections"] == {"A": [2], "B": [5], "C": ["0"], "Z": [6]}
+    assert cells["register"]["connections"]["LSR"] == [3]

@@ -34,6 +34,7 @@ Progress = Callable[[BuildPhase], None]
 
 PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
+_FLATTEN = "setattr -mod -unset keep_hierarchy *\nflatten"  # once nothing merges any more; nets are whole then
 _ADDRESS = re.compile(r"(\bUSB\w+?Endpoint)_(\d{6,})")
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
 
@@ -162,7 +163,7 @@ def _plan(design: Design, options: BuildOptions, toolchain: Toolchain) -> _Plan:
         # abc9 breaks the ULX3S-85F's netlist: yosys 0.66 leaves a net with two drivers, 0.70 fails an assertion.
         # A function of six inputs is four LUT4 behind multiplexers, less without: a tenth of the LUT4 of a ULX3S-12F.
         synth_opts=["-noabc9", "-nowidelut", *options.synth],
-        script_after_synth="tee -q -o bram.txt select -list t:DP16KD",
+        script_after_synth=f"tee -q -o bram.txt select -list t:DP16KD\n{_FLATTEN}",
     )
     files = dict(plan.files)
     files["top.il"] = _stable_names(str(files["top.il"]))

@@ -1,4 +1,4 @@
-"""What synthesis leaves undone in the netlist, as yosys writes it in JSON: output registers of the block RAMs."""
+"""What synthesis leaves undone in the netlist, as yosys writes it in JSON."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VERSION", "absorb_output_registers", "cell_counts", "improve"]
+from .chains import begin_carry_chains
 
-VERSION = 1
+__all__ = ["VERSION", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
+
+VERSION = 2
 """Goes up with every change of what is done to a netlist: builds are cached by it."""
 
+_LOGIC = ("LUT4", "CCU2C", "PFUMX", "L6MUX21")
 _WIDEST = 18
 _TOO_WIDE = 36  # of both ports together: their outputs and registers are not those of one port
 
 
 def improve(path: Path) -> Counter[str]:
-    """Put output registers into the block RAMs of a netlist file; the cells that it then holds, by type."""
+    """Do in a flat netlist file what the functions of this package do; the cells that it then holds, by type."""
     netlist = json.loads(path.read_text())
     for module in netlist["modules"].values():
         absorb_output_registers(module)
+        begin_carry_chains(module)
+        leave_global_network(module)
     path.write_text(json.dumps(netlist))
     return cell_counts(netlist)
 
@@ -65,6 +70,28 @@ def absorb_output_registers(module: dict[str, Any]) -> int:
             cell["parameters"][f"REGMODE_{side}"] = "OUTREG"
             cell["connections"][f"OCE{side}"] = ["1"]
             changed += 1
+    return changed
+
+
+def leave_global_network(module: dict[str, Any]) -> int:
+    """Let logic read what is before a global buffer, not what is behind it; the number of inputs changed.
+
+    A reset on the global network has a few readers that are logic. nextpnr routes the network before everything else,
+    and its way into a LUT may then be the only one of another input ("Failed to route arc").
+    """
+    sources = {
+        cell["connections"]["CLKO"][0]: cell["connections"]["CLKI"]
+        for cell in module["cells"].values()
+        if cell["type"] == "DCCA"
+    }
+    changed = 0
+    for cell in module["cells"].values():
+        if cell["type"] not in _LOGIC:
+            continue
+        for port, bits in cell["connections"].items():
+            if bits and bits[0] in sources and cell["port_directions"][port] == "input":
+                cell["connections"][port] = list(sources[bits[0]])
+                changed += 1
     return changed
 
 
