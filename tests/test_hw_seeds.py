@@ -106,6 +106,32 @@ def test_routers_that_converge_slowly_are_left_alone() -> None:
         assert watch.follow(f"Info:     iter={number} wires=1 overused={wires} overuse=1 archfail=NA") is None
 
 
+def _routing(iteration: int, wires: int, slow: int) -> str:
+    return (
+        f"Info:     iter={iteration} wires=9 overused={wires} overuse={wires} resources=0 overused=0 overuse=0 "
+        f"tmgfail={slow} archfail=NA"
+    )
+
+
+def test_connections_that_stay_too_slow_are_told() -> None:
+    watch = PlacementWatch()
+    assert watch.follow("Info: Max frequency for clock '$glbnet$clk': 51.16 MHz (FAIL at 85.00 MHz)") is None
+    for iteration in range(1, 61):
+        assert watch.follow(_routing(iteration, 3, 7 if iteration == 2 else 8 + iteration % 3)) is None
+    assert watch.follow(_routing(61, 0, 9)) is None
+    assert watch.follow(_routing(62, 0, 9)) == (
+        "timing not met: 7 connections are too slow for the clock (51.16 MHz were estimated before routing), and "
+        "routing them again does not help in 60 iterations; try a lower --clock, or more --tries"
+    )
+
+
+def test_fewer_and_fewer_slow_connections_are_left_alone() -> None:
+    watch = PlacementWatch()
+    for iteration in range(1, 999):
+        slow = [(1000 - iteration) // 50, 30, 0][iteration % 3]
+        assert watch.follow(_routing(iteration, 1, slow)) is None
+
+
 def test_an_exception_ends_all_of_them(tmp_path: Path) -> None:
     def interrupt(phase: BuildPhase) -> None:
         if phase.step == "timing not met":

@@ -245,7 +245,7 @@ def _nextpnr_arguments(plan: _Plan) -> list[str]:
         "--package", platform._nextpnr_package_options[platform.package].upper(),
         "--speed", platform.speed,
         "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
-        "--placer", "static", "--router", "router2", "--freq", f"{plan.options.clock_mhz:g}",
+        "--placer", "static", "--router", "router2", "--tmg-ripup", "--freq", f"{plan.options.clock_mhz:g}",
     ]  # fmt: skip
 
 

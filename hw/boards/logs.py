@@ -35,8 +35,9 @@ _CELLS = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "flip-flops", "DP16KD": "block R
 _UTILISATION = re.compile(r"^Info:\s+(TRELLIS_COMB|TRELLIS_FF|DP16KD|MULT18X18D):\s*(\d+)/\s*(\d+)")
 _PLACER = re.compile(r"^Info: overlap: COMB=([\d.]+)%")
 _ANNEAL = re.compile(r"^Info:\s+at iteration #(\d+): temp = .*wirelen = (\d+)")
-_ROUTER = re.compile(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
+_ROUTER = re.compile(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+)(?:.* tmgfail=(\d+))?")
 _ROUTER_PATIENCE, _ROUTER_GROWTH, _ROUTER_FEW = 15, 4, 100  # iterations; times the fewest wires, and so many at least
+_TIMING_PATIENCE = 60  # iterations without fewer slow connections
 _FMAX = re.compile(r"^Info: Max frequency for clock\s+'(.+)': ([\d.]+) MHz")
 _STEPS = (
     (re.compile(r"^Info: Packing"), "packing"),
@@ -57,11 +58,14 @@ class PlacementWatch:
 
     A design larger than the device is placed all the same, for hours. And router2 goes on for ever where wires that
     want the same place grow in number again: a placement that can be routed has fewer of them from one iteration to the
-    next, give or take a few near the end; one that cannot raises the price of the places until everything moves.
+    next, give or take a few near the end; one that cannot raises the price of the places until everything moves. Nor
+    does it end where connections stay too slow for the clock, once it has routed all of them.
     """
 
     def __init__(self) -> None:
         self._best = (0, 0)  # iteration, wires
+        self._least_slow = (0, 0)  # iteration, connections
+        self._estimate = ""
 
     def follow(self, line: str) -> str | None:
         """What is wrong, once it is, and what to do."""
@@ -70,9 +74,14 @@ class PlacementWatch:
                 f"the overlay takes {int(match[2]):,} of the device's {int(match[3]):,} {_CELLS[match[1]]}; it needs a "
                 "smaller configuration, or a larger board"
             )
+        if match := _FMAX.match(line):
+            self._estimate = f" ({match[2]} MHz were estimated before routing)"
         if (match := _ROUTER.match(line)) is None:
             return None
-        iteration, wires = int(match[1]), int(match[2])
+        iteration = int(match[1])
+        return self._crowded(iteration, int(match[2])) or self._slow(iteration, int(match[3] or 0))
+
+    def _crowded(self, iteration: int, wires: int) -> str | None:
         best, fewest = self._best
         if not best or iteration <= best or wires < fewest:
             self._best = (iteration, wires)
@@ -80,6 +89,17 @@ class PlacementWatch:
             return (
                 f"the router does not converge: {fewest} wires overused in iteration {best}, {wires} in {iteration}; "
                 "try another --seed, or more --tries"
+            )
+        return None
+
+    def _slow(self, iteration: int, connections: int) -> str | None:
+        best, fewest = self._least_slow
+        if not connections or iteration <= best or connections < fewest or not fewest:
+            self._least_slow = (iteration, connections)
+        elif iteration - best >= _TIMING_PATIENCE:
+            return (
+                f"timing not met: {fewest} connections are too slow for the clock{self._estimate}, and routing them "
+                f"again does not help in {_TIMING_PATIENCE} iterations; try a lower --clock, or more --tries"
             )
         return None
 
@@ -98,7 +118,8 @@ def nextpnr_phase(line: str) -> BuildPhase | None:
     if match := _ANNEAL.match(line):
         return BuildPhase("refining the placement", f"iteration {match[1]}, wire length {match[2]}")
     if match := _ROUTER.match(line):
-        return BuildPhase("routing", f"iteration {match[1]}, {match[2]} wires overused")
+        slow = f", {match[3]} connections too slow" if int(match[3] or 0) else ""
+        return BuildPhase("routing", f"iteration {match[1]}, {match[2]} wires overused{slow}")
     if match := _FMAX.match(line):
         return BuildPhase("timing", f"{match[2]} MHz")
     if match := _UTILISATION.match(line):
