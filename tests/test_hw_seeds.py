@@ -90,6 +90,20 @@ def test_a_router_that_does_not_converge_is_ended(tmp_path: Path) -> None:
     assert best.seed == 12
 
 
+def test_where_no_seed_can_be_routed_further_ones_are_tried(tmp_path: Path) -> None:
+    trials, phases = _trials(tmp_path)
+    assert trials.run([66], 1, spare=[13, 12, 11]).seed == 12
+    assert not (tmp_path / "began-11").exists()
+    assert any(phase.detail.startswith("seed 66: the router does not converge") for phase in phases)
+
+
+def test_a_clock_that_is_missed_is_no_reason_for_further_ones(tmp_path: Path) -> None:
+    trials, _ = _trials(tmp_path)
+    with pytest.raises(BuildError, match=r"timing not met: 48\.0 MHz \(seed 8\)"):
+        trials.run([8], 1, spare=[12])
+    assert not (tmp_path / "began-12").exists()
+
+
 def test_a_design_larger_than_the_device_is_told_at_once() -> None:
     watch = PlacementWatch()
     assert watch.follow("Info: \t              DP16KD:      56/     56   100%") is None

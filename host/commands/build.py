@@ -51,7 +51,10 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="First seed of the placer.")
 @click.option(
-    "--tries", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried; the fastest is kept."
+    "--tries",
+    type=click.IntRange(1, 100),
+    default=1,
+    help="Seeds tried; the fastest is kept. Default: one, and up to two more where it cannot be routed.",
 )
 @click.option(
     "--jobs", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried side by side, 1.5 GB each."

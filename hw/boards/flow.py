@@ -34,6 +34,7 @@ Progress = Callable[[BuildPhase], None]
 
 PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
+_SPARE_SEEDS = 2  # where the one asked for cannot be routed: another placement often can
 _FLATTEN = "setattr -mod -unset keep_hierarchy *\nflatten"  # once nothing merges any more; nets are whole then
 _ADDRESS = re.compile(r"(\bUSB\w+?Endpoint)_(\d{6,})")
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
@@ -51,7 +52,7 @@ class BuildOptions:
     seed : int
         First seed of the placer.
     tries : int
-        Seeds that are tried; the fastest is kept.
+        Seeds that are tried; the fastest is kept. 1: and up to two more where it cannot be routed.
     jobs : int
         Seeds that are tried side by side. What comes out does not depend on it.
     cluster : str or None
@@ -220,7 +221,9 @@ def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> Attempt:
     try:
         with _launch(plan, work) as launch:
             trials = SeedTrials(launch, _nextpnr_arguments(plan), options.clock_mhz, work, progress)
-            best = trials.run(range(options.seed, options.seed + options.tries), options.jobs)
+            after = options.seed + options.tries
+            spare = range(after, after + _SPARE_SEEDS) if options.tries == 1 else ()
+            best = trials.run(range(options.seed, after), options.jobs, spare)
     except BaseException:
         for log in sorted(work.glob("seed-*/nextpnr.log"))[:1]:
             shutil.copyfile(log, work / "nextpnr.log")

@@ -132,28 +132,45 @@ class SeedTrials:
         self._progress = progress
         self._running: dict[int, SeedRun] = {}
         self._attempts: list[Attempt] = []
+        self._placed: set[int] = set()
 
-    def run(self, seeds: Sequence[int], jobs: int) -> Attempt:
+    def run(self, seeds: Sequence[int], jobs: int, spare: Sequence[int] = ()) -> Attempt:
         """Try all seeds; the one with the fastest clock, the first of equal ones.
+
+        Parameters
+        ----------
+        spare : sequence of int
+            Seeds that are tried one by one as long as none could be routed.
 
         Raises
         ------
         BuildError
             If none meets timing.
         """
+        self._try(seeds, jobs, len(seeds))
+        for seed in spare:
+            if not all(self._unrouted(attempt) for attempt in self._attempts):
+                break
+            self._try([seed], 1, len(seeds) + len(spare))
+        return self._best()
+
+    def _unrouted(self, attempt: Attempt) -> bool:
+        """Another seed may do better."""
+        return attempt.error is not None and attempt.fmax_mhz is None and attempt.seed in self._placed
+
+    def _try(self, seeds: Sequence[int], jobs: int, number: int) -> None:
         waiting = list(seeds)
         with ExitStack() as stack:
             while waiting or self._running:
                 while waiting and len(self._running) < jobs:
                     seed = waiting.pop(0)
-                    self._running[seed] = stack.enter_context(self._start(seed, len(seeds)))
+                    self._running[seed] = stack.enter_context(self._start(seed, number))
                 for seed, run in list(self._running.items()):
                     if run.poll():
                         del self._running[seed]
-                        self._finish(seed, run, len(seeds))
+                        self._finish(seed, run, number)
                 interrupts.check()
                 time.sleep(POLL_SECONDS)
-        return self._best()
 
     def _start(self, seed: int, number: int) -> SeedRun:
         directory = self._work / f"seed-{seed}"
@@ -164,7 +181,10 @@ class SeedTrials:
 
         def follow(line: str) -> None:
             shown = next(iter(self._running), seed)  # one at a time, or the stages would go to and fro
-            if seed == shown and (phase := logs.nextpnr_phase(line)) is not None:
+            phase = logs.nextpnr_phase(line)
+            if phase is not None and phase.step == "routing":
+                self._placed.add(seed)
+            if seed == shown and phase is not None:
                 detail = phase.detail if number == 1 else f"seed {seed}, {phase.detail}".rstrip(", ")
                 self._progress(BuildPhase(phase.step, detail))
 
