@@ -335,7 +335,7 @@ PRESETS: dict[str, Config] = {
             slot_entries=512, descriptors=64, skip_words=512,
         ),
         Config(
-            name="ulx3s-85f-row", clusters=16, lanes_per_cluster=4, taps=3, banks=4, neuron_lanes=32, neuron_ways=4,
+            name="ulx3s-85f-row", clusters=4, lanes_per_cluster=16, taps=3, banks=4, neuron_lanes=32, neuron_ways=4,
             act_words=12288, count_words=2048, weight_rows=2048, weight_strip=1, param_groups=128, layer_groups=16,
             slot_entries=512, descriptors=64, skip_words=512, acc_width=21, z_width=24,
         ),

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..carry import Platform
 from ..config import Config
-from ..copies import copied
 from ..signatures import Beat, Captured
 from .cluster import BeatValues, Cluster, SumLane, lane_delay, masked_sums
 from .row import RowCluster, RowSumLane, row_sums
 
 __all__ = ["LaneArray", "array_delay"]
 
-_CLUSTERS_PER_HUB = 4
-
 
 def array_delay(config: Config) -> int:
     """Cycles from the last beat of a pass to ``strobe``, a cycle before its sums."""
-    return lane_delay(config.ports) - 1 + (config.taps > 1)
+    return lane_delay(config.ports) - 1
 
 
 class LaneArray(wiring.Component):
@@ -114,31 +111,24 @@ class LaneArray(wiring.Component):
         m.d.comb += [self.captured.strobe.eq(last[-1]), self.busy.eq(self.beat.valid | valid.any())]
 
     def _row_mode(self, m: Module) -> Module:
-        """Clusters of three lanes a channel; the lanes of a tap follow each other over all clusters.
-
-        Codes take two steps: to a hub for every few clusters, from there to these. In one, nets of three times as many
-        lanes as gather mode has would reach all over the device.
-        """
+        """Clusters of three lanes a channel; the lanes of a tap follow each other over all clusters."""
         config, beat = self.config, self.beat
         size = config.lanes_per_cluster
-        told = ("valid", "first", "last", "x", "keep", "capture", "cell")
-        fields = data.StructLayout({name: getattr(beat, name).shape() for name in told})
-        rows = Signal.like(beat.row)
-        m.d.sync += rows.eq(beat.row)
         *names, sum_name = self.module_names(config)
-        hub = data.View(fields, Const(0, fields.size))
+        blocks: list[RowCluster | RowSumLane] = []
         for number, name in enumerate(names):
-            if number % _CLUSTERS_PER_HUB == 0:
-                arrived = Cat(Value.cast(getattr(beat, field)) for field in told)
-                hub = data.View(fields, copied(m, arrived, f"hub_{number // _CLUSTERS_PER_HUB}"))
             m.submodules[name] = cluster = RowCluster(config.ports, size, config.acc_width, self.platform)
-            m.d.comb += [getattr(cluster, field).eq(hub[field]) for field in told]
+            blocks.append(cluster)
             at = [tap * config.row_lanes + number * size + lane for tap in range(config.taps) for lane in range(size)]
             for port in range(config.ports):
-                m.d.comb += cluster.row[port].eq(Cat(rows[port][lane] for lane in at))
+                m.d.comb += cluster.row[port].eq(Cat(beat.row[port][lane] for lane in at))
             m.d.comb += [self.captured.p[lane].eq(cluster.p[index]) for index, lane in enumerate(at)]
         m.submodules[sum_name] = total = RowSumLane(config.ports, config.acc_width, self.platform)
-        m.d.comb += [getattr(total, field).eq(hub[field]) for field in told]
         m.d.comb += self.captured.s.eq(total.s)
+        for block in (*blocks, total):
+            m.d.comb += [
+                getattr(block, name).eq(getattr(beat, name))
+                for name in ("valid", "first", "last", "x", "keep", "capture", "cell")
+            ]
         self._strobe(m, beat.valid & beat.last & beat.capture)
         return m
