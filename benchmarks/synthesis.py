@@ -36,7 +36,7 @@ _BOARD = board("ulx3s-85f")
 _DIVISOR = 25
 CELLS = ("LUT4", "CCU2C", "TRELLIS_DPR16X4", "TRELLIS_FF", "DP16KD", "MULT18X18D")
 _PART = re.compile(r"core\.overlay\.(?:core\.)?(gather|neuron|link)\b")
-_MODULE = re.compile(r"\.(lane_cluster_[\ds]+|pair_\d+)$")
+_MODULE = re.compile(r"\.(lane_cluster|pair)_(?:\d+|s)\.")
 
 
 def shape(text: str) -> Config:
@@ -54,16 +54,10 @@ def shape(text: str) -> Config:
 def parts(text: dict[str, Any]) -> dict[str, Counter[str]]:
     """Cells by part of the overlay: lane clusters, pairs of neuron lanes, gather, neuron unit, link, and the rest."""
     found: dict[str, Counter[str]] = {}
-    for module, content in text["modules"].items():
-        kept = _MODULE.search(module)
-        if module != "top" and kept is None:
-            continue
-        for name, cell in content["cells"].items():
-            if cell["type"] not in CELLS:
-                continue
-            inside = _PART.match(name)
-            part = kept[1].rpartition("_")[0] if kept else inside[1] if inside else "rest"
-            found.setdefault(part, Counter())[cell["type"]] += 1
+    for name, cell in text["modules"]["top"]["cells"].items():
+        if cell["type"] in CELLS:
+            inside = _MODULE.search(name) or _PART.match(name)
+            found.setdefault(inside[1] if inside else "rest", Counter())[cell["type"]] += 1
     return found
 
 
