@@ -2,6 +2,7 @@
 
 python benchmarks/row_mode.py cifar10-cnv cifar10-cnv-t2 fashion-mnist
 python benchmarks/row_mode.py fashion-mnist cifar10-cnv --target row-96 --rtl
+python benchmarks/row_mode.py cifar10-cnv --save out     writes out/cifar10-cnv-row.rvb
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.geometry import Geometry, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
@@ -185,11 +188,11 @@ def line(outcome: Outcome) -> str:
 @click.option("--neuron-lanes", type=int, help="Instead of those of the target; two take turns on one datapath.")
 @click.option("--images", default=2, show_default=True, help="Bundled images to average over.")
 @click.option("--rtl", is_flag=True, help="Run the target's gateware as well.")
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write the programs there.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write JSON there.")
-def main(
-    models: tuple[str, ...], target: str, neuron_lanes: int | None, images: int, rtl: bool, out: Path | None
-) -> None:
+def main(models: tuple[str, ...], target: str, neuron_lanes: int | None, images: int, **options: Any) -> None:
     """Entry point."""
+    rtl, save, out = (options[name] for name in ("rtl", "save", "out"))
     config = with_lanes(MIDDLE if target == MIDDLE.name else preset(target), neuron_lanes)
     core = RtlCore(config, progress=click.echo) if rtl else None
     outcomes = []
@@ -207,6 +210,9 @@ def main(
             moved = again(program, own, config, codes, row_mode)
             outcomes.append(measure(moved, config, codes, core))
             click.echo(line(outcomes[-1]))
+        if save is not None:
+            save.mkdir(parents=True, exist_ok=True)
+            rvb.save(dataclasses.replace(moved, name=f"{name}-row"), save / f"{name}-row.rvb")
     if core is not None:
         core.close()
     if out is not None:

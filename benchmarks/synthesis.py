@@ -72,7 +72,10 @@ def synthesise(config: Config, work: Path, tools: str) -> dict[str, Counter[str]
         (work / name).write_bytes(content.encode() if isinstance(content, str) else content)
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, lambda _: None)
     netlist.improve(work / "top.json")
-    return parts(json.loads((work / "top.json").read_text()))
+    found = parts(json.loads((work / "top.json").read_text()))
+    if config.taps > 1:
+        found["row_cluster"] = found.pop("lane_cluster")
+    return found
 
 
 @click.command(help=__doc__)
@@ -103,7 +106,7 @@ def fit(found: dict[str, dict[str, dict[str, int]]]) -> None:
     shapes = [features(shape(name)) for name in found]
     for part in shapes[0]:
         columns = np.array([of[part] for of in shapes], dtype=np.float64)
-        cells = [Counter(parts[part]) for parts in found.values()]
+        cells = [Counter(parts.get(part, {})) for parts in found.values()]
         luts = [c["LUT4"] + LUTS_OF_CARRY * c["CCU2C"] + LUTS_OF_RAM * c["TRELLIS_DPR16X4"] for c in cells]
         fitted = [_least_squares(columns, np.array(ys)) for ys in (luts, [c["TRELLIS_FF"] for c in cells])]
         click.echo(f'    "{part}": ({fitted[0]}, {fitted[1]}),')

@@ -120,13 +120,10 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None, link:
     Raises
     ------
     InputError
-        For a board whose tools are others, for their cells are not these, and for a configuration with row mode, of
-        which nothing was fitted.
+        For a board whose tools are others, for their cells are not these.
     """
     if board.flow is not Flow.TRELLIS:
         raise InputError(f"{board.name}: estimates are of boards that are built here (ECP5), not by {board.flow.value}")
-    if config.taps > 1:
-        raise InputError(f"configuration {config.name}: there are no estimates of row mode yet; build it")
     size = _SIZE.search(board.device)
     if size is None or size[1] not in _DEVICES or board.bram is None:
         raise InputError(f"{board.name}: what a {board.device} holds is not known here")
@@ -162,8 +159,12 @@ def clock_words(guess: Estimate) -> str:
 def features(config: Config) -> dict[str, tuple[float, ...]]:
     """By part, the figures that its cells are a linear function of."""
     pairs = config.neuron_lanes // config.neuron_ways
+    channels = config.row_lanes + 1  # and one that sums the values
+    sides = ((channels * config.taps * config.ports, channels * config.taps), (0, 0))
+    lanes, row_lanes = sides if config.taps == 1 else reversed(sides)
     return {
-        "lane_cluster": ((config.lanes + 1) * config.ports, config.lanes + 1),  # and one lane that sums the values
+        "lane_cluster": lanes,
+        "row_cluster": row_lanes,
         "pair": (pairs, pairs * -(-config.layer_groups * config.neuron_ways // (2 * _RAM_DEPTH))),  # membranes
         "neuron": (1, config.neuron_lanes, config.lanes),
         "gather": (1, config.banks, _selected(config)),

@@ -348,7 +348,7 @@ PRESETS: dict[str, Config] = {
 }  # fmt: skip
 """Preset per board; ``tiny`` is for tests, ``tiny-row`` for those of row mode.
 
-For simulation only: ``ulx3s-85f-row``, which has not been routed, and ``large``, which holds the papers' networks.
+For simulation only: ``large``, which holds the papers' networks.
 """
 
 

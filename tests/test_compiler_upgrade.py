@@ -37,6 +37,8 @@ LOGITS = {
     "cifar10-cnv": "7b50aceb2959c821",
     "cifar10-cnv-t2": "f97ea5bbbe2938ca",
     "cnv-dense": "491b1007c9ad60a8",
+    "cifar10-cnv-row": "7b50aceb2959c821",
+    "cnv-dense-row": "491b1007c9ad60a8",
     "cnv-sparse": "610ff7b681bd9e61",
     "cnv-dense-t2": "00920cc9185f5bdb",
     "resnet20-classic": "31d88b1a0fed2e17",

@@ -7,9 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["FROM_CACHE", "BuildPhase", "PlacementWatch", "bram_by_use", "critical_path", "nextpnr_phase", "yosys_phase"]
+__all__ = [
+    "FROM_CACHE", "TIMING_MISSED", "BuildPhase", "PlacementWatch", "bram_by_use", "critical_path", "nextpnr_phase",
+    "yosys_phase",
+]  # fmt: skip
 
 
+TIMING_MISSED = "timing not met"
+"""Begins the message of a placement that could be routed, but not for the clock."""
 FROM_CACHE = "taken from the cache"
 """Step of a build that there was nothing to do for."""
 
@@ -98,7 +103,7 @@ class PlacementWatch:
             self._least_slow = (iteration, connections)
         elif iteration - best >= _TIMING_PATIENCE:
             return (
-                f"timing not met: {fewest} connections are too slow for the clock{self._estimate}, and routing them "
+                f"{TIMING_MISSED}: {fewest} connections are too slow for the clock{self._estimate}, and routing them "
                 f"again does not help in {_TIMING_PATIENCE} iterations; try a lower --clock, or more --tries"
             )
         return None

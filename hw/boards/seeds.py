@@ -155,8 +155,10 @@ class SeedTrials:
         return self._best()
 
     def _unrouted(self, attempt: Attempt) -> bool:
-        """Another seed may do better."""
-        return attempt.error is not None and attempt.fmax_mhz is None and attempt.seed in self._placed
+        """It was placed, but its wires found no way: those of another seed may. A missed clock is no such case."""
+        if attempt.error is None or attempt.fmax_mhz is not None or attempt.seed not in self._placed:
+            return False
+        return not str(attempt.error).startswith(logs.TIMING_MISSED)
 
     def _try(self, seeds: Sequence[int], jobs: int, number: int) -> None:
         waiting = list(seeds)
@@ -219,7 +221,7 @@ class SeedTrials:
             raise self._attempts[0].error or BuildError("no seed was tried")
         best = max(missed, key=lambda attempt: attempt.fmax_mhz or 0.0)
         raise BuildError(
-            f"timing not met: {best.fmax_mhz:.1f} MHz (seed {best.seed}) of {self._clock_mhz:g} MHz; "
+            f"{logs.TIMING_MISSED}: {best.fmax_mhz:.1f} MHz (seed {best.seed}) of {self._clock_mhz:g} MHz; "
             f"try --clock {int(best.fmax_mhz or 0.0)}, or another --seed or more --tries"
         )
 

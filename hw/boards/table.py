@@ -146,10 +146,11 @@ def _ring(size: str) -> int:
     return 4096 if size == "85F" else 2048
 
 
-def _ulx3s(size: str) -> Board:
+def _ulx3s(size: str, array: str = "") -> Board:
+    name = f"ulx3s-{size.lower()}{array}"
     return Board(
-        name=f"ulx3s-{size.lower()}",
-        config=f"ulx3s-{size.lower()}",
+        name=name,
+        config=name,
         platform=f"amaranth_boards.ulx3s:ULX3S_{size}_Platform",
         device=f"Lattice LFE5U-{size}-6BG381C",
         flow=Flow.TRELLIS,
@@ -260,6 +261,7 @@ BOARDS: dict[str, Board] = {
         _ulx3s("12F"),
         _ulx3s("25F"),
         _ulx3s("85F"),
+        _ulx3s("85F", "-row"),
         _ecpix5("45F", "ulx3s-25f"),
         _ecpix5("85F", "ulx3s-85f"),
         _orangecrab("25F"),
