@@ -49,7 +49,7 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
     type=click.Choice([kind.value for kind in LinkKind]),
     help="What carries images and results: a UART, or USB itself. Default: the board's usual one.",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="First seed of the placer.")
+@click.option("--seed", type=click.IntRange(0), help="First seed of the placer. Default: the board's.")
 @click.option(
     "--tries",
     type=click.IntRange(1, 100),
@@ -94,8 +94,9 @@ def command(board_name: str, output: Path, as_json: bool, no_progress: bool, **o
         return
     from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 
-    tried = {name: options[name] for name in ("seed", "tries", "jobs", "cluster", "tools")}
-    chosen = BuildOptions(clock_mhz=clock_mhz, divisor=divisor, baud=baud, **tried)
+    tried = {name: options[name] for name in ("tries", "jobs", "cluster", "tools")}
+    seed = target.seed if options["seed"] is None else options["seed"]
+    chosen = BuildOptions(clock_mhz=clock_mhz, divisor=divisor, baud=baud, seed=seed, **tried)
     cache = None if options["no_cache"] else cache_directory() / "bitstreams"
     times = cache_directory() / "build-times"
     clock = StageClock(expected_times(times, target.name))

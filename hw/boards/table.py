@@ -115,6 +115,8 @@ class Board:
         Of the serial ports behind which it may be.
     ring : int
         Bytes of input that the link takes ahead of the core; as much block RAM as is left.
+    seed : int
+        Of the placer, unless another one is asked for: of several, one that was routed.
     loader : str or None
         Board name that openFPGALoader knows.
     wiring : str
@@ -132,6 +134,7 @@ class Board:
     links: tuple[LinkKind, ...] = (LinkKind.UART,)
     usb: tuple[UsbIdentity, ...] = ()
     ring: int = 2048
+    seed: int = 1
     loader: str | None = None
     wiring: str = ""
 
@@ -160,6 +163,7 @@ def _ulx3s(size: str, array: str = "") -> Board:
         links=(LinkKind.UART, LinkKind.USB),
         usb=(UsbIdentity(0x0403, 0x6015, "ULX3S"), UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER)),
         ring=_ring(size),
+        seed=2 if size == "85F" else 1,  # 1 is not routed: nearly all block RAMs are used, and where they go is luck
         loader="ulx3s",
     )
 
