@@ -82,7 +82,7 @@ class Clock:
     builds: int
 
 
-CLOCKS = {"6": Clock(65.5, 51.25, 78.52, 19), "8": Clock(93.7, 88.43, 98.98, 2)}
+CLOCKS = {"6": Clock(65.1, 51.25, 78.52, 24), "8": Clock(93.7, 88.43, 98.98, 2)}
 """By speed grade. No build of grade 7 has been routed."""
 
 
