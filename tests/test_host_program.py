@@ -96,7 +96,7 @@ def test_a_board_without_a_loader_says_what_to_do(
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("ulx3s-12f", "41113043", ["LFE5U-85F (ulx3s-85f, ulx3s-85f-row, orangecrab-85f)", "ulx3s-12f has Lattice LFE5U-12F"]),
+        ("ulx3s-12f", "41113043", ["LFE5U-85F (ulx3s-85f, ulx3s-85f-row, ", "ulx3s-12f has Lattice LFE5U-12F"]),
         ("ulx3s-85f", "21111043", ["LFE5U-12F (ulx3s-12f)"]),
         ("ulx3s-25f", "41112043", ["LFE5U-45F, but"]),
         ("arty-a7-35t", "41113043", ["LFE5U-85F", "AMD XC7A35T"]),

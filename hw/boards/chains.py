@@ -52,9 +52,9 @@ def _nets(module: _Cell) -> Iterator[int]:
             yield from (bit for bit in bits if isinstance(bit, int))
 
 
-def _readers(module: _Cell) -> Counter[int]:
+def _readers(module: _Cell) -> Counter[int | str]:
     """How many inputs, and ports of the module, read a net."""
-    found: Counter[int] = Counter()
+    found: Counter[int | str] = Counter()
     for port in module["ports"].values():
         found.update(bit for bit in port["bits"] if isinstance(bit, int))
     for cell in module["cells"].values():
@@ -64,7 +64,9 @@ def _readers(module: _Cell) -> Counter[int]:
     return found
 
 
-def _chain(first: str, cells: dict[str, _Cell], by_input: dict[int | str, str], readers: Counter[int]) -> list[str]:
+def _chain(
+    first: str, cells: dict[str, _Cell], by_input: dict[int | str, str], readers: Counter[int | str]
+) -> list[str]:
     """Cells of a chain in order; none where a carry goes to the next one and elsewhere."""
     chain = [first]
     while True:
@@ -77,7 +79,7 @@ def _chain(first: str, cells: dict[str, _Cell], by_input: dict[int | str, str], 
 
 
 def _shift(
-    cells: dict[str, _Cell], chain: list[str], constant: str, readers: Counter[int], fresh: Iterator[int]
+    cells: dict[str, _Cell], chain: list[str], constant: str, readers: Counter[int | str], fresh: Iterator[int]
 ) -> None:
     """Move the bits of a chain by one, behind a bit that makes a constant carry."""
     bits = [_bit(cells[name], place) for name in chain for place in (0, 1)]
