@@ -339,7 +339,7 @@ def test_200_programs_on_the_gateware(tiny_core: RtlCore) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-25f", "ulx3s-85f"])
+@pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-25f", "ulx3s-85f", "ulx3s-85f-row"])
 def test_programs_on_the_gateware_of_a_board(name: str) -> None:
     """Of programs that fit the board's memories."""
     with RtlCore(preset(name)) as core:

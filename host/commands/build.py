@@ -29,7 +29,7 @@ _EXAMPLES = """\b
 Examples:
   reverb-fpga build --board ulx3s-85f -o out/85f
   reverb-fpga build --board ulx3s-12f -o out/12f --clock 60 --tries 8 --jobs 4
-  reverb-fpga build --board ulx3s-85f -o out/85f --tools native
+  reverb-fpga build --board ulx3s-85f-row -o out/row --tools native     row mode, three times the array
   reverb-fpga build --board ulx3s-85f -o out/85f --tries 16 --jobs 16 --cluster tcp://10.0.0.5:8786
   reverb-fpga build --board my-board.toml -o out/mine
   reverb-fpga build --board arty-a7-35t -o out/arty     exports a Vivado project, builds nothing
@@ -57,7 +57,11 @@ _PLAIN_SECONDS = 15.0  # without a terminal: a line this often, so that a log sh
     help="Seeds tried; the fastest is kept. Default: one, and up to two more where it cannot be routed.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1, 100), default=1, show_default=True, help="Seeds tried side by side, 1.5 GB each."
+    "--jobs",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Seeds tried side by side, 1.5 to 2.1 GB each.",
 )
 @click.option(
     "--cluster",
