@@ -54,7 +54,7 @@ def route(text: str, work: Path, out: Path, tools: str, seed: int, tries: int, m
     started = time.monotonic()
     plan = synthesise(text, work, tools)
     found: dict[str, Any] = {
-        "parts": parts(json.loads((work / "top.json").read_text())),
+        "parts": parts(json.loads((work / "top.json").read_text()), plan.config),
         "clock_mhz": plan.options.clock_mhz,
         "tools": dict(plan.toolchain.versions),
         "synthesis_s": round(time.monotonic() - started),

@@ -51,13 +51,15 @@ def shape(text: str) -> Config:
     return dataclasses.replace(preset(name), **fields)
 
 
-def parts(text: dict[str, Any]) -> dict[str, Counter[str]]:
+def parts(text: dict[str, Any], config: Config) -> dict[str, Counter[str]]:
     """Cells by part of the overlay: lane clusters, pairs of neuron lanes, gather, neuron unit, link, and the rest."""
+    lanes = "lane_cluster" if config.taps == 1 else "row_cluster"
     found: dict[str, Counter[str]] = {}
     for name, cell in text["modules"]["top"]["cells"].items():
         if cell["type"] in CELLS:
             inside = _MODULE.search(name) or _PART.match(name)
-            found.setdefault(inside[1] if inside else "rest", Counter())[cell["type"]] += 1
+            part = inside[1] if inside else "rest"
+            found.setdefault(lanes if part == "lane_cluster" else part, Counter())[cell["type"]] += 1
     return found
 
 
@@ -72,10 +74,7 @@ def synthesise(config: Config, work: Path, tools: str) -> dict[str, Counter[str]
         (work / name).write_bytes(content.encode() if isinstance(content, str) else content)
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, lambda _: None)
     netlist.improve(work / "top.json")
-    found = parts(json.loads((work / "top.json").read_text()))
-    if config.taps > 1:
-        found["row_cluster"] = found.pop("lane_cluster")
-    return found
+    return parts(json.loads((work / "top.json").read_text()), config)
 
 
 @click.command(help=__doc__)

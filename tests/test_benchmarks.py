@@ -38,10 +38,12 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
             "array_model",
             "compare",
             "explore",
+            "lanes",
             "operations",
             "restored",
             "row_mode",
             "runs",
+            "synthesis",
         }:
             del sys.modules[name]
 
@@ -185,3 +187,12 @@ def test_a_restored_checkpoint_names_the_classes_of_its_program(load: Any) -> No
     assert (found == golden).mean() >= 0.97
     with pytest.raises(InputError, match="2 time steps cannot be restored"):
         script.restored(bundled.load_model("fashion-mnist-t2"), config, data)
+
+
+def test_the_page_has_the_builds_over_the_lanes(load: Any) -> None:
+    lanes = load("lanes")
+    found = lanes.points("324c5b4")
+    assert [point["lanes"] for point in found] == [8, 16, 32, 64, 192]
+    assert lanes.table(found) in (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
+    with pytest.raises(InputError, match="no routed builds of nothing"):
+        lanes.points("nothing")

@@ -132,11 +132,17 @@ def test_connections_that_stay_too_slow_are_told() -> None:
     assert watch.follow("Info: Max frequency for clock '$glbnet$clk': 51.16 MHz (FAIL at 85.00 MHz)") is None
     for iteration in range(1, 61):
         assert watch.follow(_routing(iteration, 3, 7 if iteration == 2 else 8 + iteration % 3)) is None
-    assert watch.follow(_routing(61, 0, 9)) is None
-    assert watch.follow(_routing(62, 0, 9)) == (
+    assert watch.follow(_routing(61, 3, 9)) is None
+    assert watch.follow(_routing(62, 3, 9)) == (
         "timing not met: 7 connections are too slow for the clock (51.16 MHz were estimated before routing), and "
         "routing them again does not help in 60 iterations; try a lower --clock, or more --tries"
     )
+
+
+def test_slow_connections_wait_until_the_wires_are_routed() -> None:
+    watch = PlacementWatch()
+    for iteration in range(1, 200):
+        assert watch.follow(_routing(iteration, 200 - iteration, 8)) is None
 
 
 def test_fewer_and_fewer_slow_connections_are_left_alone() -> None:

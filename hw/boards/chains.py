@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from .nets import readers
+
 __all__ = ["begin_carry_chains"]
 
 _Cell = dict[str, Any]
@@ -33,15 +35,15 @@ def begin_carry_chains(module: _Cell) -> int:
     nextpnr puts a CCU2C of its own before a chain whose carry input is connected, and leads a wire to it, for constants
     too. The bit that does the same here takes the spare one of chains of an odd length, and no wire.
     """
-    readers = _readers(module)
+    counts = readers(module)
     cells = {name: cell for name, cell in module["cells"].items() if cell["type"] == "CCU2C"}
     by_input = {bits[0]: name for name, cell in cells.items() if (bits := cell["connections"].get("CIN"))}
     fresh = itertools.count(1 + max(_nets(module), default=0))
     changed = 0
     for name, cell in cells.items():
         constant = cell["connections"].get("CIN", [None])[0]
-        if constant in _CONSTANT_CARRY and (chain := _chain(name, cells, by_input, readers)):
-            _shift(module["cells"], chain, _CONSTANT_CARRY[constant], readers, fresh)
+        if constant in _CONSTANT_CARRY and (chain := _chain(name, cells, by_input, counts)):
+            _shift(module["cells"], chain, _CONSTANT_CARRY[constant], counts, fresh)
             changed += 1
     return changed
 
@@ -52,20 +54,8 @@ def _nets(module: _Cell) -> Iterator[int]:
             yield from (bit for bit in bits if isinstance(bit, int))
 
 
-def _readers(module: _Cell) -> Counter[int | str]:
-    """How many inputs, and ports of the module, read a net."""
-    found: Counter[int | str] = Counter()
-    for port in module["ports"].values():
-        found.update(bit for bit in port["bits"] if isinstance(bit, int))
-    for cell in module["cells"].values():
-        for port, bits in cell["connections"].items():
-            if cell["port_directions"].get(port) != "output":
-                found.update(bit for bit in bits if isinstance(bit, int))
-    return found
-
-
 def _chain(
-    first: str, cells: dict[str, _Cell], by_input: dict[int | str, str], readers: Counter[int | str]
+    first: str, cells: dict[str, _Cell], by_input: dict[int | str, str], counts: Counter[int | str]
 ) -> list[str]:
     """Cells of a chain in order; none where a carry goes to the next one and elsewhere."""
     chain = [first]
@@ -73,20 +63,20 @@ def _chain(
         carry = cells[chain[-1]]["connections"].get("COUT", [None])[0]
         if carry not in by_input:
             return chain
-        if readers[carry] > 1:
+        if counts[carry] > 1:
             return []
         chain.append(by_input[carry])
 
 
 def _shift(
-    cells: dict[str, _Cell], chain: list[str], constant: str, readers: Counter[int | str], fresh: Iterator[int]
+    cells: dict[str, _Cell], chain: list[str], constant: str, counts: Counter[int | str], fresh: Iterator[int]
 ) -> None:
     """Move the bits of a chain by one, behind a bit that makes a constant carry."""
     bits = [_bit(cells[name], place) for name in chain for place in (0, 1)]
     carry = cells[chain[-1]]["connections"].get("COUT", [])
-    if any(readers[net] for net in carry):  # a bit that adds nothing shows it
+    if any(counts[net] for net in carry):  # a bit that adds nothing shows it
         bits.append(_Bit(_HIGH, carry, _CONSTANT_CARRY["0"], "NO"))
-    while len(bits) > 1 and not any(readers[net] for net in bits[-1].total):
+    while len(bits) > 1 and not any(counts[net] for net in bits[-1].total):
         bits.pop()
     bits = [_Bit(_HIGH, [], constant, "NO"), *bits]
     bits += [_Bit(_HIGH, [], _CONSTANT_CARRY["0"], "NO")] * (len(bits) % 2)

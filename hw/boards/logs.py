@@ -42,7 +42,7 @@ _PLACER = re.compile(r"^Info: overlap: COMB=([\d.]+)%")
 _ANNEAL = re.compile(r"^Info:\s+at iteration #(\d+): temp = .*wirelen = (\d+)")
 _ROUTER = re.compile(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+)(?:.* tmgfail=(\d+))?")
 _ROUTER_PATIENCE, _ROUTER_GROWTH, _ROUTER_FEW = 15, 4, 100  # iterations; times the fewest wires, and so many at least
-_TIMING_PATIENCE = 60  # iterations without fewer slow connections
+_TIMING_PATIENCE = 60  # iterations with neither fewer slow connections nor fewer overused wires
 _FMAX = re.compile(r"^Info: Max frequency for clock\s+'(.+)': ([\d.]+) MHz")
 _STEPS = (
     (re.compile(r"^Info: Packing"), "packing"),
@@ -64,7 +64,7 @@ class PlacementWatch:
     A design larger than the device is placed all the same, for hours. And router2 goes on for ever where wires that
     want the same place grow in number again: a placement that can be routed has fewer of them from one iteration to the
     next, give or take a few near the end; one that cannot raises the price of the places until everything moves. Nor
-    does it end where connections stay too slow for the clock, once it has routed all of them.
+    does it end where connections stay too slow for the clock, when neither they nor crowded wires become fewer.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class PlacementWatch:
         best, fewest = self._least_slow
         if not connections or iteration <= best or connections < fewest or not fewest:
             self._least_slow = (iteration, connections)
-        elif iteration - best >= _TIMING_PATIENCE:
+        elif iteration - max(best, self._best[0]) >= _TIMING_PATIENCE:
             return (
                 f"{TIMING_MISSED}: {fewest} connections are too slow for the clock{self._estimate}, and routing them "
                 f"again does not help in {_TIMING_PATIENCE} iterations; try a lower --clock, or more --tries"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .chains import begin_carry_chains
+from .nets import readers
 
 __all__ = ["VERSION", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
 
@@ -20,7 +21,7 @@ _TOO_WIDE = 36  # of both ports together: their outputs and registers are not th
 
 
 def improve(path: Path) -> Counter[str]:
-    """Do in a flat netlist file what the functions of this package do; the cells that it then holds, by type."""
+    """Do what is below, and :func:`begin_carry_chains`, in a flat netlist file; the cells that it then has, by type."""
     netlist = json.loads(path.read_text())
     for module in netlist["modules"].values():
         absorb_output_registers(module)
@@ -31,12 +32,8 @@ def improve(path: Path) -> Counter[str]:
 
 
 def cell_counts(netlist: dict[str, Any], top: str = "top") -> Counter[str]:
-    """Cells of a netlist by type, those of its kept modules included."""
-    modules, counts = netlist["modules"], Counter[str]()
-    for cell in modules[top]["cells"].values():
-        counts += cell_counts(netlist, cell["type"]) if "cells" in modules.get(cell["type"], {}) else {}
-        counts[cell["type"]] += 1
-    return counts
+    """Cells of a flat netlist by type."""
+    return Counter(cell["type"] for cell in netlist["modules"][top]["cells"].values())
 
 
 def absorb_output_registers(module: dict[str, Any]) -> int:
@@ -48,14 +45,9 @@ def absorb_output_registers(module: dict[str, Any]) -> int:
 
     Returns the number of ports changed.
     """
-    users: Counter[int] = Counter()
+    users = readers(module)
     registers: dict[int, tuple[str, dict[str, Any]]] = {}
-    for bits in (port["bits"] for port in module["ports"].values()):
-        users.update(bit for bit in bits if isinstance(bit, int))
     for name, cell in module["cells"].items():
-        for port, bits in cell["connections"].items():
-            if cell["port_directions"].get(port) != "output":
-                users.update(bit for bit in bits if isinstance(bit, int))
         if _is_plain(cell):
             registers[cell["connections"]["DI"][0]] = (name, cell)
     changed = 0
@@ -106,7 +98,7 @@ def _is_plain(cell: dict[str, Any]) -> bool:
 
 
 def _registers(
-    cell: dict[str, Any], side: str, users: Counter[int], registers: dict[int, tuple[str, dict[str, Any]]]
+    cell: dict[str, Any], side: str, users: Counter[int | str], registers: dict[int, tuple[str, dict[str, Any]]]
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """The flip-flops behind a port by the output that they follow; none if there is anything else behind it."""
     if (
