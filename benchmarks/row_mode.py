@@ -14,13 +14,12 @@ from typing import Any
 
 import click
 import numpy as np
+from intnets import network_of
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import Hints, lower
-from reverb_fpga.compiler.geometry import Geometry, Pool
-from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
-from reverb_fpga.compiler.program import Program, ProgramMeta
+from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
@@ -30,7 +29,6 @@ from reverb_fpga.hw.contract import Csr
 from reverb_fpga.hw.errors import InputError
 from reverb_fpga.sim.cycles import CycleModel, image_cycles
 from reverb_fpga.sim.golden import GoldenModel
-from reverb_fpga.sim.golden.schedule import Strip
 from reverb_fpga.sim.rtl_core import RtlCore
 
 Codes = NDArray[np.uint8]
@@ -40,58 +38,6 @@ MIDDLE = dataclasses.replace(
     weight_rows=8192, param_groups=256, layer_groups=64, slot_entries=1024,
 )  # fmt: skip
 """96 lanes in two banks, for every bundled chain: CNV has to share weight rows. A core that compiles in minutes."""
-
-
-def network_of(program: Program, config: Config) -> IntNetwork:
-    """The network of a compiled chain, from its weight planes, walks and parameters. InputError if it is no chain."""
-    strips = {strip.index: strip for strip in GoldenModel(program, config).schedule.strips}
-    source, channels = INPUT, program.input.channels
-    pad = np.zeros(channels, dtype=np.uint8)
-    layers: list[IntLayer] = []
-    for info in program.layers:
-        if len(info.maps) > 1:
-            raise InputError(f"layer {info.name} has a shortcut: only chains can be compiled again")
-        strip = strips[info.strips[0][0]]
-        if strip.pad is not None:
-            pad = strip.pad[:channels]
-        layers.append(_layer(info.name, source, channels, info.shape[0], strip))
-        source, channels = info.name, info.shape[0]
-    transform = program.input
-    steps = program.descriptor(0)[1]["in_records"] // (transform.height * transform.width)
-    first = IntInput(transform.channels, transform.height, transform.width, pad)
-    return IntNetwork(first, tuple(layers), program.timesteps, static_input=steps == 1)
-
-
-def _layer(name: str, source: str, c_in: int, c_out: int, strip: Strip) -> IntLayer:
-    f = strip.fields
-    matrix = strip.weights.matrix.reshape(f["n_tap_y"], f["n_tap_x"], -1, strip.weights.matrix.shape[1])
-    weight = matrix[:, :, :c_in, :c_out].transpose(3, 2, 0, 1)
-    planes = [(entry.shift, entry.negate) for entry in strip.weights.entries if entry.group == 0]
-    kind = WeightKind.BINARY if strip.weights.entries[0].subtract_s else WeightKind.MULTIBIT
-    if kind is WeightKind.MULTIBIT and planes[-1] == (0, True):
-        kind = WeightKind.TERNARY
-    bits = len(planes) if kind is WeightKind.MULTIBIT else 1
-    leg = IntMap(
-        source, np.ascontiguousarray(weight), kind, bits, _geometry(f), strip.gain[:c_out], f["r_shift"],
-        strip.bias[:c_out],
-    )  # fmt: skip
-    return IntLayer(
-        name=name, maps=(leg,), threshold=strip.threshold[:c_out], tau_q=f["tau_q"], code_max=f["code_max"],
-        spiking=bool(f["spiking"]), timesteps=f["timesteps"],
-    )  # fmt: skip
-
-
-def _geometry(f: dict[str, int]) -> Geometry:
-    before, after, stride, padding = [], [], [], []
-    for axis in "yx":
-        number, tap, origin = f[f"n_pool_{axis}"], f[f"{axis}_tap"], f[f"i{axis}0"]
-        pooled_input = number > 1 and tap > 1
-        before.append(number if pooled_input else 1)
-        after.append(1 if pooled_input else number)
-        stride.append(f[f"{axis}_step"] // number)
-        padding.append(-origin // (tap if pooled_input else 1))
-    pools = [Pool((sides[0], sides[1]), (sides[0], sides[1])) for sides in (before, after)]
-    return Geometry((stride[0], stride[1]), (padding[0], padding[1]), (1, 1), *pools)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +96,7 @@ def measure(program: Program, config: Config, codes: Codes, core: RtlCore | None
 def again(program: Program, config: Config, target: Config, codes: Codes, row_mode: bool | None) -> Program:
     """The program for another configuration, after a check that its logits are the same."""
     network = network_of(program, config)
-    meta = ProgramMeta(**{field.name: getattr(program, field.name) for field in dataclasses.fields(ProgramMeta)})
-    moved = lower(network, target, meta, Hints(row_mode=row_mode))
+    moved = lower(network, target, program.meta, Hints(row_mode=row_mode))
     if not np.array_equal(GoldenModel(moved, target).run(codes), GoldenModel(program, config).run(codes)):
         raise InputError(f"{program.name}: compiled again, its logits are others")
     return moved

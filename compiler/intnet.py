@@ -130,6 +130,8 @@ class IntLayer:
         Multiplies the current of the last map before the others are added.
     reset : uint23-valued int or None
         What the membrane of a neuron that fires is lowered by, before it leaks; None: it is set to 0.
+    order : tuple of int (C_out,) or None
+        For every channel which one it is of the network that was compiled; None: the same.
     """
 
     name: str
@@ -141,6 +143,7 @@ class IntLayer:
     timesteps: int
     gate: IntGate | None = None
     reset: int | None = None
+    order: tuple[int, ...] | None = None
 
     @property
     def channels(self) -> int:

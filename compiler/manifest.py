@@ -124,7 +124,8 @@ def _map(value: object, where: str) -> MapInfo:
 
 
 def _layer(value: object, where: str) -> LayerInfo:
-    table = _table(value, where, ("name", "shape", "timesteps", "spiking", "strips", "maps"))
+    keys: tuple[str, ...] = ("name", "shape", "timesteps", "spiking", "strips", "maps")
+    table = _table(value, where, (*keys, "order") if isinstance(value, dict) and "order" in value else keys)
     shape = _list(table["shape"], f"{where}.shape", 3, 3, lambda entry, at: _integer(entry, at, 1, 1 << 16))
     maps = _list(table["maps"], f"{where}.maps", 1, _MAX_MAPS, _map)
     if not any(leg.additions for leg in maps):  # a report divides by them
@@ -136,7 +137,15 @@ def _layer(value: object, where: str) -> LayerInfo:
         spiking=_boolean(table["spiking"], f"{where}.spiking"),
         strips=_list(table["strips"], f"{where}.strips", 1, 1 << 16, _strip),
         maps=maps,
+        order=_order(table["order"], f"{where}.order", shape[0]) if "order" in table else None,
     )
+
+
+def _order(value: object, where: str, channels: int) -> tuple[int, ...]:
+    order = _list(value, where, channels, channels, lambda entry, at: _integer(entry, at, 0, channels - 1))
+    if len(set(order)) < channels:
+        raise _fail(where, "a channel twice")
+    return order
 
 
 def _chained(value: object, position: int) -> object:

@@ -120,6 +120,8 @@ class LayerInfo:
         Those of its other legs (all maps but the last) come immediately before ``d``.
     maps : tuple of MapInfo
         One per leg, in the order in which they run: those that make a gate, then the summands of the current.
+    order : tuple of int (C,) or None
+        For every channel of its records which one it is of the network that was compiled; None: the same.
     """
 
     name: str
@@ -128,6 +130,11 @@ class LayerInfo:
     spiking: bool
     strips: tuple[tuple[int, int, int], ...]
     maps: tuple[MapInfo, ...]
+    order: tuple[int, ...] | None = None
+
+    def of_network(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Codes (..., C) of its records, the channels in the order of the network that was compiled."""
+        return codes if self.order is None else codes[..., np.argsort(self.order)]
 
     @property
     def additions(self) -> int:
@@ -202,6 +209,11 @@ class Program:
         yield Region.WEIGHT, self.weight
         yield Region.ACT, self.act
         yield Region.COUNT, self.count
+
+    @property
+    def meta(self) -> ProgramMeta:
+        """What the integers of its network do not say."""
+        return ProgramMeta(**{field.name: getattr(self, field.name) for field in dataclasses.fields(ProgramMeta)})
 
     @property
     def n_descriptors(self) -> int:

@@ -114,6 +114,7 @@ def _manifest(program: Program) -> dict[str, Any]:
                 "spiking": layer.spiking,
                 "strips": [list(strip) for strip in layer.strips],
                 "maps": [dataclasses.asdict(leg) for leg in layer.maps],
+                **({} if layer.order is None else {"order": list(layer.order)}),
             }
             for layer in program.layers
         ],

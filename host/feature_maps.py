@@ -39,7 +39,8 @@ def draw_spikes(
     pixels : uint8 array (H, W, C)
         The image; of event data (T, H, W, 2), of an array of numbers its codes (T, H, W, C).
     layers : list of uint8 arrays (T, H, W, C)
-        Codes of every layer, as of :meth:`~reverb_fpga.sim.golden.GoldenModel.run_layers` for one image.
+        Codes of every layer, channels in the order of the network
+        (:meth:`~reverb_fpga.compiler.program.LayerInfo.of_network`).
     logits : int array (classes,)
 
     Raises

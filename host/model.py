@@ -153,10 +153,13 @@ class Model:
             yield Running(opened, self._codes)
 
     def layers(self, x: Any) -> dict[str, Codes]:
-        """Activation codes (N, T, H, W, C), 0..255, of every layer that spikes, by its name (golden model)."""
+        """Activation codes (N, T, H, W, C), 0..255, of every layer that spikes, by its name (golden model).
+
+        Channels are those of the network that was compiled, in its order.
+        """
         found, _ = self._golden.run_layers(self._codes(x))
         named = zip(self.program.layers, found, strict=True)
-        return {layer.name: codes for layer, codes in named if layer.spiking}
+        return {layer.name: layer.of_network(codes) for layer, codes in named if layer.spiking}
 
     def verify(self, x: Any = None, backend: str = "rtl") -> Verification:
         """Compare the golden model with the gateware, tensor by tensor.

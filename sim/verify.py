@@ -207,10 +207,17 @@ class Verifier:
         for index in sorted(wanted_codes.keys() | found_codes.keys()):
             expected, got = wanted_codes.get(index, 0), found_codes.get(index, 0)
             if expected != got:
-                channel = index * self._config.banks + bank
-                return self._difference(image, strip, f"{where}, channel {channel}", expected, got)
+                place = f"{where}, {self._channel(strip, index * self._config.banks + bank)}"
+                return self._difference(image, strip, place, expected, got)
         text = f"{where}, events of bank {bank}"
         return self._difference(image, strip, text, _listed(wanted), _listed(found))
+
+    def _channel(self, strip: Strip, channel: int) -> str:
+        """A channel of a record, and which one of the network it is, where that is another."""
+        order = self.model.program.layers[strip.fields["layer"]].order
+        if order is None or channel >= len(order) or order[channel] == channel:
+            return f"channel {channel}"
+        return f"channel {channel} ({order[channel]} of the network)"
 
     def _first_row(self, strip: Strip) -> int:
         """Output row that the strip begins with."""

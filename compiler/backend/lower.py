@@ -257,6 +257,7 @@ def _layer_info(parts: _Parts) -> tuple[LayerInfo, ...]:
                     )
                     for leg in layer.legs
                 ),
+                order=layer.order,
             )
         )
     return tuple(result)

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from reverb_fpga.compiler.pipeline import Compilation
     from reverb_fpga.compiler.program import Program
     from reverb_fpga.compiler.report import CompileReport
     from reverb_fpga.models.description import NetworkSpec
 
     from ..agreement import Agreement
+    from ..balancing import Balance
 
 __all__ = ["command"]
 
@@ -62,6 +64,9 @@ quantisation (--act-bits float); others need none."""
     metavar="N",
     help="Compare the program with the float network on N sample images.  [default: 16, if images are at hand]",
 )
+@click.option(
+    "--no-balance", is_flag=True, help="Leave the order of channels, which sample images decide if there are any."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def command(
     checkpoint: Path,
@@ -71,6 +76,7 @@ def command(
     data_dir: Path | None,
     samples: int,
     check: int | None,
+    no_balance: bool,
     as_json: bool,
 ) -> None:
     """Compile a trained network (CHECKPOINT, .safetensors) for a board."""
@@ -83,14 +89,20 @@ def command(
     network = read_checkpoint(checkpoint)
     images = _samples(dataset, data_dir, samples, network.spec)
     compiled = compile_network(network, preset(target), CompileOptions(name=_name(output), images=images))
+    placed: Balance | None = None
+    if not no_balance:
+        compiled, placed = _balanced(compiled, preset(target), network.spec, images)
     rvb.save(compiled.program, output)
     found = _sample_images(network.spec, images, check)
     agreed = None if found is None else _check(checkpoint, compiled.program, preset(target), found, check)
     if as_json:
         compared = dataclasses.asdict(agreed) if agreed else None
-        click.echo(json.dumps({"output": str(output), **compiled.report.as_dict(), "check": compared}))
+        told = {"check": compared, "balance": dataclasses.asdict(placed) if placed else None}
+        click.echo(json.dumps({"output": str(output), **compiled.report.as_dict(), **told}))
     else:
         _print(compiled.report, output)
+        if placed is not None:
+            standard_output().say(str(placed))
         standard_output().say(str(agreed) if agreed else _NOT_COMPARED)
 
 
@@ -100,6 +112,24 @@ def _name(output: Path) -> str:
     if not name.isprintable() or len(name) > MAX_TEXT:
         raise InputError(f"{output}: a program cannot have this name: at most {MAX_TEXT} printable characters")
     return name
+
+
+def _balanced(
+    compiled: Compilation, config: Config, spec: NetworkSpec, images: NDArray[np.uint8] | None
+) -> tuple[Compilation, Balance | None]:
+    """Channels placed by sample images (N, C, H, W) or (N, T, C, H, W), or by those bundled with the package."""
+    import numpy as np
+
+    from ..agreement import bundled_samples
+    from ..balancing import IMAGES, balanced_compilation
+    from ..images import encoded
+
+    if images is None:
+        images = bundled_samples(spec.dataset, (spec.input.height, spec.input.width, spec.input.channels), IMAGES)
+    if images is None:
+        return compiled, None
+    codes = encoded(list(np.moveaxis(images, -3, -1)), compiled.program)
+    return balanced_compilation(compiled, config, codes)
 
 
 def _sample_images(spec: NetworkSpec, images: NDArray[np.uint8] | None, count: int | None) -> NDArray[np.uint8] | None:

@@ -44,7 +44,8 @@ def command(model: str | None, image: Path | None, target: Path | None, invert: 
     """What every layer fires on one image: feature maps, spike rasters and logits, by the golden model.
 
     A map's pixel is an activation code; black is silence. Layers with one position are rasters, a row per time step.
-    At most 64 maps and 8 steps are drawn; an .npz file holds all, an array (T, H, W, C) per layer.
+    At most 64 maps and 8 steps are drawn; an .npz file holds all, an array (T, H, W, C) per layer, its channels in the
+    order of the network that was trained.
     """
     if target is not None:
         if target.suffix.lower() not in _SUFFIXES:
@@ -55,7 +56,7 @@ def command(model: str | None, image: Path | None, target: Path | None, invert: 
     _, (pixels,) = ItemReader(program, strict=True).read_all([item])
     codes = encoded([pixels], program, invert=invert)
     found, logits = GoldenModel(program, config_of(program)).run_layers(codes)
-    layers = [values[0] for values in found]
+    layers = [info.of_network(values[0]) for info, values in zip(program.layers, found, strict=True)]
     if target is not None:
         title = f"{item.name} as {program.labels[int(logits[0].argmax())]} by {program.name}"
         if target.suffix.lower() == ".npz":

@@ -104,7 +104,11 @@ class GoldenModel:
         return np.concatenate(self._on_parts(lambda part: self._execute(part)[1], codes))
 
     def run_layers(self, codes: Codes) -> tuple[list[Codes], Logits]:
-        """Every layer's output codes (N, T, H, W, C), assembled from its strips, and the logits."""
+        """Every layer's output codes (N, T, H, W, C), assembled from its strips, and the logits.
+
+        Channels are in the order of the records; :meth:`~reverb_fpga.compiler.program.LayerInfo.of_network` brings them
+        in that of the network.
+        """
         results = self._on_parts(self._layers, codes)
         layers = [np.concatenate(parts) for parts in zip(*(layers for layers, _ in results), strict=True)]
         return layers, np.concatenate([logits for _, logits in results])
