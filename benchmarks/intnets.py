@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.geometry import Geometry, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
+from reverb_fpga.compiler.passes.reorder import in_first_order
 from reverb_fpga.compiler.program import INPUT_TENSOR, LayerInfo, Program
+from reverb_fpga.host.balancing import IMAGES
+from reverb_fpga.host.images import encoded
+from reverb_fpga.host.inputs import ItemReader, Selection, gather_items
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.errors import InputError
+from reverb_fpga.models.data import load_split
 from reverb_fpga.sim.golden import GoldenModel
 from reverb_fpga.sim.golden.schedule import Strip
 
-__all__ = ["network_of"]
+__all__ = ["network_of", "placing_codes"]
+
+
+def placing_codes(program: Program, data_dir: Path | None) -> NDArray[np.uint8]:
+    """Input codes (N, T_in, H, W, C) by which its channels are placed: of training images spread over the split, or,
+    without a folder of the data set, of bundled test images."""
+    if data_dir is None:
+        _, pixels = ItemReader(program, strict=True).read_all(gather_items(Selection(limit=IMAGES), program))
+        return encoded(pixels, program)
+    images = load_split(program.dataset, data_dir, "train").images
+    return encoded(list(images[:: len(images) // IMAGES][:IMAGES]), program)
 
 
 def network_of(program: Program, config: Config) -> IntNetwork:
-    """The network of a compiled program, chain or graph; its channels as the program has them.
+    """The network of a compiled program, chain or graph; its channels in the order of the network that was trained.
 
     Raises
     ------
@@ -31,7 +48,7 @@ def network_of(program: Program, config: Config) -> IntNetwork:
     layers = tuple(_layer(program, info, strips) for info in program.layers)
     steps = program.input_records // (source.height * source.width)
     first = IntInput(source.channels, source.height, source.width, pad)
-    return IntNetwork(first, layers, program.timesteps, static_input=steps == 1)
+    return in_first_order(IntNetwork(first, layers, program.timesteps, static_input=steps == 1))
 
 
 def _layer(program: Program, info: LayerInfo, strips: dict[int, Strip]) -> IntLayer:

@@ -1,8 +1,8 @@
-"""What row mode gives: compiled chains, compiled again for a configuration that has it; cycles by layer, as a table.
+"""What row mode gives: compiled programs, compiled again for a configuration that has it; cycles by layer, as a table.
 
 python benchmarks/row_mode.py cifar10-cnv cifar10-cnv-t2 fashion-mnist
 python benchmarks/row_mode.py fashion-mnist cifar10-cnv --target row-96 --rtl
-python benchmarks/row_mode.py cifar10-cnv --save out     writes out/cifar10-cnv-row.rvb
+python benchmarks/row_mode.py cifar10-cnv --save out --data-dir data     writes out/cifar10-cnv-row.rvb
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 import numpy as np
-from intnets import network_of
+from intnets import network_of, placing_codes
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler import rvb
@@ -22,6 +22,7 @@ from reverb_fpga.compiler.backend import Hints, lower
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
+from reverb_fpga.host.balancing import balanced
 from reverb_fpga.host.images import to_codes
 from reverb_fpga.host.inputs import Selection, gather_items
 from reverb_fpga.hw.config import Config, preset
@@ -93,10 +94,22 @@ def measure(program: Program, config: Config, codes: Codes, core: RtlCore | None
     return Outcome(program.name, config.name, cycles, rtl, beats, rows, used)
 
 
-def again(program: Program, config: Config, target: Config, codes: Codes, row_mode: bool | None) -> Program:
-    """The program for another configuration, after a check that its logits are the same."""
-    network = network_of(program, config)
-    moved = lower(network, target, program.meta, Hints(row_mode=row_mode))
+def again(
+    program: Program, config: Config, target: Config, codes: Codes, row_mode: bool | None, placing: Codes | None = None
+) -> Program:
+    """The program for another configuration, after a check that its logits are the same.
+
+    Parameters
+    ----------
+    placing : uint8 array (N, T_in, H, W, C) or None
+        Input codes by which its channels are placed over the banks; None: they stay as they were trained.
+    """
+    network, hints = network_of(program, config), Hints(row_mode=row_mode)
+    moved = lower(network, target, program.meta, hints)
+    if placing is not None:
+        found = balanced(moved, network, target, placing, hints=hints, measure=False)
+        assert found is not None, "fewer than two images"
+        moved = found.program
     if not np.array_equal(GoldenModel(moved, target).run(codes), GoldenModel(program, config).run(codes)):
         raise InputError(f"{program.name}: compiled again, its logits are others")
     return moved
@@ -133,11 +146,20 @@ def line(outcome: Outcome) -> str:
 @click.option("--neuron-lanes", type=int, help="Instead of those of the target; two take turns on one datapath.")
 @click.option("--images", default=2, show_default=True, help="Bundled images to average over.")
 @click.option("--rtl", is_flag=True, help="Run the target's gateware as well.")
-@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write the programs there.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the programs there, their channels placed over the banks.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Place channels by training images of this folder instead of bundled test images.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write JSON there.")
 def main(models: tuple[str, ...], target: str, neuron_lanes: int | None, images: int, **options: Any) -> None:
     """Entry point."""
-    rtl, save, out = (options[name] for name in ("rtl", "save", "out"))
+    rtl, save, data_dir, out = (options[name] for name in ("rtl", "save", "data_dir", "out"))
     config = with_lanes(MIDDLE if target == MIDDLE.name else preset(target), neuron_lanes)
     core = RtlCore(config, progress=click.echo) if rtl else None
     outcomes = []
@@ -156,6 +178,9 @@ def main(models: tuple[str, ...], target: str, neuron_lanes: int | None, images:
             outcomes.append(measure(moved, config, codes, core))
             click.echo(line(outcomes[-1]))
         if save is not None:
+            moved = again(program, own, config, codes, None, placing_codes(program, data_dir))
+            outcomes.append(measure(moved, config, codes, core))
+            click.echo(line(outcomes[-1]) + "  (channels placed)")
             save.mkdir(parents=True, exist_ok=True)
             rvb.save(dataclasses.replace(moved, name=f"{name}-row"), save / f"{name}-row.rvb")
     if core is not None:

@@ -18,8 +18,9 @@ from reverb_fpga.hw.config import PRESETS, Config, preset
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 
 from .agreement import agreement, compared
-from .arrays import plain, real_array
+from .arrays import array_codes, plain, real_array
 from .bundled import load_model
+from .images import encoded
 from .model import Input, Model
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def compile(
     name: str | None = None,
     truth: Any = None,
     dt: float = 1e-4,
+    balance: bool = True,
 ) -> Model:
     """Compile a network.
 
@@ -78,6 +80,9 @@ def compile(
         model have right.
     dt : float
         Length of a step of a NIR graph, in its units of time.
+    balance : bool
+        Place the channels of hidden layers over the banks of the target by what fires on the samples, if there are at
+        least two: fewer cycles, the same logits.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def compile(
         unused = {"timesteps": timesteps, "labels": labels, "truth": truth}
         if given_anyway := [name for name, value in unused.items() if value is not None]:
             raise InputError(f"{', '.join(given_anyway)}: only of modules; a checkpoint has its own, or none")
-        return _of_checkpoint(Path(module), samples, target, name)
+        return _of_checkpoint(Path(module), samples, target, name, balance)
     try:
         import torch
     except ImportError:
@@ -108,13 +113,18 @@ def compile(
     from reverb_fpga.compiler.frontends.modules import compile_module
     from reverb_fpga.compiler.frontends.running import Samples, run_module, unwrapped
 
+    from .balancing import balanced_compilation
+
     timesteps = None if timesteps is None else _steps(timesteps)
     if not (isinstance(dt, Real) and 0 < dt < np.inf):
         raise InputError(f"dt {dt!r}; a length of time above 0 is wanted")
     given = Samples(_floats(samples))
     kind = type(unwrapped(module)).__name__
     classes = _classes(truth, len(given))
-    compiled = compile_module(module, given, _configuration(target), timesteps, labels=labels, name=name or kind)
+    config = _configuration(target)
+    compiled = compile_module(module, given, config, timesteps, labels=labels, name=name or kind)
+    if balance:
+        compiled, _ = balanced_compilation(compiled, config, array_codes(given.data, compiled.program), measure=False)
     model = Model(compiled.program, compiled.report.notes)
     if classes is not None and not 0 <= classes.min() <= classes.max() < len(model.labels):
         raise InputError(f"truth from {classes.min()} to {classes.max()} of {len(model.labels)} classes")
@@ -152,8 +162,10 @@ def _classes(truth: Any, count: int) -> NDArray[np.int64] | None:
     return classes.astype(np.int64)
 
 
-def _of_checkpoint(path: Path, samples: Any, target: str, name: str | None) -> Model:
+def _of_checkpoint(path: Path, samples: Any, target: str, name: str | None, balance: bool) -> Model:
     from reverb_fpga.compiler.pipeline import CompileOptions, compile_checkpoint
+
+    from .balancing import balanced_compilation
 
     pixels = None if samples is None else np.asarray(plain(samples))
     if pixels is not None and (pixels.dtype != np.uint8 or pixels.ndim not in (4, 5)):
@@ -163,6 +175,9 @@ def _of_checkpoint(path: Path, samples: Any, target: str, name: str | None) -> M
         )
     config = _configuration(target)
     compiled = compile_checkpoint(path, config, CompileOptions(name=name, images=pixels))
+    if balance and pixels is not None:
+        codes = encoded(list(np.moveaxis(pixels, -3, -1)), compiled.program)
+        compiled, _ = balanced_compilation(compiled, config, codes, measure=False)
     found = None if pixels is None else agreement(path, compiled.program, config, pixels)
     return Model(compiled.program, compiled.report.notes, found)
 

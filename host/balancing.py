@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,12 @@ __all__ = ["IMAGES", "Balance", "Balanced", "balanced", "balanced_compilation"]
 
 IMAGES = 64
 """Images of which activations are looked at; of more, so many spread evenly."""
+_BYTES = 1 << 28
+"""Activations that are held at a time, in bytes: of large tensors fewer images are looked at."""
 _MEASURED = 4
+_BEATS = 400_000
+"""Beats that the cycle model goes through for each of the two programs, a few seconds: of long programs fewer images,
+or none."""
 
 Codes = NDArray[np.uint8]
 
@@ -97,7 +103,9 @@ def balanced(
     Balanced or None
         The program that was given where nothing is gained; None of fewer than two images.
     """
-    codes = codes[:: max(1, len(codes) // IMAGES)][:IMAGES]
+    size = sum(math.prod(info.shape) * info.timesteps for info in program.layers)
+    images = max(2, min(IMAGES, _BYTES // size))
+    codes = codes[:: max(1, len(codes) // images)][:images]
     if len(codes) < 2:
         return None
     layers, _ = GoldenModel(program, config).run_layers(codes)
@@ -109,8 +117,8 @@ def balanced(
         return Balanced(program, network, told)
     moved = reordered(network, placed.orders)
     result = lower(moved, config, program.meta, hints)
-    if measure and (cycles := _cycles((program, result), config, codes[1::2][:_MEASURED])) is not None:
-        number = min(told.images, _MEASURED)
+    number = min(told.images, _MEASURED, int(_BEATS // before)) if measure else 0
+    if number and (cycles := _cycles((program, result), config, codes[1::2][:number])) is not None:
         told = dataclasses.replace(told, images=number, unit="cycles", before=cycles[0], after=cycles[1])
     if told.after >= told.before:
         return Balanced(program, network, dataclasses.replace(told, layers=()))

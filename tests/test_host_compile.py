@@ -14,10 +14,12 @@ from pictures import write_idx
 
 torch = pytest.importorskip("torch")
 
+import reverb_fpga as rf  # noqa: E402
 from reverb_fpga.compiler import rvb  # noqa: E402
 from reverb_fpga.compiler.pipeline import compile_network  # noqa: E402
 from reverb_fpga.host.agreement import agreement, bundled_samples  # noqa: E402
 from reverb_fpga.host.commands.compile import command  # noqa: E402
+from reverb_fpga.host.model import Model  # noqa: E402
 from reverb_fpga.hw.config import preset  # noqa: E402
 from reverb_fpga.hw.errors import InputError  # noqa: E402
 from reverb_fpga.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint  # noqa: E402
@@ -217,3 +219,45 @@ def test_a_check_needs_images(checkpoint: Path, tmp_path: Path) -> None:
     assert isinstance(result.exception, InputError)
     assert "--check: no images of folder at hand" in str(result.exception)
     assert json.loads(_run(checkpoint, "-o", tmp_path / "a.rvb", "--json"))["check"] is None
+
+
+def test_sample_images_place_the_channels(checkpoint: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee", "cat"):
+        folder = tmp_path / "train" / label
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / f"{number}.png")
+    options = ("--dataset", "folder", "--data-dir", tmp_path)
+    plain, placed = tmp_path / "plain.rvb", tmp_path / "placed.rvb"
+    assert "channels" not in _run(checkpoint, "-o", plain, *options, "--no-balance")
+    assert "channels placed over 4 banks: " in (text := " ".join(_run(checkpoint, "-o", placed, *options).split()))
+    assert "cycles by the cycle model on 4 held-out images" in text
+    assert "agree on 12 of 12 sample images" in text  # the comparison is with the program that is written
+    told = json.loads(_run(checkpoint, "-o", placed, *options, "--json"))["balance"]
+    assert (told["banks"], told["images"], told["unit"]) == (4, 4, "cycles")
+    assert told["after"] < told["before"]
+    one, other = rvb.load(plain), rvb.load(placed)
+    assert [info.name for info in other.layers if info.order] == told["layers"] != []
+    assert not any(info.order for info in one.layers)
+    model, reordered = Model(one), Model(other)
+    images = rng.integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(model.logits(images), reordered.logits(images))
+    for name, codes in model.layers(images).items():
+        np.testing.assert_array_equal(reordered.layers(images)[name], codes)
+    told = json.loads(_run(checkpoint, "-o", plain, "--json"))
+    assert told["balance"] is None  # no images, no order
+
+
+def test_samples_place_the_channels_from_python(checkpoint: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 1, 28, 28), dtype=np.uint8)
+    placed, plain = (rf.compile(checkpoint, pixels, balance=balance) for balance in (True, False))
+    assert any(info.order for info in placed.program.layers)
+    assert not any(info.order for info in plain.program.layers)
+    np.testing.assert_array_equal(
+        placed.logits(pixels.transpose(0, 2, 3, 1)), plain.logits(pixels.transpose(0, 2, 3, 1))
+    )
+    assert placed.agreement == plain.agreement
+    assert not any(info.order for info in rf.compile(checkpoint).program.layers)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.intnet import IntGate, IntLayer, IntMap, IntNetwork
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["reordered"]
+__all__ = ["in_first_order", "reordered"]
 
 Order = NDArray[np.int64]
 
@@ -42,6 +42,13 @@ def reordered(network: IntNetwork, orders: Mapping[str, Order]) -> IntNetwork:
     for name, order in orders.items():
         _check(network, name, order)
     return dataclasses.replace(network, layers=tuple(_layer(layer, orders) for layer in network.layers))
+
+
+def in_first_order(network: IntNetwork) -> IntNetwork:
+    """The network with the channels of all tensors as they were before they were reordered."""
+    back = {layer.name: np.argsort(layer.order) for layer in network.layers if layer.order is not None}
+    layers = (dataclasses.replace(layer, order=None) for layer in reordered(network, back).layers)
+    return dataclasses.replace(network, layers=tuple(layers))
 
 
 def _check(network: IntNetwork, name: str, order: Order) -> None:
