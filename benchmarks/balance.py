@@ -18,6 +18,7 @@ from intnets import network_of, placing_codes
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.passes.reorder import in_first_order
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import bundled, cli
 from reverb_fpga.host.backends import config_of
@@ -52,7 +53,7 @@ class Outcome:
 def rebuilt(program: Program, data_dir: Path) -> tuple[Program, Program, tuple[str, ...]]:
     """The program compiled again, as it was trained and with its channels placed, and the layers of which they were."""
     config = config_of(program)
-    network = network_of(program, config)
+    network = in_first_order(network_of(program, config))
     plain = lower(network, config, program.meta)
     found = balanced(plain, network, config, placing_codes(program, data_dir), measure=False)
     assert found is not None, "fewer than two images"

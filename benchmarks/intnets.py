@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler.geometry import Geometry, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
-from reverb_fpga.compiler.passes.reorder import in_first_order
 from reverb_fpga.compiler.program import INPUT_TENSOR, LayerInfo, Program
 from reverb_fpga.host.balancing import IMAGES
 from reverb_fpga.host.images import encoded
@@ -34,7 +33,7 @@ def placing_codes(program: Program, data_dir: Path | None) -> NDArray[np.uint8]:
 
 
 def network_of(program: Program, config: Config) -> IntNetwork:
-    """The network of a compiled program, chain or graph; its channels in the order of the network that was trained.
+    """The network of a compiled program, chain or graph; its channels in the order that the program has.
 
     Raises
     ------
@@ -48,7 +47,7 @@ def network_of(program: Program, config: Config) -> IntNetwork:
     layers = tuple(_layer(program, info, strips) for info in program.layers)
     steps = program.input_records // (source.height * source.width)
     first = IntInput(source.channels, source.height, source.width, pad)
-    return in_first_order(IntNetwork(first, layers, program.timesteps, static_input=steps == 1))
+    return IntNetwork(first, layers, program.timesteps, static_input=steps == 1)
 
 
 def _layer(program: Program, info: LayerInfo, strips: dict[int, Strip]) -> IntLayer:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.passes.reorder import in_first_order
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import cli
 from reverb_fpga.host.bundled import load_model
@@ -62,7 +63,7 @@ def restored(program: Program, config: Config, data: ImageSet) -> Network:
     if any(layer.shortcuts or layer.gate or layer.kind == "pool" for layer in network.spec.layers):
         raise InputError(f"{program.name}: it has shortcuts, gates or layers that pool, which cannot be restored")
     if any(info.order for info in program.layers):
-        program = lower(network_of(program, config), config, program.meta)  # channels as they were trained
+        program = lower(in_first_order(network_of(program, config)), config, program.meta)
     strips = {strip.index: strip for strip in decode(program, config).strips}
     pixels = torch.from_numpy(np.ascontiguousarray(data.sample(_CALIBRATION).images)).permute(0, 3, 1, 2)
     network.eval()

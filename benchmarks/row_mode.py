@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reverb_fpga.compiler import rvb
 from reverb_fpga.compiler.backend import Hints, lower
+from reverb_fpga.compiler.passes.reorder import in_first_order
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
@@ -104,7 +105,7 @@ def again(
     placing : uint8 array (N, T_in, H, W, C) or None
         Input codes by which its channels are placed over the banks; None: they stay as they were trained.
     """
-    network, hints = network_of(program, config), Hints(row_mode=row_mode)
+    network, hints = in_first_order(network_of(program, config)), Hints(row_mode=row_mode)
     moved = lower(network, target, program.meta, hints)
     if placing is not None:
         found = balanced(moved, network, target, placing, hints=hints, measure=False)

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from pictures import write_brightness
+from pictures import write_brightness, write_idx
 
+from reverb_fpga.compiler import reference
+from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.passes.reorder import in_first_order, reordered
 from reverb_fpga.host import bundled
 from reverb_fpga.host.backends import config_of
 from reverb_fpga.host.images import to_codes
@@ -36,8 +39,10 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
         if name in {
             "accuracy_density",
             "array_model",
+            "balance",
             "compare",
             "explore",
+            "intnets",
             "lanes",
             "operations",
             "restored",
@@ -187,6 +192,51 @@ def test_a_restored_checkpoint_names_the_classes_of_its_program(load: Any) -> No
     assert (found == golden).mean() >= 0.97
     with pytest.raises(InputError, match="2 time steps cannot be restored"):
         script.restored(bundled.load_model("fashion-mnist-t2"), config, data)
+    # of a program whose channels were placed the same, in the order in which they were trained
+    own = in_first_order(load("intnets").network_of(program, config))
+    orders = {layer.name: np.random.default_rng(0).permutation(layer.channels) for layer in own.layers[:-1]}
+    other = script.restored(lower(reordered(own, orders), config, program.meta), config, data)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("model", ["fashion-mnist", "cifar10-cnv-row"])
+def test_a_program_compiled_again_is_the_same(load: Any, model: str) -> None:
+    program, script = bundled.load_model(model), load("intnets")
+    config = config_of(program)
+    again = lower(script.network_of(program, config), config, program.meta)
+    for (_, words), (_, others) in zip(program.sections(), again.sections(), strict=True):
+        np.testing.assert_array_equal(words, others)
+    assert again.layers == program.layers
+
+
+def test_a_network_with_shortcuts_is_found_in_its_program(load: Any) -> None:
+    program = bundled.load_model("resnet20-classic")
+    network = load("intnets").network_of(program, config_of(program))
+    assert [len(layer.maps) for layer in network.layers] == [len(info.maps) for info in program.layers]
+    codes = to_codes([item.load() for item in gather_items(Selection(limit=1), program)], program.input)
+    wanted = GoldenModel(program, config_of(program)).run(codes)
+    np.testing.assert_array_equal(reference.evaluate(network, codes[:, None]).logits, wanted)
+
+
+def test_models_are_made_again_with_their_channels_placed(load: Any, tmp_path: Path) -> None:
+    program = bundled.load_model("fashion-mnist")
+    images = np.stack([item.load() for item in gather_items(Selection(limit=100), program)])[..., 0]
+    for stem, part in (("train", images[:80]), ("t10k", images[80:])):
+        write_idx(tmp_path, stem, part, np.arange(len(part), dtype=np.uint8) % 10)
+    script = load("balance")
+    options = ["--data-dir", str(tmp_path), "--images", "2", "-o", str(tmp_path / "out.json")]
+    result = CliRunner().invoke(script.main, ["fashion-mnist", *options, "--save", str(tmp_path / "one")])
+    assert result.exit_code == 0, result.output
+    (outcome,) = json.loads((tmp_path / "out.json").read_text())
+    assert outcome["file"] == outcome["again"]
+    assert outcome["placed"] < 0.97 * outcome["again"]
+    saved = tmp_path / "one" / "fashion-mnist.rvb"
+    assert [info.name for info in bundled.load_model(str(saved)).layers if info.order] == outcome["layers"]
+    # of the file with its channels placed: the same again
+    result = CliRunner().invoke(script.main, [str(saved), *options, "--save", str(tmp_path / "two")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "two" / "fashion-mnist.rvb").read_bytes() == saved.read_bytes()
 
 
 def test_the_page_has_the_builds_over_the_lanes(load: Any) -> None:

@@ -52,8 +52,8 @@ def test_spikes_are_those_of_the_golden_model(tmp_path: Path) -> None:
     with np.load(target, allow_pickle=False) as found:
         assert sorted(found) == sorted(["logits", *(f"layer{n}" for n in range(len(layers)))])
         assert (found["logits"] == logits[0]).all()
-        for number, wanted in enumerate(layers):
-            assert (found[f"layer{number}"] == wanted[0]).all()
+        for number, (info, wanted) in enumerate(zip(program.layers, layers, strict=True)):
+            assert (found[f"layer{number}"] == info.of_network(wanted[0])).all()
     assert [row["events"] for row in value["layers"]] == [int((codes > 0).sum()) for codes in layers[:-1]]
     assert value["label"] == program.labels[int(logits[0].argmax())]
     assert value["layers"][0]["timesteps"] == 2
