@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reverb_fpga.compiler.pipeline import CompileOptions, compile_network
-from reverb_fpga.compiler.program import Program
+from reverb_fpga.compiler.backend import lower
+from reverb_fpga.compiler.passes.reorder import reordered
+from reverb_fpga.compiler.pipeline import Compilation, CompileOptions, compile_network
+from reverb_fpga.compiler.program import Program, Section
 from reverb_fpga.hw.config import Config
+from reverb_fpga.hw.contract import Region
 from reverb_fpga.hw.errors import EnvironmentMissing, InputError
 from reverb_fpga.models.checkpoint import read_checkpoint
 
@@ -61,7 +65,7 @@ def compare_with_float(
     checkpoint : Path
         That the program was compiled from. It is compiled again, for its scales.
     pixels : uint8 array (N, H, W, C), or (N, T, H, W, C) of event data
-    outputs : layers (N, T, H, W, C) and logits (N, classes) of the golden model on them
+    outputs : layers (N, T, H, W, C) and logits (N, classes) of the golden model on them, channels as in the records
 
     Raises
     ------
@@ -76,13 +80,13 @@ def compare_with_float(
         from reverb_fpga.compiler.passes.evaluate import evaluate_folded
 
         compiled = compile_network(read_checkpoint(checkpoint), config, CompileOptions(name=program.name))
-        same = all(
-            np.array_equal(ours, theirs)
-            for (_, ours), (_, theirs) in zip(program.sections(), compiled.program.sections(), strict=True)
-        )
         ours, theirs = ([(at.name, at.shape) for at in one.layers] for one in (program, compiled.program))
         if ours != theirs:
             raise InputError(f"{checkpoint}: is not the checkpoint of {program.name}: its layers are others")
+        same = all(
+            np.array_equal(ours, theirs)
+            for (_, ours), (_, theirs) in zip(program.sections(), _placed_as(program, compiled, config), strict=True)
+        )
         fired: dict[str, list[NDArray[np.floating]]] = {}
         evaluate_folded(
             compiled.folded, images, lambda name, values: fired.setdefault(name, []).append(values), double=False
@@ -94,7 +98,8 @@ def compare_with_float(
     for info, codes in zip(program.layers, layers, strict=True):
         size = step.get(info.name)
         if info.spiking and size and info.name in fired:
-            signal[info.name] = _ratio(np.stack(fired[info.name], axis=1), np.moveaxis(codes, -1, 2) * size)
+            own = np.moveaxis(info.of_network(codes), -1, 2)
+            signal[info.name] = _ratio(np.stack(fired[info.name], axis=1), own * size)
     wanted = trained_logits(checkpoint, images)
     found = (logits * program.logit_scale).astype(np.float64)
     every = -(-wanted.size // _MOST_POINTS)
@@ -106,6 +111,14 @@ def compare_with_float(
         same=same,
         signal=signal,
     )
+
+
+def _placed_as(program: Program, compiled: Compilation, config: Config) -> Iterator[tuple[Region, Section]]:
+    """Sections of what was compiled just now, its channels in the order that the program has."""
+    orders = {info.name: np.array(info.order) for info in program.layers if info.order is not None}
+    if not orders:
+        return compiled.program.sections()
+    return lower(reordered(compiled.network, orders), config, compiled.program.meta).sections()
 
 
 def _ratio(wanted: NDArray[np.floating], found: NDArray[np.floating]) -> float:
