@@ -74,6 +74,8 @@ def test_exploration_counts_the_beats_that_the_program_takes(load: Any, in_rows:
     explore, rows, array = load("explore"), load("row_mode"), load("array_model")
     program = bundled.load_model("fashion-mnist")
     own, target = config_of(program), preset("ulx3s-85f-row")
+    trained = in_first_order(load("intnets").network_of(program, own))  # as it is compiled again
+    program = lower(trained, own, program.meta)
     images = [item.load() for item in gather_items(Selection(limit=1), program)]
     codes = to_codes(images, program.input)
     moved = rows.again(program, own, target, codes, in_rows)
@@ -229,7 +231,6 @@ def test_models_are_made_again_with_their_channels_placed(load: Any, tmp_path: P
     result = CliRunner().invoke(script.main, ["fashion-mnist", *options, "--save", str(tmp_path / "one")])
     assert result.exit_code == 0, result.output
     (outcome,) = json.loads((tmp_path / "out.json").read_text())
-    assert outcome["file"] == outcome["again"]
     assert outcome["placed"] < 0.97 * outcome["again"]
     saved = tmp_path / "one" / "fashion-mnist.rvb"
     assert [info.name for info in bundled.load_model(str(saved)).layers if info.order] == outcome["layers"]
