@@ -130,11 +130,14 @@ def _layer(value: object, where: str) -> LayerInfo:
     maps = _list(table["maps"], f"{where}.maps", 1, _MAX_MAPS, _map)
     if not any(leg.additions for leg in maps):  # a report divides by them
         raise _fail(f"{where}.maps", "a layer without additions")
+    spiking = _boolean(table["spiking"], f"{where}.spiking")
+    if "order" in table and not spiking:
+        raise _fail(f"{where}.order", "logits have an order of their own")
     return LayerInfo(
         name=_text(table["name"], f"{where}.name"),
         shape=(shape[0], shape[1], shape[2]),
         timesteps=_integer(table["timesteps"], f"{where}.timesteps", 1, 31),
-        spiking=_boolean(table["spiking"], f"{where}.spiking"),
+        spiking=spiking,
         strips=_list(table["strips"], f"{where}.strips", 1, 1 << 16, _strip),
         maps=maps,
         order=_order(table["order"], f"{where}.order", shape[0]) if "order" in table else None,

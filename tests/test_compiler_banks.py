@@ -255,6 +255,13 @@ def test_a_file_with_another_order_is_refused(pair: tuple[Path, Path, IntNetwork
         parse_manifest(manifest)
 
 
+def test_logits_of_a_file_have_no_order(pair: tuple[Path, Path, IntNetwork]) -> None:
+    manifest = json.loads(zipfile.ZipFile(pair[1]).read("manifest.json"))
+    manifest["layers"][2]["order"] = [0, 1, 2, 3]
+    with pytest.raises(InputError, match=r"manifest: layers\[2\].order: logits have an order of their own"):
+        parse_manifest(manifest)
+
+
 def test_layers_are_shown_in_the_order_of_the_network(pair: tuple[Path, Path, IntNetwork], tmp_path: Path) -> None:
     one, two = (rvb.load(path) for path in pair[:2])
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)

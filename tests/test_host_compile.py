@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +263,23 @@ def test_samples_place_the_channels_from_python(checkpoint: Path) -> None:
     )
     assert placed.agreement == plain.agreement
     assert not any(info.order for info in rf.compile(checkpoint).program.layers)
+
+
+def test_without_the_cycle_model_beats_are_told(checkpoint: Path, tmp_path: Path) -> None:
+    labels = np.zeros(12, dtype=np.uint8)
+    write_idx(tmp_path, "train", np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8), labels)
+    code = "import sys; sys.modules |= {'amaranth': None}; from reverb_fpga.host import cli; cli.main()"
+    options = ["-o", tmp_path / "a.rvb", "--dataset", "mnist", "--data-dir", tmp_path, "--check", "0"]
+    arguments = [str(argument) for argument in ("compile", checkpoint, *options)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert "beats estimated on 6 held-out images" in " ".join(done.stdout.split())
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_long_programs_are_not_measured(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros(12, dtype=np.uint8)
+    write_idx(tmp_path, "train", np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8), labels)
+    monkeypatch.setattr("reverb_fpga.host.balancing._BEATS", 10)
+    monkeypatch.setattr("reverb_fpga.host.balancing._BYTES", 1)
+    text = _run(checkpoint, "-o", tmp_path / "a.rvb", "--dataset", "mnist", "--data-dir", tmp_path)
+    assert "beats estimated on 1 held-out image" in " ".join(text.split())
