@@ -58,7 +58,8 @@ class Balance:
 
     def __str__(self) -> str:
         how = "by the cycle model" if self.unit == "cycles" else "estimated"
-        said = f"{self.before:,.0f} -> {self.after:,.0f} {self.unit} {how} on {self.images} held-out image{'s' * (self.images > 1)}"
+        number = f"{self.images} held-out image{'s' * (self.images > 1)}"
+        said = f"{self.before:,.0f} -> {self.after:,.0f} {self.unit} {how} on {number}"
         if not self.layers:
             return f"channels are left as they are: another order over {self.banks} banks gives nothing ({said})"
         return f"channels placed over {self.banks} banks: {said}"
