@@ -69,9 +69,9 @@ def byte_stream() -> stream.Signature:
 
 READ_CYCLES = dict.fromkeys(contract.Region, 2) | {
     contract.Region.PARAM: 3,
-    contract.Region.WEIGHT: 5,
-    contract.Region.ACT: 5,
-    contract.Region.COUNT: 5,
+    contract.Region.WEIGHT: 6,
+    contract.Region.ACT: 6,
+    contract.Region.COUNT: 6,
     contract.Region.MEMBRANE: 3,
 }
 """Cycles from ``r_en`` to ``r_data`` of each region's leaf: more where its memories lie all over the device."""

@@ -10,7 +10,7 @@ from ..config import Config
 from ..contract import COUNT_BITS, ROW_CELLS
 from ..signatures import layer_layout
 from .queue import BankQueue
-from .shapes import event_address, row_addr_width, source_layout
+from .shapes import pair_layout, row_addr_width, source_layout
 from .table import BankTable
 
 __all__ = ["Dispatcher"]
@@ -28,8 +28,8 @@ class Dispatcher(wiring.Component):
         A source record with its number of events in each bank, from walker and count memory.
     table_free : Out(1)
         Pulse: a table has been used up.
-    steal, steal_next : In(banks)
-        The second port of a bank is taken in this cycle, in the next.
+    steal : In(banks)
+        The second port of a bank is taken in this cycle.
     spare : Out(banks)
         The second port of a bank is not used in this cycle, nor would it be if there were a beat.
     release : In(1)
@@ -38,7 +38,7 @@ class Dispatcher(wiring.Component):
         Level: the last pass of the last position has been issued; low from ``start``.
     beat, first, last : Out(1)
         A beat is issued in this cycle; it is the first, the last of its pass.
-    event : Out(ArrayLayout(ArrayLayout(event_address(config), 2), banks))
+    pair : Out(ArrayLayout(pair_layout(config), banks))
         The events of the beat. ``valid`` is 0 without a beat.
     pass_base : Out
         Weight row of tap 0, index 0 in this pass.
@@ -66,14 +66,13 @@ class Dispatcher(wiring.Component):
                 "count": In(data.ArrayLayout(COUNT_BITS, config.banks)),
                 "table_free": Out(1),
                 "steal": In(config.banks),
-                "steal_next": In(config.banks),
                 "spare": Out(config.banks),
                 "release": In(1),
                 "done": Out(1),
                 "beat": Out(1),
                 "first": Out(1),
                 "last": Out(1),
-                "event": Out(data.ArrayLayout(data.ArrayLayout(event_address(config), 2), config.banks)),
+                "pair": Out(data.ArrayLayout(pair_layout(config), config.banks)),
                 "pass_base": Out(row_addr_width(config)),
                 **(row_mode if config.taps > 1 else {}),
                 "stall_table": Out(1),
@@ -84,11 +83,13 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        update, load, load_half, begin = Signal(), Signal(), Signal(), Signal()
-        finishing, stolen, two = (Signal(self.config.banks) for _ in range(3))
+        update, load_half, begin = Signal(), Signal(), Signal()
+        finishing, stolen = Signal(self.config.banks), Signal(self.config.banks)
         fill_half = Signal()
         with m.If(self.valid & self.source.last):
             m.d.sync += fill_half.eq(~fill_half)
+        active = self._control(m, begin, load_half, fill_half, finishing.all())
+        m.d.comb += update.eq(~active | self.beat)
         for bank in range(self.config.banks):
             m.submodules[f"table_{bank}"] = table = BankTable(self.config)
             m.submodules[f"queue_{bank}"] = queue = BankQueue(self.config)
@@ -102,30 +103,21 @@ class Dispatcher(wiring.Component):
                 queue.size.eq(table.size),
                 queue.even.eq(table.even),
                 queue.odd.eq(table.odd),
-                queue.load.eq(load),
                 queue.load_half.eq(load_half),
                 queue.begin.eq(begin),
-                queue.issue.eq(self.beat),
                 queue.update.eq(update),
                 queue.steal.eq(self.steal[bank]),
-                queue.steal_next.eq(self.steal_next[bank]),
                 finishing[bank].eq(queue.finishing),
                 stolen[bank].eq(queue.stolen),
-                two[bank].eq(queue.two),
-                self.event[bank].eq(queue.event),
+                self.pair[bank].eq(queue.pair),
+                self.pair[bank].valid.eq(Mux(self.beat, queue.pair.valid, 0)),
+                self.spare[bank].eq(~(active & queue.pair.valid[1])),
             ]
-        active, half, last_pass = self._control(m, begin, fill_half, finishing.all())
-        m.d.comb += [
-            update.eq(~active | self.beat),
-            load.eq(~active | finishing.all()),
-            load_half.eq(half ^ (active & last_pass)),
-            self.spare.eq(~(two & active.replicate(self.config.banks))),
-        ]
         m.d.comb += self.stall_steal.eq(self.beat & stolen.any())
         return m
 
-    def _control(self, m: Module, begin: Signal, fill_half: Signal, finishing: Value) -> tuple[Signal, Signal, Signal]:
-        """Passes, tables and credits. Returns: a replay is under way; its half; it is the last of its table."""
+    def _control(self, m: Module, begin: Signal, load_half: Signal, fill_half: Signal, finishing: Value) -> Signal:
+        """Passes, tables and credits. Returns that a replay is under way."""
         ready, strip_last = Signal(2), Signal(2)  # per half of the table
         active, half = Signal(), Signal()
         busy = Signal()
@@ -155,12 +147,14 @@ class Dispatcher(wiring.Component):
             m.d.sync += busy.eq(1)
 
         new_table = ~active | last_pass
+        becomes_last = Mux(new_table, passes == 1, passes_left == 2)
+        # half ^ (active & last_pass), a register: the addresses of all tables begin with it
+        m.d.sync += load_half.eq(half ^ ends_table ^ Mux(begin, becomes_last, ~ends & active & last_pass))
         with m.If(begin):
-            m.d.sync += [active.eq(1), self.first.eq(1)]
+            m.d.sync += [active.eq(1), self.first.eq(1), last_pass.eq(becomes_last)]
             with m.If(new_table):
                 m.d.sync += [
                     passes_left.eq(passes),
-                    last_pass.eq(passes == 1),
                     self.pass_base.eq(self.layer.w_base),
                 ]
                 if self.config.taps > 1:
@@ -170,7 +164,6 @@ class Dispatcher(wiring.Component):
             with m.Else():
                 m.d.sync += [
                     passes_left.eq(passes_left - 1),
-                    last_pass.eq(passes_left == 2),
                     self.pass_base.eq(self.pass_base + self.layer.w_pass_stride),
                 ]
                 if self.config.taps > 1:
@@ -179,7 +172,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += active.eq(0)
         with m.Elif(self.beat):
             m.d.sync += self.first.eq(0)
-        return active, half, last_pass
+        return active
 
     def _may_end(self, m: Module, ends: Signal, row: Value) -> Value:
         """A pass may end: its sums have room, and those of the captured one before have left, a cycle for each slot."""

@@ -111,23 +111,17 @@ class Gather(wiring.Component):
         config = self.config
         m.submodules.count_leaf = leaf = HostLeaf(config.banks, 1, count_addr_width(config), COUNT_BITS)
         wiring.connect(m, leaf.bus, wiring.flipped(self.count_bus))
-        write = Signal.like(self.count_write.en)
-        addr = Signal.like(self.count_write.addr)
-        counts = Signal.like(self.count_write.count)
-        m.d.sync += [
-            write.eq(self.count_write.en),
-            addr.eq(self.count_write.addr),
-            counts.eq(self.count_write.count),
-        ]
         for bank in range(config.banks):
             m.submodules[f"counts_{bank}"] = memory = DualReadMemory(COUNT_BITS, config.count_words)
             host = leaf.port[bank]
+            m.d.sync += [
+                memory.b_addr.eq(Mux(host.active, host.addr, self.count_write.addr)),
+                memory.w_en.eq(host.w_en | self.count_write.en),
+                memory.w_data.eq(Mux(host.active, host.w_data, self.count_write.count[bank])),
+            ]
             m.d.comb += [
                 memory.a_en.eq(walker.count_en),
                 memory.a_addr.eq(walker.count_addr),
-                memory.b_addr.eq(Mux(host.active, host.addr, addr)),
-                memory.w_en.eq(host.w_en | write),
-                memory.w_data.eq(Mux(host.active, host.w_data, counts[bank])),
                 dispatcher.count[bank].eq(memory.a_data),
                 leaf.r_data[bank].eq(memory.b_data),
             ]
@@ -148,8 +142,7 @@ class Gather(wiring.Component):
                 writes.data.eq(self.act_write.data[bank]),
                 writes.spare.eq(dispatcher.spare[bank]),
                 dispatcher.steal[bank].eq(writes.force),
-                dispatcher.steal_next[bank].eq(writes.force_next),
-                path.event.eq(dispatcher.event[bank]),
+                path.pair.eq(dispatcher.pair[bank]),
                 path.pass_base.eq(dispatcher.pass_base),
                 path.w_en.eq(writes.w_en),
                 path.w_addr.eq(writes.w_addr),
@@ -183,7 +176,7 @@ class Gather(wiring.Component):
     def _events(self, m: Module, dispatcher: Dispatcher) -> None:
         valid = Signal(self.config.ports)
         ended = Signal()
-        events = [dispatcher.event[bank][port].valid for bank in range(self.config.banks) for port in range(2)]
+        events = [dispatcher.pair[bank].valid for bank in range(self.config.banks)]
         m.d.sync += [
             valid.eq(Cat(*events)),
             ended.eq(dispatcher.beat & dispatcher.last),

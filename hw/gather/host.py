@@ -37,11 +37,11 @@ class HostLeaf(wiring.Component):
     bus : In(LocalBus())
         Answers ``read_cycles`` after the request.
     port : Out(ArrayLayout(memory_port_layout(addr_width, width, words), banks))
-        What each bank is to do with its port B in this cycle; to be followed while ``active``.
+        What each bank is to do with its port B in the next cycle; to be followed while ``active``.
     r_data : In(ArrayLayout(width, banks * words))
     """
 
-    read_cycles = DualReadMemory.delay + 3  # to the bank's registers and from them, and all banks together
+    read_cycles = DualReadMemory.delay + 4  # to the bank's registers, the memories', from them, all banks together
 
     def __init__(self, banks: int, words: int, addr_width: int, width: int) -> None:
         self.banks, self.words = banks, words
@@ -73,7 +73,7 @@ class HostLeaf(wiring.Component):
 
     def _picked(self, m: Module, number: int, asked: Value, word: Value) -> Signal:
         """The word of one bank that was asked for, 0 if none was."""
-        cycles = DualReadMemory.delay + 1
+        cycles = DualReadMemory.delay + 2
         was_asked = delayed_bits(m, asked, cycles, f"asked_{number}")
         which = delayed_bits(m, word, cycles, f"word_{number}")
         words = [self.r_data[number * self.words + k] for k in range(self.words)]

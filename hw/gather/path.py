@@ -8,10 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Config
 from ..contract import EVENT_VALUE_BITS
+from ..copies import copied
 from ..memory import DualReadMemory
 from ..signatures import event_layout
-from .host import memory_port_layout
-from .shapes import act_addr_width, event_address, row_addr_width
+from .host import delayed_bits, memory_port_layout
+from .shapes import act_addr_width, pair_layout, row_addr_width
 
 __all__ = ["BankPath", "word_bits"]
 
@@ -26,7 +27,7 @@ class BankPath(wiring.Component):
 
     Members
     -------
-    event : In(ArrayLayout(event_address(config), 2))
+    pair : In(pair_layout(config))
     pass_base : In
         Weight row of tap 0, index 0.
     w_en, w_addr, w_data : In
@@ -41,14 +42,18 @@ class BankPath(wiring.Component):
     row : Out(ArrayLayout(lanes, 2))
     """
 
-    delay = 2 + 2 * DualReadMemory.delay
+    delay = 4 + 2 * DualReadMemory.delay
+    """Registers behind the queue, in front of the activations, behind the sum that is a weight row, in front of every
+    weight memory; and the memories."""
+    host_delay = 1
+    """Cycles from the host's port to the memories."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         events = event_layout().size
         super().__init__(
             {
-                "event": In(data.ArrayLayout(event_address(config), 2)),
+                "pair": In(pair_layout(config)),
                 "pass_base": In(row_addr_width(config)),
                 "w_en": In(1),
                 "w_addr": In(act_addr_width(config)),
@@ -75,11 +80,7 @@ class BankPath(wiring.Component):
                 code.eq(Mux(valid[port], words[port].value, 0)),
             ]
             addrs.append(row)
-            for k in range(DualReadMemory.delay):
-                later = Signal(EVENT_VALUE_BITS, name=f"code_{port}_{k}")
-                m.d.sync += later.eq(code)
-                code = later
-            m.d.comb += self.x[port].eq(code)
+            m.d.comb += self.x[port].eq(delayed_bits(m, code, 1 + DualReadMemory.delay, f"code_{port}"))
         self._weights(m, addrs)
         return m
 
@@ -87,44 +88,41 @@ class BankPath(wiring.Component):
         """Reads both events; writes one if there is one to be written. Host accesses go first."""
         width = event_layout().size
         m.submodules.activations = memory = DualReadMemory(width, self.config.act_words)
-        addr_a, addr_b = Signal(act_addr_width(self.config)), Signal(act_addr_width(self.config))
-        read_a, write = Signal(), Signal()
-        w_data = Signal(width)
+        issued, host = Signal.like(self.pair), self.host_act
+        write, w_addr, w_data = Signal(), Signal.like(self.w_addr), Signal.like(self.w_data)
+        m.d.sync += [issued.eq(self.pair), write.eq(self.w_en), w_addr.eq(self.w_addr), w_data.eq(self.w_data)]
+        first, second = self._places(issued)
         m.d.sync += [
-            read_a.eq(self.event[0].valid),
-            addr_a.eq(self.event[0].addr),
-            addr_b.eq(Mux(self.w_en, self.w_addr, self.event[1].addr)),
-            write.eq(self.w_en),
-            w_data.eq(self.w_data),
-        ]
-        host = self.host_act
-        m.d.comb += [
-            memory.a_en.eq(read_a),
-            memory.a_addr.eq(addr_a),
-            memory.b_addr.eq(Mux(host.active, host.addr, addr_b)),
+            memory.a_en.eq(issued.valid[0]),
+            memory.a_addr.eq(first.addr),
+            memory.b_addr.eq(
+                Mux(host.active, host.addr, Mux(write, w_addr, (second.addr + ~issued.alone)[: len(w_addr)]))
+            ),
             memory.w_en.eq(write | host.w_en),
             memory.w_data.eq(Mux(host.active, host.w_data, w_data)),
-            self.act_data.eq(memory.b_data),
         ]
+        m.d.comb += self.act_data.eq(memory.b_data)
         return [data.View(event_layout(), memory.a_data), data.View(event_layout(), memory.b_data)]
 
-    def _bases(self, m: Module) -> tuple[list[Signal], list[Signal]]:
+    @staticmethod
+    def _places(issued: data.View) -> tuple[data.View, data.View]:
+        """Of the first event, and that with whose address the second event's begins."""
+        layout = issued.even.shape()
+        return tuple(
+            data.View(layout, Mux(odd, issued.odd.as_value(), issued.even.as_value()))
+            for odd in (issued.odd_first, issued.odd_first ^ issued.alone)
+        )
+
+    def _bases(self, m: Module) -> tuple[list[Value], list[Value]]:
         """Weight row of index 0 and valid bit of each event, when its word comes out of the activation memory."""
-        issued = Signal.like(self.event)
-        base = Signal.like(self.pass_base)
-        m.d.sync += [issued.eq(self.event), base.eq(self.pass_base)]
+        issued, base = Signal.like(self.pair), delayed_bits(m, self.pass_base, 2, "base")
+        m.d.sync += issued.eq(self.pair)
         sums, valids = [], []
-        for port in range(2):
-            total = Signal(row_addr_width(self.config), name=f"base_{port}_0")
-            valid = Signal(name=f"valid_{port}_0")
-            m.d.sync += [total.eq(base + issued[port].tap), valid.eq(issued[port].valid)]
-            for k in range(1, DualReadMemory.delay):
-                total_later = Signal.like(total, name=f"base_{port}_{k}")
-                valid_later = Signal(name=f"valid_{port}_{k}")
-                m.d.sync += [total_later.eq(total), valid_later.eq(valid)]
-                total, valid = total_later, valid_later
-            sums.append(total)
-            valids.append(valid)
+        for port, place in enumerate(self._places(issued)):
+            tap, total = Signal.like(place.tap, name=f"tap_{port}"), Signal.like(place.tap, name=f"total_{port}")
+            m.d.sync += [tap.eq(place.tap), total.eq(base + tap)]
+            sums.append(delayed_bits(m, total, DualReadMemory.delay - 1, f"base_{port}"))
+            valids.append(delayed_bits(m, issued.valid[port], 1 + DualReadMemory.delay, f"valid_{port}"))
         return sums, valids
 
     def _weights(self, m: Module, addrs: list[Signal]) -> None:
@@ -133,25 +131,27 @@ class BankPath(wiring.Component):
         rows = [self._memory(m, word, addrs) for word in range(memories)]  # bus words beyond them read as 0
         if config.weight_strip:  # its rows follow; the other lanes of a pass in them are not drained
             strip = self._memory(m, memories, addrs)
-            beyond = [addr[-1] for addr in addrs]
-            for cycle in range(DualReadMemory.delay):
-                later = Signal(2, name=f"in_strip_{cycle}")
-                m.d.sync += later.eq(Cat(*beyond))
-                beyond = list(later)
+            beyond = delayed_bits(m, Cat(addr[-1] for addr in addrs), 1 + DualReadMemory.delay, "in_strip")
             rows[0] = tuple(Mux(beyond[port], strip[port], rows[0][port]) for port in range(2))
         m.d.comb += [self.row[port].eq(Cat(words[port] for words in rows)) for port in range(2)]
 
     def _memory(self, m: Module, word: int, addrs: list[Signal]) -> tuple[Value, ...]:
-        """One word of all rows, or of those of the strip; what both ports read."""
+        """One word of all rows, or of those of the strip; what both ports read.
+
+        With address registers of its own: the block RAMs of a bank lie all over the device.
+        """
         config, host = self.config, self.host_weight
         m.submodules[f"weights_{word}"] = memory = DualReadMemory(word_bits(config), config.weight_rows)
         width = len(memory.a_addr)
+        wanted = Mux(host.active, host.addr[:width], addrs[1][:width])
         m.d.comb += [
+            memory.a_addr.eq(copied(m, addrs[0][:width], f"a_addr_{word}")),
+            memory.b_addr.eq(copied(m, wanted, f"b_addr_{word}")),
+            self.weight_data[word].eq(memory.b_data),
+        ]
+        m.d.sync += [
             memory.a_en.eq(~host.active),
-            memory.a_addr.eq(addrs[0][:width]),
-            memory.b_addr.eq(Mux(host.active, host.addr[:width], addrs[1][:width])),
             memory.w_en.eq(host.w_en[word]),
             memory.w_data.eq(host.w_data),
-            self.weight_data[word].eq(memory.b_data),
         ]
         return memory.a_data, memory.b_data

@@ -12,8 +12,8 @@ __all__ = [
     "act_addr_width",
     "count_addr_width",
     "entry_layout",
-    "event_address",
     "left_width",
+    "pair_layout",
     "row_addr_width",
     "source_layout",
 ]
@@ -78,6 +78,11 @@ def source_layout(config: Config) -> data.StructLayout:
     )
 
 
-def event_address(config: Config) -> data.StructLayout:
-    """One event port at issue: activation address and tap offset, if ``valid``."""
-    return data.StructLayout({"valid": 1, "addr": act_addr_width(config), "tap": row_addr_width(config)})
+def pair_layout(config: Config) -> data.StructLayout:
+    """What a bank issues: activation address and tap offset of the next events of two entries.
+
+    ``valid``: of both ports. ``odd_first``: the first event is the odd entry's. ``alone``: the second event is that of
+    the other entry; else it follows the first.
+    """
+    place = data.StructLayout({"addr": act_addr_width(config), "tap": row_addr_width(config)})
+    return data.StructLayout({"valid": 2, "even": place, "odd": place, "odd_first": 1, "alone": 1})

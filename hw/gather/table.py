@@ -18,8 +18,13 @@ __all__ = ["BankTable", "table_size_layout"]
 
 
 def table_size_layout(config: Config) -> data.StructLayout:
-    """Entries of a table, and events of all its entries."""
-    return data.StructLayout({"entries": bits_for(config.table_entries), "events": left_width(config)})
+    """Entries of a table, and events of all its entries.
+
+    ``none``, ``one``, ``two``: that is how many events there are. ``even``, ``odd``: there are entries of that parity
+    behind the first two. Stored, for the dispatcher's longest paths begin there.
+    """
+    flags = dict.fromkeys(("none", "one", "two", "even", "odd"), 1)
+    return data.StructLayout({"entries": bits_for(config.table_entries), "events": left_width(config), **flags})
 
 
 class BankTable(wiring.Component):
@@ -79,9 +84,18 @@ class BankTable(wiring.Component):
             size = self.size[k]
             entries = Mux(clear, 0, size.entries)
             events = Mux(clear, 0, size.events)
+            none, one, two = clear | size.none, ~clear & size.one, ~clear & size.two
             with m.If(half == k):
                 m.d.comb += number.eq(entries)
-                m.d.sync += [size.entries.eq(entries + push), size.events.eq(events + Mux(push, count, 0))]
+                m.d.sync += [
+                    size.entries.eq(entries + push),
+                    size.events.eq(events + Mux(push, count, 0)),
+                    size.none.eq(none & ~push),
+                    size.one.eq(Mux(push, none & entry.has_one, one)),
+                    size.two.eq(Mux(push, (none & entry.has_two) | (one & entry.has_one), two)),
+                    size.even.eq(~clear & (size.even | (push & (size.entries == 2)))),
+                    size.odd.eq(~clear & (size.odd | (push & (size.entries == 3)))),
+                ]
         words = self.config.table_entries  # both halves of every second entry
         for parity, addr, out in ((0, self.even_addr, self.even), (1, self.odd_addr, self.odd)):
             m.submodules[f"table_{parity}"] = memory = Memory(

@@ -25,8 +25,8 @@ class WriteQueue(wiring.Component):
         An event to be stored; it may come every cycle.
     spare : In(1)
         The second port is free in this cycle. Always where ``force`` is.
-    force, force_next : Out(1)
-        The second port is taken in this cycle, in the next.
+    force : Out(1)
+        The second port is taken in this cycle.
     w_en, w_addr, w_data : Out
         Stored in this cycle, the earliest one that of the arrival's successor.
     """
@@ -45,7 +45,6 @@ class WriteQueue(wiring.Component):
                 "data": word,
                 "spare": In(1),
                 "force": Out(1),
-                "force_next": Out(1),
                 "w_en": Out(1),
                 "w_addr": addr.flip(),
                 "w_data": word.flip(),
@@ -68,7 +67,6 @@ class WriteQueue(wiring.Component):
             self.w_addr.eq(read.data.addr),
             self.w_data.eq(read.data.data),
             self.w_en.eq(any_left & self.spare),
-            self.force_next.eq(level >= self.full),
             following.eq(level + self.en - self.w_en),
         ]
         m.d.sync += [
@@ -76,6 +74,6 @@ class WriteQueue(wiring.Component):
             any_left.eq(following != 0),
             head.eq(head + self.w_en),
             tail.eq(tail + self.en),
-            self.force.eq(self.force_next),
+            self.force.eq(level >= self.full),
         ]
         return m
