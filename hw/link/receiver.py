@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.lib import fifo, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -19,6 +19,7 @@ CRC_BYTES = 4
 MIN_FRAME = 2 + CRC_BYTES  # opcode, sequence number
 MAX_REQUEST = 6 + contract.MAX_PAYLOAD + CRC_BYTES  # opcode, sequence number, address, payload
 DATA_BYTES = DATA_HEADER.size // 8
+_AHEAD = 4  # bytes: three clocks from a read until its byte has been taken
 MIN_RING = 2048  # bytes: the longest request must fit
 
 
@@ -71,7 +72,7 @@ class FrameReceiver(wiring.Component):
         self._dropped = Signal()  # a request was held when a byte of this frame came
         self._head = Signal(self._address_bits)
         self._commit = Signal(COUNT_BITS)  # bytes that count from now on
-        self._held = Signal(range(self.depth + 2))  # of the stream: those in memory, and the one that has been read
+        self._held = Signal(range(self.depth + 2))  # of the stream: those in memory, and those read ahead
         self._header = Signal(DATA_HEADER)
 
         frame, request = self.frame, self.request
@@ -175,16 +176,26 @@ class FrameReceiver(wiring.Component):
             m.d.sync += told.eq(0)
 
     def _deliver(self, m: Module) -> None:
-        """The ring's first byte, and its bounds."""
+        """The ring's first bytes, read ahead into a short queue, and the ring's bounds.
+
+        The encoder lies elsewhere: what it says about a byte must not decide, in the same cycle, on a read.
+        """
         tail, waiting = Signal(self._address_bits), Signal(range(self.depth + 1))  # in memory, still to be read
-        fetch, taken = Signal(), Signal()
+        fetch, fetched, taken = Signal(), Signal(), Signal()
         read, commit, held = self._read, self._commit, self._held
+        queue = fifo.SyncFIFO(width=8, depth=_AHEAD)
+        m.submodules.ahead = ResetInserter(~self.active)(queue)
+        under_way, room = Signal(range(_AHEAD + 1)), Signal()  # read, and not taken
+        following = under_way + fetch - (queue.r_en & queue.r_rdy)
         m.d.comb += [
-            taken.eq(self.bytes.valid & self.bytes.ready),
-            fetch.eq(self.active & (waiting != 0) & (~self.bytes.valid | taken)),
+            fetch.eq(self.active & (waiting != 0) & room),
             read.en.eq(fetch | ~self.active),
             read.addr.eq(Mux(self.active, tail, self.request.addr)),
-            self.bytes.payload.eq(read.data),
+            queue.w_en.eq(fetched),
+            queue.w_data.eq(read.data),
+            queue.r_en.eq(self.bytes.ready),
+            self.bytes.valid.eq(queue.r_rdy),
+            self.bytes.payload.eq(queue.r_data),
             self.request.data.eq(read.data),
         ]
         with m.If(self.active):
@@ -193,13 +204,18 @@ class FrameReceiver(wiring.Component):
                 self.stream.position.eq(self.stream.position + commit),
                 tail.eq(tail + fetch),
                 waiting.eq(waiting + commit - fetch),
+                fetched.eq(fetch),
+                under_way.eq(following),
+                room.eq(following < _AHEAD),
+                taken.eq(self.bytes.valid & self.bytes.ready),
                 held.eq(held + commit - taken),
                 self.stream.limit.eq(self.stream.position + self.depth - held),  # a clock late: it only grows
-                self.bytes.valid.eq(fetch | self.bytes.valid & ~taken),
             ]
         with m.Else():
             m.d.sync += [
-                *(counter.eq(0) for counter in (self._head, self.stream.position, tail, waiting, held)),
+                *(counter.eq(0) for counter in (self._head, self.stream.position, tail, waiting, held, under_way)),
                 self.stream.limit.eq(self.depth),
-                self.bytes.valid.eq(0),
+                fetched.eq(0),
+                taken.eq(0),
+                room.eq(1),
             ]
