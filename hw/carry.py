@@ -22,7 +22,7 @@ _ADD_MASKED = 0x6A6A  # A ^ (B & C)
 _ADD_INVERTED = 0x96AA  # A ^ B ^ C, where D is 1
 
 
-def carry_chain(m: Module, lut: int, bits: Sequence[tuple[Value, ...]]) -> Signal:
+def carry_chain(m: Module, lut: int, bits: Sequence[tuple[Value, ...]], name: str = "add") -> Signal:
     """Sums of a chain of CCU2C, which starts without a carry.
 
     Parameters
@@ -33,6 +33,8 @@ def carry_chain(m: Module, lut: int, bits: Sequence[tuple[Value, ...]]) -> Signa
         INIT of every LUT4.
     bits : sequence of (A, B, C, D)
         Inputs of each, constants or one bit wide.
+    name : str
+        What the cells' names begin with, unique in ``m``.
     """
     sums = Signal(len(bits))
     bits = [*bits, NOTHING][: len(bits) + len(bits) % 2]
@@ -41,7 +43,7 @@ def carry_chain(m: Module, lut: int, bits: Sequence[tuple[Value, ...]]) -> Signa
     carry: Value = Const(0, 1)
     for k in range(0, len(bits), 2):
         carry_out = Signal(name=f"carry_{k}")
-        m.submodules[f"add_{k}"] = Instance(
+        m.submodules[f"{name}_{k}"] = Instance(
             "CCU2C",
             p_INIT0=Const(lut, 16),
             p_INIT1=Const(lut, 16),

@@ -16,7 +16,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import Gate
-from reverb_fpga.hw.core import Sequencer
+from reverb_fpga.hw.core import Core, Sequencer
 from reverb_fpga.hw.gather import Gather
 from reverb_fpga.hw.gather.dispatcher import Dispatcher
 from reverb_fpga.hw.gather.walker import Walker
@@ -278,7 +278,7 @@ class _StripModel:
         done = max(max(self._next_slot, self._next_final) - 1 + _DRAIN, self._emitter.end - 1 + _SETTLE)
         return StripCycles(
             index=self._strip.index,
-            cycles=max(done, Sequencer.least),
+            cycles=max(done + Core.starting, Sequencer.least),
             beats=beats,
             events=self._table_passes * sum(sum(events) for events, _ in self._tables),
             passes=self._table_passes * len(self._tables),

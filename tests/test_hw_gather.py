@@ -195,7 +195,7 @@ class Bench:
         dut = self.dut
         expected = sum(1 for _ in pass_flags(layer))
         self.set_layer(ctx, layer)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         ctx.set(dut.start, 1)
         assert not ctx.get(dut.done)
         await ctx.tick()

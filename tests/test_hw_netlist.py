@@ -114,8 +114,12 @@ def test_logic_does_not_read_the_global_network() -> None:
         "buffer": cell("DCCA", CLKI=[2], CE=["1"], CLKO=[3]),
         "mask": cell("LUT4", A=[3], B=[5], C=["0"], Z=[6]),
         "register": cell("TRELLIS_FF", LSR=[3], CLK=[4], DI=[6], Q=[5]),
+        "source": cell("TRELLIS_FF", LSR=["0"], CLK=[4], DI=[8], Q=[2]),
         "masked": cell("TRELLIS_FF", LSR=[6], CLK=[4], DI=[6], Q=[7]),
     }
     assert netlist.leave_global_network({"cells": cells}) == 1
     assert cells["mask"]["connections"] == {"A": [2], "B": [5], "C": ["0"], "Z": [6]}
     assert cells["register"]["connections"]["LSR"] == [3]
+    own = cells["buffer"]["connections"]["CLKI"]
+    assert own not in ([2], [3])
+    assert cells["source$buffered"]["connections"] == {"LSR": ["0"], "CLK": [4], "DI": [8], "Q": own}

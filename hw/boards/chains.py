@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from .nets import readers
+from .nets import readers, unused_nets
 
 __all__ = ["begin_carry_chains"]
 
@@ -38,7 +37,7 @@ def begin_carry_chains(module: _Cell) -> int:
     counts = readers(module)
     cells = {name: cell for name, cell in module["cells"].items() if cell["type"] == "CCU2C"}
     by_input = {bits[0]: name for name, cell in cells.items() if (bits := cell["connections"].get("CIN"))}
-    fresh = itertools.count(1 + max(_nets(module), default=0))
+    fresh = unused_nets(module)
     changed = 0
     for name, cell in cells.items():
         constant = cell["connections"].get("CIN", [None])[0]
@@ -46,12 +45,6 @@ def begin_carry_chains(module: _Cell) -> int:
             _shift(module["cells"], chain, _CONSTANT_CARRY[constant], counts, fresh)
             changed += 1
     return changed
-
-
-def _nets(module: _Cell) -> Iterator[int]:
-    for part in (*module["ports"].values(), *module["cells"].values()):
-        for bits in part["connections"].values() if "connections" in part else [part["bits"]]:
-            yield from (bit for bit in bits if isinstance(bit, int))
 
 
 def _chain(

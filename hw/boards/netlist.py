@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .chains import begin_carry_chains
-from .nets import readers
+from .nets import readers, unused_nets
 
 __all__ = ["VERSION", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
 
-VERSION = 2
+VERSION = 3
 """Goes up with every change of what is done to a netlist: builds are cached by it."""
 
 _LOGIC = ("LUT4", "CCU2C", "PFUMX", "L6MUX21")
@@ -69,21 +69,28 @@ def leave_global_network(module: dict[str, Any]) -> int:
     """Let logic read what is before a global buffer, not what is behind it; the number of inputs changed.
 
     A reset on the global network has a few readers that are logic. nextpnr routes the network before everything else,
-    and its way into a LUT may then be the only one of another input ("Failed to route arc").
+    and its way into a LUT may then be the only one of another input ("Failed to route arc"). The buffer, which stands
+    at the edge of the device, gets a register of its own, equal to the one that the logic reads.
     """
-    sources = {
-        cell["connections"]["CLKO"][0]: cell["connections"]["CLKI"]
-        for cell in module["cells"].values()
-        if cell["type"] == "DCCA"
-    }
+    cells = module["cells"]
+    buffers = [cell for cell in cells.values() if cell["type"] == "DCCA"]
+    sources = {buffer["connections"]["CLKO"][0]: buffer["connections"]["CLKI"][0] for buffer in buffers}
     changed = 0
-    for cell in module["cells"].values():
+    for cell in cells.values():
         if cell["type"] not in _LOGIC:
             continue
         for port, bits in cell["connections"].items():
             if bits and bits[0] in sources and cell["port_directions"][port] == "input":
-                cell["connections"][port] = list(sources[bits[0]])
+                cell["connections"][port] = [sources[bits[0]]]
                 changed += 1
+    fresh = unused_nets(module)
+    registers = {cell["connections"]["Q"][0]: name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
+    for buffer in buffers:
+        name = registers.get(buffer["connections"]["CLKI"][0])
+        if name is not None:
+            net = [next(fresh)]
+            cells[f"{name}$buffered"] = cells[name] | {"connections": cells[name]["connections"] | {"Q": net}}
+            buffer["connections"]["CLKI"] = net
     return changed
 
 

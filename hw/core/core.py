@@ -46,6 +46,9 @@ class Core(wiring.Component):
         Input bytes taken since the image began.
     """
 
+    starting = 1
+    """Cycles from the sequencer's ``start`` to that of the gather and the neuron unit."""
+
     def __init__(self, config: Config, platform: Platform = "generic") -> None:
         self.config = config
         self.platform: Platform = platform
@@ -102,11 +105,11 @@ class Core(wiring.Component):
             encoder.program.eq(sequencer.descriptor),
             encoder.start.eq(sequencer.input_start),
             sequencer.input_done.eq(encoder.done),
-            # The descriptor is stable two cycles before a start, and these need it one cycle before.
+            # The descriptor is stable two cycles before a start, and these need it as long before theirs.
             gather.layer.eq(copied(m, sequencer.descriptor, "gather_layer")),
             neuron.layer.eq(copied(m, sequencer.descriptor, "neuron_layer")),
-            gather.start.eq(sequencer.start),
-            neuron.start.eq(sequencer.start),
+            gather.start.eq(copied(m, sequencer.start, "gather_start")),
+            neuron.start.eq(copied(m, sequencer.start, "neuron_start")),
             sequencer.done.eq(gather.done & neuron.done),
             gather.release.eq(neuron.captured.release),
         ]

@@ -31,7 +31,7 @@ class Gather(wiring.Component):
     Members
     -------
     layer : In(layer_layout())
-        Stable from one cycle before ``start`` until ``done`` and the last beat has come out.
+        Stable from two cycles before ``start`` until ``done`` and the last beat has come out.
     start : In(1)
         Pulse: gather the strip. Only when ``done``.
     done : Out(1)

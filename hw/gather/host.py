@@ -77,7 +77,7 @@ class HostLeaf(wiring.Component):
         was_asked = delayed_bits(m, asked, cycles, f"asked_{number}")
         which = delayed_bits(m, word, cycles, f"word_{number}")
         words = [self.r_data[number * self.words + k] for k in range(self.words)]
-        picked = Signal(self._width, name=f"picked_{number}")
+        picked = Signal(self._width, name=f"picked_{number}", reset_less=True)
         m.d.sync += picked.eq(Mux(was_asked, Array(words)[which] if self.words > 1 else words[0], 0))
         return picked
 

@@ -27,7 +27,7 @@ class Walker(wiring.Component):
     Members
     -------
     layer : In(layer_layout())
-        Stable from one cycle before ``start``.
+        Stable from two cycles before ``start``.
     start : In(1)
     table_free : In(1)
         Pulse: a table has been used up. There are two.
@@ -62,7 +62,7 @@ class Walker(wiring.Component):
         self._row = Const(0)
         if self.config.taps > 1:
             self._row = Signal(name="row_mode")
-            m.d.comb += self._row.eq(layer.row_passes.any())
+            m.d.sync += self._row.eq(layer.row_passes.any())
         m.d.comb += [
             counters.trips.oy.eq(layer.rows),
             counters.trips.ox.eq(self._either(layer.cols, layer.cols + Mux(layer.n_pool_x == 1, 2, 1))),
@@ -119,7 +119,8 @@ class Walker(wiring.Component):
         amounts = {own: Mux(self._row, 0, amount), other: Mux(self._row, amount, 0)}
         steps = []
         for loop in ("py", "px"):
-            held = Signal(len(amount), name=f"{axis}_{loop}_{'record' if ring is not None else 'amount'}")
+            what = "record" if ring is not None else "amount"
+            held = Signal(len(amount), name=f"{axis}_{loop}_{what}", reset_less=True)
             m.d.sync += held.eq(amounts[loop])
             steps.append(Step(loop, held, self._wrapped(m, loop, amounts[loop], ring)))
         return steps

@@ -17,6 +17,7 @@ __all__ = ["MaskedPairs"]
 # LUT4 of a CCU2C: (A & B) ^ (C & D). Its lower four bits, A & B, are the carry where that is 0, i.e. where both or
 # neither masked bit is 1. So one LUT per bit masks two operands and adds them.
 _MASKED_ADD = 0x7888
+_PAIRS_OF_CHAIN = 2
 
 
 class MaskedPairs(wiring.Component):
@@ -71,12 +72,19 @@ class MaskedPairs(wiring.Component):
         return [masked[k] + masked[k + 1] for k in range(0, self.ports, 2)]
 
     def _chain(self, m: Module) -> list[Value]:
-        """One carry chain through all pairs; a zero bit after each shows its carry and starts the next with none."""
-        bits: list[tuple[Value, ...]] = []
-        for k in range(0, self.ports, 2):
-            for bit in range(EVENT_VALUE_BITS):
-                bits.append((self.x[k][bit], self.mask[k], self.x[k + 1][bit], self.mask[k + 1]))
-            bits.append(NOTHING)
-        sums = carry_chain(m, _MASKED_ADD, bits)
+        """A carry chain for every two pairs; a zero bit after each shows its carry and starts the next with none.
+
+        One through all pairs would save a cell, but the way along it is part of the longest paths.
+        """
         step = EVENT_VALUE_BITS + 1
-        return [Cat(sums[k * step : (k + 1) * step]) for k in range(self.ports // 2)]
+        found: list[Value] = []
+        for first in range(0, self.ports, 2 * _PAIRS_OF_CHAIN):
+            bits: list[tuple[Value, ...]] = []
+            for k in range(first, min(first + 2 * _PAIRS_OF_CHAIN, self.ports), 2):
+                bits += [
+                    (self.x[k][bit], self.mask[k], self.x[k + 1][bit], self.mask[k + 1]) for bit in range(step - 1)
+                ]
+                bits.append(NOTHING)
+            sums = carry_chain(m, _MASKED_ADD, bits, f"pairs_{first // 2}")
+            found += [Cat(sums[k : k + step]) for k in range(0, len(bits), step)]
+        return found

@@ -16,10 +16,17 @@ from .cluster import BeatRegisters, BeatValues, lane_delay
 from .masked import MaskedPairs
 from .tree import AdderTree
 
-__all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_sums"]
+__all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_delay", "row_sums"]
+
+_CHANNELS_OF_COPY = 8  # that share a copy of the codes: three times as many lanes
 
 # LUT4 of a CCU2C: A ^ (D ? B : C). Its lower four bits are A, the carry where A and what is added to it are alike.
 _ADD_EITHER = 0x665A
+
+
+def row_delay(ports: int) -> int:
+    """Cycles from a beat to the captured sums: one more than without row mode, for copies of the codes."""
+    return lane_delay(ports) + 1
 
 
 def row_sums(beats: Iterable[BeatValues], columns: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
@@ -50,7 +57,7 @@ class RowFlags(wiring.Component):
     """
 
     def __init__(self, ports: int) -> None:
-        self.delay = lane_delay(ports) - 2
+        self.delay = row_delay(ports) - 2
         cell = range(ROW_CELLS)
         flags = {name: In(1) for name in ("valid", "first", "last", "keep", "capture")}
         outs = {name: Out(1) for name in ("more_out", "keep_out", "capture_out")}
@@ -190,7 +197,7 @@ class RowCluster(wiring.Component):
         self.lanes = lanes
         self.acc_width = acc_width
         self.platform: Platform = platform
-        self.delay = lane_delay(ports)
+        self.delay = row_delay(ports)
         super().__init__(
             {
                 **_beat_members(ports),
@@ -202,9 +209,12 @@ class RowCluster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         codes, flags = _beat_registers(m, self, self.ports)
-        rows = Signal.like(self.row)
-        m.d.sync += rows.eq(self.row)
+        arrived, rows = Signal.like(self.row), Signal.like(self.row)
+        m.d.sync += [arrived.eq(self.row), rows.eq(arrived)]
+        common = codes
         for channel in range(self.lanes):
+            if channel % _CHANNELS_OF_COPY == 0:
+                codes = data.View(common.shape(), copied(m, common, f"codes_{channel}"))
             sums = []
             lanes = [tap * self.lanes + channel for tap in range(ROW_TAPS)]
             for lane in lanes:
@@ -228,8 +238,11 @@ class RowSumLane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         codes, flags = _beat_registers(m, self, self.ports)
-        pairs = Signal(data.ArrayLayout(EVENT_VALUE_BITS + 1, self.ports // 2))
-        m.d.sync += [pairs[k].eq(codes[2 * k] + codes[2 * k + 1]) for k in range(self.ports // 2)]
+        first, pairs = (
+            Signal(data.ArrayLayout(EVENT_VALUE_BITS + 1, self.ports // 2), name=name) for name in ("first", "pairs")
+        )
+        m.d.sync += [first[k].eq(codes[2 * k] + codes[2 * k + 1]) for k in range(self.ports // 2)]
+        m.d.sync += pairs.eq(first)  # as late as the lanes, which have copies of the codes
         total = _tree(m, "tree", pairs)
         finished = _lanes(m, "lanes", [total] * ROW_TAPS, flags, self.acc_width, self.platform)
         m.d.comb += self.s.eq(finished.p[0])

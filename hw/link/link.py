@@ -15,6 +15,7 @@ from ..signatures import byte_stream
 from .arbiter import BusArbiter
 from .deframer import Deframer
 from .engine import StreamEngine
+from .handover import Handover
 from .processor import PATIENCE, CommandProcessor
 from .receiver import MIN_RING, FrameReceiver
 from .reporter import Reporter
@@ -74,6 +75,7 @@ class Link(wiring.Component):
         m.submodules.deframer = deframer = Deframer()
         m.submodules.receiver = receiver = FrameReceiver(self.ring)
         m.submodules.transmitter = transmitter = FrameTransmitter()
+        m.submodules.handover = handover = Handover()
         m.submodules.processor = processor = CommandProcessor(self.config, self.patience)
         m.submodules.arbiter = arbiter = BusArbiter()
         engine = StreamEngine(self.patience)
@@ -111,7 +113,8 @@ class Link(wiring.Component):
             processor.report_wanted.eq(reporter.wanted),
             processor.report_done.eq(reporter.done),
         ]
-        self._share(m, processor.report_grant, (reporter.response, processor.response), transmitter.response)
+        self._share(m, processor.report_grant, (reporter.response, processor.response), handover.maker)
+        connect(m, handover.sender, transmitter.response)
         self._feed(m, engine, processor)
         return m
 

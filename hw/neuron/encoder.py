@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,8 @@ from ..config import Config
 from ..signatures import ActWrite, CountWrite, byte_stream, field_layout
 
 __all__ = ["InputEncoder"]
+
+_TO_PLENTY = 3  # cycles from a byte to what its count says about the next one
 
 
 class InputEncoder(wiring.Component):
@@ -59,21 +61,17 @@ class InputEncoder(wiring.Component):
             Signal(program.in_records.shape()),
         )  # left, this one included
         act_base, cnt_addr = Signal(program.in_act_base.shape()), Signal(program.in_cnt_base.shape())
-        running, taken = Signal(), Signal()
+        running, taken, byte = Signal(), Signal(), Signal(contract.EVENT_VALUE_BITS)
         last_channel, last_record = Signal(), Signal()
-        m.d.comb += [
-            self.bytes.ready.eq(running),
-            taken.eq(running & self.bytes.valid),
-            last_channel.eq(channels == 1),
-            last_record.eq(records == 1),
-        ]
+        m.d.comb += [last_channel.eq(channels == 1), last_record.eq(records == 1)]
+        self._accept(m, running, (channels, records), (taken, byte))
 
-        # a byte is registered with its place, written one cycle later
+        # a byte that has been taken is registered with its place, written one cycle later
         value, at_bank, at_index = Signal(contract.EVENT_VALUE_BITS), Signal.like(bank), Signal.like(index)
         staged, ends = Signal(), Signal()
         m.d.sync += [
             staged.eq(taken),
-            value.eq(self.bytes.payload),
+            value.eq(byte),
             at_bank.eq(bank),
             at_index.eq(index),
             ends.eq(taken & last_channel),
@@ -105,6 +103,24 @@ class InputEncoder(wiring.Component):
         with m.If(self.start):
             m.d.sync += [act_base.eq(program.in_act_base), cnt_addr.eq(program.in_cnt_base)]
         return m
+
+    def _accept(self, m: Module, running: Signal, left: tuple[Signal, Signal], taken: tuple[Signal, Signal]) -> None:
+        """A byte counts a cycle after it has been taken: the link is far away, and says nothing in the same cycle.
+
+        So none is taken, near the last one, until the one before has been counted: it could be one too many.
+
+        ``left``: channels, this one included, and records; ``taken``: whether there is a byte, and the byte.
+        """
+        plenty, quiet = Signal(), Signal()
+        recent = Signal(_TO_PLENTY - 1)  # a byte may have been taken one, two cycles ago
+        m.d.comb += self.bytes.ready.eq(running & (plenty | quiet))
+        m.d.sync += [
+            taken[0].eq(self.bytes.valid & self.bytes.ready),
+            taken[1].eq(self.bytes.payload),
+            recent.eq(Cat(self.bytes.ready, recent)),
+            quiet.eq(~(self.bytes.ready | recent.any())),
+            plenty.eq(~self.start & Cat(number > _TO_PLENTY for number in left).any()),
+        ]
 
     def _store(
         self,

@@ -41,7 +41,7 @@ class NeuronUnit(wiring.Component):
     Members
     -------
     layer : In(layer_layout())
-        Stable from one cycle before ``start`` until ``done``; loop counts are not zero.
+        Stable from two cycles before ``start`` until ``done``; loop counts are not zero.
     start : In(1)
         Pulse: a strip begins. Passes are captured after it.
     done : Out(1)
