@@ -244,7 +244,7 @@ class _StripModel:
         self._settled = 0  # when what the last final slot stores can be read
         self._program = _slot_program(strip, config)
         self._emitter = _Entries(config, notes["emitter"] if notes else None)
-        self._next_slot = 3  # when the next slot could be issued
+        self._next_slot = SlotSequencer.beginning  # when the next slot could be issued
         self._next_final = 0  # the same for one that is final, or ends a record: an update takes some cycles
         self._begun: deque[int] = deque(maxlen=self._repeated or 1)  # runs over slots that a later one waits for
         self._stalls = {"table": 0, "drain": 0, "emit": 0}

@@ -304,7 +304,7 @@ def check_strips(config: Config, seed: int, strips: int, steal: float, drain: in
     return bench
 
 
-@pytest.mark.parametrize(("steal", "drain"), [(0.0, 0), (0.4, 0), (0.0, 30), (0.3, 40), (1.0, 3)])
+@pytest.mark.parametrize(("steal", "drain"), [(0.0, 0), (0.6, 0), (0.0, 30), (0.5, 40), (1.0, 3)])
 def test_random_strips(steal: float, drain: int) -> None:
     config = small("tiny", act_words=600, count_words=128, weight_rows=256)
     bench = check_strips(config, seed=int(steal * 10) + drain, strips=3, steal=steal, drain=drain)

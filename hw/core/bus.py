@@ -63,6 +63,7 @@ class BusDecoder(wiring.Component):
         region = Signal(REGION_BITS)
         w_data = Signal(WORD_BITS)
         for_check, prefer_check = Signal(), Signal()
+        here = {one: Signal(name=f"here_{leaf_name(one)}") for one in Region}  # region == one
         read, write, answers = Signal(), Signal(), Signal()
         allowed = Signal()
         answer, left = Signal(WORD_BITS), Signal(range(max(READ_CYCLES.values()) + 1))
@@ -85,6 +86,7 @@ class BusDecoder(wiring.Component):
                 m.d.sync += [
                     address.eq(chosen[:OFFSET_BITS]),
                     region.eq(top),
+                    *(here[one].eq(top == one) for one in Region),
                     w_data.eq(self.host.w_data),
                     for_check.eq(take_check),
                     allowed.eq(take_check | ~self.locked | _is_one_of(top, _OPEN)),
@@ -108,23 +110,26 @@ class BusDecoder(wiring.Component):
 
         m.d.sync += self.touched.eq(write & allowed & _is_one_of(region, _PROGRAM))
         m.d.comb += [self.host.r_data.eq(answer), self.check.r_data.eq(answer)]
-        said = self._leaves(m, (address, region, w_data), read & allowed, write & allowed)
+        said = self._leaves(m, (address, w_data), here, (read & allowed, write & allowed))
         m.d.sync += answer.eq(Mux(read | write, 0, answer | said))
         return m
 
-    def _leaves(self, m: Module, request: tuple[Value, Value, Value], read: Value, write: Value) -> Value:
+    def _leaves(
+        self, m: Module, request: tuple[Value, Value], chosen: dict[Region, Signal], access: tuple[Value, Value]
+    ) -> Value:
         """Drive the leaves with address and data for a region; what the one that was read says, 0 in all other cycles.
+
+        ``access``: read and write.
 
         Every leaf has registers of its own, loaded only for it, so that no net reaches all of them (and synthesis
         cannot make one of equal registers).
         """
-        address, region, w_data = request
+        (address, w_data), (read, write) = request, access
         result: Value = Value.cast(0)
         for one in Region:
             leaf = getattr(self, leaf_name(one))
-            here = Signal(name=f"here_{leaf_name(one)}")
+            here = chosen[one]
             was_read = Signal(READ_CYCLES[one], name=f"was_read_{leaf_name(one)}")
-            m.d.comb += here.eq(region == one)
             m.d.sync += [
                 leaf.w_en.eq(write & here if one not in _READ_ONLY else 0),
                 leaf.r_en.eq(read & here),

@@ -275,14 +275,14 @@ class Sequencer(wiring.Component):
 
     def _stop(self, m: Module, failing: Signal) -> None:
         """A fault, and the host's reset, which overrides everything; both put the data path into reset."""
-        quiet = Signal(range(QUIET_CYCLES + 1), init=QUIET_CYCLES)
-        m.d.sync += self.datapath_reset.eq(quiet != 0)
-        m.d.comb += self.hold.eq((quiet != 0) | self.datapath_reset | self._control.reset)
-        with m.If(quiet != 0):
-            m.d.sync += quiet.eq(quiet - 1)
+        left, quiet = Signal(range(QUIET_CYCLES + 1), init=QUIET_CYCLES), Signal(init=1)  # quiet: left != 0
+        m.d.sync += self.datapath_reset.eq(quiet)
+        m.d.comb += self.hold.eq(quiet | self.datapath_reset | self._control.reset)
+        with m.If(quiet):
+            m.d.sync += [left.eq(left - 1), quiet.eq(left != 1)]
         with m.If(failing != Fault.NONE):
-            m.d.sync += [self.state.eq(State.ERROR), self._error.eq(failing), quiet.eq(QUIET_CYCLES)]
+            m.d.sync += [self.state.eq(State.ERROR), self._error.eq(failing), left.eq(QUIET_CYCLES), quiet.eq(1)]
         with m.If(self._control.reset):
             m.d.sync += [self.state.eq(State.IDLE), self._error.eq(Fault.NONE), self._pc.eq(0)]
             m.d.sync += [self._halt_after.eq(NO_HALT), self._watchdog.eq(contract.WATCHDOG_CYCLES)]
-            m.d.sync += quiet.eq(QUIET_CYCLES)
+            m.d.sync += [left.eq(QUIET_CYCLES), quiet.eq(1)]

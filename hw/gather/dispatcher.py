@@ -83,12 +83,12 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        update, load_half, begin = Signal(), Signal(), Signal()
+        update, load_half = Signal(), Signal()
         finishing, stolen = Signal(self.config.banks), Signal(self.config.banks)
         fill_half = Signal()
         with m.If(self.valid & self.source.last):
             m.d.sync += fill_half.eq(~fill_half)
-        active = self._control(m, begin, load_half, fill_half, finishing.all())
+        active = self._control(m, load_half, fill_half, finishing.all())
         m.d.comb += update.eq(~active | self.beat)
         for bank in range(self.config.banks):
             m.submodules[f"table_{bank}"] = table = BankTable(self.config)
@@ -104,7 +104,8 @@ class Dispatcher(wiring.Component):
                 queue.even.eq(table.even),
                 queue.odd.eq(table.odd),
                 queue.load_half.eq(load_half),
-                queue.begin.eq(begin),
+                queue.active.eq(active),
+                queue.last.eq(self.last),
                 queue.update.eq(update),
                 queue.steal.eq(self.steal[bank]),
                 finishing[bank].eq(queue.finishing),
@@ -116,10 +117,10 @@ class Dispatcher(wiring.Component):
         m.d.comb += self.stall_steal.eq(self.beat & stolen.any())
         return m
 
-    def _control(self, m: Module, begin: Signal, load_half: Signal, fill_half: Signal, finishing: Value) -> Signal:
+    def _control(self, m: Module, load_half: Signal, fill_half: Signal, finishing: Value) -> Signal:
         """Passes, tables and credits. Returns that a replay is under way."""
         ready, strip_last = Signal(2), Signal(2)  # per half of the table
-        active, half = Signal(), Signal()
+        active, half, begin = Signal(), Signal(), Signal()
         busy = Signal()
         last_pass = Signal()
         passes_left = Signal(_PASS_BITS)
@@ -179,17 +180,18 @@ class Dispatcher(wiring.Component):
         config = self.config
         most = config.captured_passes()
         credits, credit = Signal(range(config.captured_cells + 1), init=most), Signal(init=1)
-        credits_next, left = Signal.like(credits), Signal(range(config.slots))  # slots that have not left
+        left = Signal(range(config.slots))  # slots that have not left
         takes, slots, alone = ends, config.slots - 1, config.slots == 1
         if config.taps > 1:
             takes = Signal()
             m.d.comb += takes.eq(ends & self.capture)
             slots, alone = Mux(row, config.row_slots - 1, config.slots - 1), row & (config.row_slots == 1)
-        m.d.comb += credits_next.eq(credits - takes + self.release)
         m.d.sync += [
-            credits.eq(credits_next),
+            credits.eq(credits - takes + self.release),
             left.eq(Mux(takes, slots, Mux(left == 0, 0, left - 1))),
-            credit.eq((credits_next != 0) & Mux(takes, alone, left <= 1)),
+            credit.eq(
+                Mux(takes, alone & (self.release | (credits > 1)), (left <= 1) & (self.release | (credits != 0)))
+            ),
         ]
         if config.taps > 1:
             with m.If(self.start):

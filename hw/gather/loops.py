@@ -48,28 +48,36 @@ class LoopCounters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        inside: Value = Const(1)
+        first: Value = Const(1)  # whether all loops inside are in their last trips at the start,
+        following: Value = Const(1)  # and after a step
         for name in reversed(LOOPS):
-            m.d.sync += self.done[name].eq(inside)
-            inside = inside & self._loop(m, name)
+            with m.If(self.start):
+                m.d.sync += self.done[name].eq(first)
+            with m.Elif(self.step):
+                m.d.sync += self.done[name].eq(following)
+            one_trip, last = self._loop(m, name)
+            first, following = first & one_trip, following & last
         return m
 
-    def _loop(self, m: Module, name: str) -> Signal:
-        """One counter. Whether its loop will be in its last trip in the next cycle."""
+    def _loop(self, m: Module, name: str) -> tuple[Signal, Signal]:
+        """One counter. Whether its loop has one trip, and whether it will be in its last trip after a step."""
         trips, last, done = self.trips[name], self.last[name], self.done[name]
         left = Signal(_COUNTER_BITS, name=f"left_{name}")
         two_left, one_trip, two_trips = (
             Signal(name=f"{what}_{name}") for what in ("two_left", "one_trip", "two_trips")
         )
-        begin, will_be_last = Signal(name=f"begin_{name}"), Signal(name=f"will_be_last_{name}")
-        m.d.comb += begin.eq(self.start | (self.step & done & last))
-        m.d.comb += will_be_last.eq(Mux(begin, one_trip, Mux(self.step & done, two_left, last)))
-        m.d.sync += [one_trip.eq(trips == 1), two_trips.eq(trips == 2), last.eq(will_be_last)]
-        with m.If(begin):
+        will_be_last = Signal(name=f"will_be_last_{name}")
+        m.d.comb += will_be_last.eq(Mux(done, Mux(last, one_trip, two_left), last))
+        m.d.sync += [one_trip.eq(trips == 1), two_trips.eq(trips == 2)]
+        with m.If(self.start):
+            m.d.sync += last.eq(one_trip)
+        with m.Elif(self.step):
+            m.d.sync += last.eq(will_be_last)
+        with m.If(self.start | (self.step & done & last)):
             m.d.sync += [left.eq(trips), two_left.eq(two_trips)]
         with m.Elif(self.step & done):
             m.d.sync += [left.eq(left - 1), two_left.eq(left == 3)]
-        return will_be_last
+        return one_trip, will_be_last
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,12 +28,14 @@ class BankQueue(wiring.Component):
     even_addr, odd_addr : Out
     even, odd : In
         See :class:`BankTable`.
+    active : In(1)
+        A replay is under way. Until then what is loaded is loaded again.
+    last : In(1)
+        With a beat in this cycle, all banks will have issued all events.
     update : In(1)
         A beat is issued, or there is no replay: go on.
     load_half : In(1)
         Half of the table that is replayed next. Valid whenever the current replay could end.
-    begin : In(1)
-        With ``update``: its replay begins in the next cycle.
     steal : In(1)
         Port 1 is not available in this cycle.
     finishing : Out(1)
@@ -55,7 +57,8 @@ class BankQueue(wiring.Component):
                 "even": In(entry_layout(config)),
                 "odd": In(entry_layout(config)),
                 "load_half": In(1),
-                "begin": In(1),
+                "active": In(1),
+                "last": In(1),
                 "update": In(1),
                 "steal": In(1),
                 "finishing": Out(1),
@@ -89,8 +92,9 @@ class BankQueue(wiring.Component):
             self.pair.valid[1].eq(take_two),
         ]
         with m.If(self.update):
-            with m.If(self.finishing):
-                m.d.sync += [left.eq(size.events), is_left.eq(Mux(self.begin, Cat(size.none, size.one, size.two), 1))]
+            with m.If(self.finishing | ~self.active):
+                m.d.sync += left.eq(size.events)
+                m.d.sync += is_left.eq(Mux(self.last | ~self.active, Cat(size.none, size.one, size.two), 1))
             with m.Elif(take_two):
                 m.d.sync += [left.eq(left - 2), is_left.eq(Cat(left == k + 2 for k in range(3)))]
             with m.Else():
@@ -102,6 +106,7 @@ class BankQueue(wiring.Component):
         layout = entry_layout(self.config)
         even, odd = Signal(layout, name="even_head"), Signal(layout, name="odd_head")
         odd_first, alone, drop_two, drop_first = Signal(), Signal(), Signal(), Signal()
+        load, fresh = self.finishing | ~self.active, self.last | ~self.active
         second_alone = Mux(odd_first, even.has_one, odd.has_one)
         m.d.comb += [
             alone.eq(Mux(odd_first, odd.has_one, even.has_one)),
@@ -112,10 +117,10 @@ class BankQueue(wiring.Component):
             m.d.comb += [place.addr.eq(head.addr), place.tap.eq(head.tap)]
         m.d.comb += [self.pair.odd_first.eq(odd_first), self.pair.alone.eq(alone)]
         with m.If(self.update):
-            m.d.sync += odd_first.eq(~self.finishing & (odd_first ^ (drop_first & ~drop_two)))
+            m.d.sync += odd_first.eq(~load & (odd_first ^ (drop_first & ~drop_two)))
 
         half = Signal()
-        with m.If(self.update & self.finishing):
+        with m.If(self.update & load):
             m.d.sync += half.eq(self.load_half)
         parities = (
             ("even", even, self.even, self.even_addr, ~odd_first, size.even, size.entries - 1),
@@ -129,11 +134,11 @@ class BankQueue(wiring.Component):
                 one.eq(Mux(first, ~take_two, take_two & alone)),
             ]
             with m.If(self.update):
-                with m.If(self.finishing | pop):
+                with m.If(load | pop):
                     m.d.sync += head.eq(stored)
                 with m.Else():
                     m.d.sync += self._after(head, one, two)
-            m.d.comb += addr.eq(self._read_ahead(m, name, pop, more & self.begin, behind[1:], half))
+            m.d.comb += addr.eq(self._read_ahead(m, name, (load, pop), more & fresh, behind[1:], half))
 
     @staticmethod
     def _after(head: data.View, one: Signal, two: Signal) -> list[Any]:
@@ -146,18 +151,23 @@ class BankQueue(wiring.Component):
             head.has_two.eq(Mux(two, head.rest == 3, Mux(one, head.rest == 2, head.has_two))),
         ]
 
-    def _read_ahead(self, m: Module, name: str, pop: Signal, more: Value, behind: Value, half: Signal) -> Value:
+    def _read_ahead(
+        self, m: Module, name: str, events: tuple[Value, Signal], more: Value, behind: Value, half: Signal
+    ) -> Value:
         """Address of the next entry of one parity; of the first of the next replay, once there is none.
 
-        ``more``, ``behind``: whether, and how many, there are behind the first of a replay that begins.
+        ``events``: a table is loaded, the head is used up. ``more``, ``behind``: whether, and how many, there are
+        behind the first of a replay that begins.
         """
         pointer, left = (
             Signal(bits_for(self.config.table_entries // 2 - 1), name=f"{name}_{w}") for w in ("next", "left")
         )
         any_left = Signal(name=f"{name}_any_left")
+        load, pop = events
         with m.If(self.update):
-            with m.If(self.finishing):
+            with m.If(load):
                 m.d.sync += [pointer.eq(1), left.eq(behind), any_left.eq(more)]
             with m.Elif(pop):
                 m.d.sync += [pointer.eq(pointer + 1), left.eq(left - 1), any_left.eq(any_left & (left != 1))]
-        return Cat(Mux(any_left, pointer, 0), Mux(any_left, half, self.load_half))
+        within = any_left & self.active
+        return Cat(Mux(within, pointer, 0), Mux(within, half, self.load_half))

@@ -153,7 +153,7 @@ class FrameReceiver(wiring.Component):
             stream.gap.eq(0),
             stream.stranger.eq(0),
         ]
-        m.d.comb += self._commit.eq(0)
+        m.d.sync += self._commit.eq(0)  # counts a clock after the frame's end, long before the next frame's bytes
         with m.If(frame.end & self._is_data):
             with m.If(~whole):
                 m.d.comb += gap.eq(self.active)
@@ -166,8 +166,7 @@ class FrameReceiver(wiring.Component):
                 with m.If(length == 0):
                     m.d.sync += stream.question.eq(1)
                 with m.Elif(expected & (length <= contract.MAX_PAYLOAD) & (length <= stored)):
-                    m.d.comb += self._commit.eq(length)
-                    m.d.sync += told.eq(0)
+                    m.d.sync += [self._commit.eq(length), told.eq(0)]
                 with m.Elif(expected | beyond):
                     m.d.comb += gap.eq(1)
         with m.If(gap & (~told | (whole & (stream.turn != header.turn)))):

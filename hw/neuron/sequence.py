@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -15,6 +15,8 @@ from .cursor import Cursor
 from .lane import NeuronPair, row_layout
 
 __all__ = ["SlotSequencer", "operation_layout"]
+
+_AHEAD = 8  # slots that wait
 
 
 def operation_layout(config: Config) -> data.StructLayout:
@@ -73,6 +75,8 @@ class SlotSequencer(wiring.Component):
 
     delay = 1
     """Cycles from the issue of a slot to its operation, and to ``release``."""
+    beginning = 5
+    """Cycles from ``start`` to the first issue: the cursor, its entry, the queue, and the slot that is next."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -130,9 +134,58 @@ class SlotSequencer(wiring.Component):
         with m.Elif(advance & cursor.valid):
             cursor.step(m)
 
-        second = self._issue(m, entry, tag2, valid2, advance)
-        m.d.comb += [self.busy.eq(cursor.valid | valid1 | valid2 | second), self.slots.eq(cursor.slots)]
+        go, waiting = Signal(), Signal()
+        next_slot = self._ahead(m, (entry, tag2), valid2, advance, (go, waiting))
+        second = self._issue(m, next_slot, go)
+        m.d.comb += [
+            self.busy.eq(cursor.valid | valid1 | valid2 | waiting | second),
+            self.slots.eq(cursor.slots),
+        ]
         return m
+
+    def _ahead(
+        self, m: Module, slot: tuple[data.View, data.View], valid: Signal, advance: Signal, state: tuple[Signal, Signal]
+    ) -> data.View:
+        """Slots that have been read wait in a queue, so that the walk does not hang on what holds the next one back.
+
+        ``slot``: entry and tag. Drives ``advance``, and whether any wait, in ``state``, behind the flag that the next
+        one goes. Returns the next one, with what decides on it.
+        """
+        go, waiting = state
+        entry, tag = slot
+        both = data.StructLayout({"entry": entry.shape(), "tag": tag.shape()})
+        flags = dict.fromkeys(("valid", "final", "adds", "updates", "emits", "needs_sums", "settles", "uses_up"), 1)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=both.size, depth=_AHEAD)
+        first, head = (
+            data.View(both, queue.r_data),
+            Signal(data.StructLayout({"slot": both, **flags}), name="next_slot"),
+        )
+        room, sums = Signal(init=1), Signal()
+        m.d.sync += [
+            room.eq(queue.level + queue.w_en < _AHEAD),  # one may be on its way
+            sums.eq(self.layer.gate == Gate.SUM),
+        ]
+        m.d.comb += [
+            advance.eq(room),
+            queue.w_en.eq(advance & valid),
+            queue.w_data.eq(Cat(entry, tag)),
+            queue.r_en.eq(~head.valid | go),
+            waiting.eq(head.valid | (queue.level != 0)),
+        ]
+        final = first.entry.valid & first.entry.final
+        with m.If(queue.r_en):
+            m.d.sync += [
+                head.slot.eq(first),
+                head.valid.eq(queue.r_rdy),
+                head.final.eq(final),
+                head.adds.eq(first.entry.valid & first.tag.fresh),
+                head.updates.eq(final | first.tag.end),
+                head.emits.eq(self.layer.spiking & (final | first.tag.end)),
+                head.needs_sums.eq(first.tag.lead & first.tag.fresh),
+                head.settles.eq(sums & first.tag.begins),
+                head.uses_up.eq(first.tag.tail & first.tag.fresh),
+            ]
+        return head
 
     @staticmethod
     def distance(config: Config) -> int:
@@ -161,14 +214,14 @@ class SlotSequencer(wiring.Component):
             m.d.sync += entry.as_value().eq(read.data)
         return entry
 
-    def _issue(self, m: Module, entry: data.View, tag: data.View, valid: Signal, advance: Signal) -> Signal:
-        """The slot ``entry``, if it may go. Returns that an update is not in its first cycle."""
-        second, emits = Signal(), Signal()  # not the first cycle of an update
+    def _issue(self, m: Module, head: data.View, go: Signal) -> Signal:
+        """The next slot, if it may go. Returns that an update is not in its first cycle."""
+        entry, tag = head.slot.entry, head.slot.tag
+        second = Signal()  # not the first cycle of an update
         way = Signal(range(self.config.neuron_ways), init=1)  # of that cycle
         waiting, any_waiting = Signal(range(self.config.captured_cells + 1)), Signal()  # captured passes
         oldest = Signal(range(self.config.captured_cells))  # of which the first sum is there
-        final, fresh = Signal(), Signal()
-        ready, go = Signal(), Signal()
+        ready = Signal()
         sums, sigmoid, gated, around = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             sums.eq(self.layer.gate == Gate.SUM),
@@ -178,33 +231,29 @@ class SlotSequencer(wiring.Component):
         ]
         # a position of a SUM leg reads what the one before it wrote
         settling, settled = Signal(range(NeuronPair.skip_recurrence)), Signal(init=1)
-        with m.If(go & final):
+        with m.If(go & head.final):
             m.d.sync += [settling.eq(NeuronPair.skip_recurrence - 1), settled.eq(0)]
         with m.Elif(~settled):
             m.d.sync += [settling.eq(settling - 1), settled.eq(settling == 1)]
         no_gap = self._distance(m, go & tag.marks, around)
         m.d.comb += [
-            final.eq(entry.valid & entry.final),
-            fresh.eq(entry.valid & tag.fresh),
-            emits.eq(self.layer.spiking & (final | tag.end)),
             ready.eq(
-                valid
-                & ~(second & (final | tag.end))
-                & (~(tag.lead & tag.fresh) | any_waiting)
+                head.valid
+                & ~(second & head.updates)
+                & (~head.needs_sums | any_waiting)
                 & (~tag.revisit | no_gap)
-                & (~(sums & tag.begins) | settled)
+                & (~head.settles | settled)
             ),
-            go.eq(ready & (self.room | ~emits)),
-            self.stall_emit.eq(ready & emits & ~self.room),
-            advance.eq(~valid | go),
+            go.eq(ready & (self.room | ~head.emits)),
+            self.stall_emit.eq(ready & head.emits & ~self.room),
         ]
         last_way = self.config.neuron_ways - 1
         m.d.sync += [
-            second.eq((go & final) | (second & (way != last_way))),
+            second.eq((go & head.final) | (second & (way != last_way))),
             way.eq(Mux(second & (way != last_way), way + 1, 1)),
         ]
 
-        used_up = go & tag.tail & tag.fresh
+        used_up = go & head.uses_up
         m.d.sync += self.release.eq(used_up)
         with m.If(self.start):
             m.d.sync += [waiting.eq(0), any_waiting.eq(0), oldest.eq(0)]
@@ -225,18 +274,18 @@ class SlotSequencer(wiring.Component):
             op.accumulate.negate.eq(entry.negate),
             op.accumulate.subtract_s.eq(entry.subtract_s),
             op.accumulate.first.eq(entry.first),
-            op.accumulate.enable.eq(go & fresh),
+            op.accumulate.enable.eq(go & head.adds),
             op.param.way.eq(Mux(second, way, 0)),
-            op.update.eq((go & final) | second),
+            op.update.eq((go & head.final) | second),
             op.way.eq(Mux(second, way, 0)),
-            op.emit.eq(go & emits),
+            op.emit.eq(go & head.emits),
         ]
         with m.If(~second):  # an update keeps these for its further cycles
             m.d.sync += [
                 op.param.group.eq(self.layer.param_base + Mux(sigmoid, tag.t, entry.group)),
                 op.group.eq(entry.group),
                 op.t.eq(tag.t),
-                op.has_codes.eq(final),
+                op.has_codes.eq(head.final),
                 op.end.eq(tag.end),
                 op.skip_read.eq(Mux(gated, gate_at, skip_at)),
                 op.skip_write.eq(Mux(sums | sigmoid, gate_at, skip_at)),
