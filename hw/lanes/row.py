@@ -18,8 +18,6 @@ from .tree import AdderTree
 
 __all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_delay", "row_sums"]
 
-_CHANNELS_OF_COPY = 8  # that share a copy of the codes: three times as many lanes
-
 # LUT4 of a CCU2C: A ^ (D ? B : C). Its lower four bits are A, the carry where A and what is added to it are alike.
 _ADD_EITHER = 0x665A
 
@@ -208,18 +206,17 @@ class RowCluster(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        codes, flags = _beat_registers(m, self, self.ports)
+        beat, flags = _beat_registers(m, self, self.ports)
         arrived, rows = Signal.like(self.row), Signal.like(self.row)
         m.d.sync += [arrived.eq(self.row), rows.eq(arrived)]
-        common = codes
+        # a copy for the lanes of each tap: they stand where their weights are
+        codes = [data.View(beat.shape(), copied(m, beat, f"codes_{tap}")) for tap in range(ROW_TAPS)]
         for channel in range(self.lanes):
-            if channel % _CHANNELS_OF_COPY == 0:
-                codes = data.View(common.shape(), copied(m, common, f"codes_{channel}"))
             sums = []
             lanes = [tap * self.lanes + channel for tap in range(ROW_TAPS)]
-            for lane in lanes:
+            for tap, lane in enumerate(lanes):
                 m.submodules[f"pairs_{lane}"] = pairs = MaskedPairs(self.ports, self.platform)
-                m.d.comb += [pairs.x.eq(codes), pairs.mask.eq(Cat(rows[port][lane] for port in range(self.ports)))]
+                m.d.comb += [pairs.x.eq(codes[tap]), pairs.mask.eq(Cat(rows[port][lane] for port in range(self.ports)))]
                 sums.append(_tree(m, f"tree_{lane}", pairs.o))
             finished = _lanes(m, f"channel_{channel}", sums, flags, self.acc_width, self.platform)
             m.d.comb += [self.p[lane].eq(finished.p[tap]) for tap, lane in enumerate(lanes)]
