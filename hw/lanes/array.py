@@ -12,14 +12,14 @@ from ..carry import Platform
 from ..config import Config
 from ..signatures import Beat, Captured
 from .cluster import BeatValues, Cluster, SumLane, lane_delay, masked_sums
-from .row import RowCluster, RowSumLane, row_delay, row_sums
+from .row import RowCluster, RowSumLane, row_sums
 
 __all__ = ["LaneArray", "array_delay"]
 
 
 def array_delay(config: Config) -> int:
     """Cycles from the last beat of a pass to ``strobe``, a cycle before its sums."""
-    return (row_delay if config.taps > 1 else lane_delay)(config.ports) - 1
+    return lane_delay(config.ports) - 1
 
 
 class LaneArray(wiring.Component):

@@ -16,15 +16,10 @@ from .cluster import BeatRegisters, BeatValues, lane_delay
 from .masked import MaskedPairs
 from .tree import AdderTree
 
-__all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_delay", "row_sums"]
+__all__ = ["EitherAdder", "RowCluster", "RowFlags", "RowLanes", "RowSumLane", "row_sums"]
 
 # LUT4 of a CCU2C: A ^ (D ? B : C). Its lower four bits are A, the carry where A and what is added to it are alike.
 _ADD_EITHER = 0x665A
-
-
-def row_delay(ports: int) -> int:
-    """Cycles from a beat to the captured sums: one more than without row mode, for copies of the codes."""
-    return lane_delay(ports) + 1
 
 
 def row_sums(beats: Iterable[BeatValues], columns: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
@@ -55,7 +50,7 @@ class RowFlags(wiring.Component):
     """
 
     def __init__(self, ports: int) -> None:
-        self.delay = row_delay(ports) - 2
+        self.delay = lane_delay(ports) - 2
         cell = range(ROW_CELLS)
         flags = {name: In(1) for name in ("valid", "first", "last", "keep", "capture")}
         outs = {name: Out(1) for name in ("more_out", "keep_out", "capture_out")}
@@ -195,7 +190,7 @@ class RowCluster(wiring.Component):
         self.lanes = lanes
         self.acc_width = acc_width
         self.platform: Platform = platform
-        self.delay = row_delay(ports)
+        self.delay = lane_delay(ports)
         super().__init__(
             {
                 **_beat_members(ports),
@@ -206,17 +201,15 @@ class RowCluster(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat, flags = _beat_registers(m, self, self.ports)
-        arrived, rows = Signal.like(self.row), Signal.like(self.row)
-        m.d.sync += [arrived.eq(self.row), rows.eq(arrived)]
-        # a copy for the lanes of each tap: they stand where their weights are
-        codes = [data.View(beat.shape(), copied(m, beat, f"codes_{tap}")) for tap in range(ROW_TAPS)]
+        codes, flags = _beat_registers(m, self, self.ports)
+        rows = Signal.like(self.row)
+        m.d.sync += rows.eq(self.row)
         for channel in range(self.lanes):
             sums = []
             lanes = [tap * self.lanes + channel for tap in range(ROW_TAPS)]
-            for tap, lane in enumerate(lanes):
+            for lane in lanes:
                 m.submodules[f"pairs_{lane}"] = pairs = MaskedPairs(self.ports, self.platform)
-                m.d.comb += [pairs.x.eq(codes[tap]), pairs.mask.eq(Cat(rows[port][lane] for port in range(self.ports)))]
+                m.d.comb += [pairs.x.eq(codes), pairs.mask.eq(Cat(rows[port][lane] for port in range(self.ports)))]
                 sums.append(_tree(m, f"tree_{lane}", pairs.o))
             finished = _lanes(m, f"channel_{channel}", sums, flags, self.acc_width, self.platform)
             m.d.comb += [self.p[lane].eq(finished.p[tap]) for tap, lane in enumerate(lanes)]
@@ -235,11 +228,8 @@ class RowSumLane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         codes, flags = _beat_registers(m, self, self.ports)
-        first, pairs = (
-            Signal(data.ArrayLayout(EVENT_VALUE_BITS + 1, self.ports // 2), name=name) for name in ("first", "pairs")
-        )
-        m.d.sync += [first[k].eq(codes[2 * k] + codes[2 * k + 1]) for k in range(self.ports // 2)]
-        m.d.sync += pairs.eq(first)  # as late as the lanes, which have copies of the codes
+        pairs = Signal(data.ArrayLayout(EVENT_VALUE_BITS + 1, self.ports // 2))
+        m.d.sync += [pairs[k].eq(codes[2 * k] + codes[2 * k + 1]) for k in range(self.ports // 2)]
         total = _tree(m, "tree", pairs)
         finished = _lanes(m, "lanes", [total] * ROW_TAPS, flags, self.acc_width, self.platform)
         m.d.comb += self.s.eq(finished.p[0])
