@@ -37,8 +37,7 @@ class HostLeaf(wiring.Component):
     bus : In(LocalBus())
         Answers ``read_cycles`` after the request.
     port : Out(ArrayLayout(memory_port_layout(addr_width, width, words), banks))
-        What each bank is to do with its port B in the next cycle; to be followed while ``active``. Address and data stand
-        still until the next access, which comes two cycles later at the earliest.
+        What each bank is to do with its port B in the next cycle; to be followed while ``active``.
     r_data : In(ArrayLayout(width, banks * words))
     """
 

@@ -147,11 +147,11 @@ class BankPath(wiring.Component):
         m.d.comb += [
             memory.a_addr.eq(copied(m, addrs[0][:width], f"a_addr_{word}")),
             memory.b_addr.eq(copied(m, wanted, f"b_addr_{word}")),
-            memory.w_data.eq(host.w_data),  # stands still until the next access
             self.weight_data[word].eq(memory.b_data),
         ]
         m.d.sync += [
             memory.a_en.eq(~host.active),
             memory.w_en.eq(host.w_en[word]),
+            memory.w_data.eq(host.w_data),
         ]
         return memory.a_data, memory.b_data
