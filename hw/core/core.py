@@ -37,7 +37,7 @@ class Core(wiring.Component):
         Restarts the core as the reset of its clock domain does; for boards whose domain has none. It reaches the
         sequencer and the bus, and these reset the data path.
     bus : In(HostBus())
-        A request is taken within 40 cycles, a read answered six cycles later, in every state.
+        A request is taken within 40 cycles, a read answered ten cycles later at most, in every state.
     input : In(byte stream)
         Input codes; taken in state INPUT only.
     state : Out(4)
