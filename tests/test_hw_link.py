@@ -20,6 +20,7 @@ from reverb_fpga.hw.link import (
     CobsDecoder,
     CobsEncoder,
     FrameTransmitter,
+    Handover,
     SerialLink,
     UartReceiver,
     UartTransmitter,
@@ -285,6 +286,56 @@ def test_frame_receiver_holds_good_frames_and_reports_the_others() -> None:
         assert await take(ctx) == b"\x02abcdefg"
 
     simulate(dut, bench, background=(count_bad,))
+
+
+@pytest.mark.parametrize("pace", [0.1, 0.5, 1.0])
+def test_handover_keeps_the_order(pace: float) -> None:
+    """Commands are always taken, bytes when there is room; busy from a frame's end until all of it has gone."""
+    dut = Handover()
+    rng = random.Random(pace)
+    given: list[tuple[str, int]] = []
+    got: list[tuple[str, int]] = []
+
+    async def sender(ctx: Any) -> None:
+        side = dut.sender
+        commands = (side.start, side.finish, side.repeat)
+        while True:
+            ctx.set(side.payload.ready, int(rng.random() < pace))
+            values = await ctx.tick().sample(
+                *commands, side.aside, side.payload.valid, side.payload.ready, side.payload.payload
+            )
+            start, finish, repeat, aside, valid, ready, byte = values[2:]
+            assert start + finish + repeat + valid <= 1
+            said = (("start", start, aside), ("finish", finish, 0), ("repeat", repeat, 0))
+            got.extend((name, of) for name, flag, of in said if flag)
+            if valid and ready:
+                got.append(("byte", byte))
+
+    async def command(ctx: Any, name: str, aside: int = 0) -> None:
+        given.append((name, aside))
+        ctx.set(dut.maker.aside, aside)
+        ctx.set(getattr(dut.maker, name), 1)
+        await ctx.tick()
+        ctx.set(getattr(dut.maker, name), 0)
+
+    async def maker(ctx: Any) -> None:
+        for _ in range(60):
+            for _ in range(rng.choice((1, 1, 2))):  # a frame may be begun anew
+                await command(ctx, "start", rng.randrange(2))
+                for _ in range(rng.choice((0, 1, 2, 9))):
+                    byte = rng.randrange(256)
+                    given.append(("byte", byte))
+                    ctx.set(dut.maker.payload.payload, byte)
+                    ctx.set(dut.maker.payload.valid, 1)
+                    await ctx.tick().until(dut.maker.payload.ready)
+                    ctx.set(dut.maker.payload.valid, 0)
+            await command(ctx, rng.choice(("finish", "finish", "repeat")))
+            assert ctx.get(dut.maker.busy)
+            await wait_for(ctx, ~dut.maker.busy)
+            await ctx.tick()  # the sender's bench looks after this one
+            assert got == given
+
+    simulate(dut, maker, background=(sender,))
 
 
 def test_frame_transmitter_repeats_the_kept_response_after_others_aside() -> None:

@@ -6,6 +6,7 @@ from .arbiter import BusArbiter
 from .cobs import CobsDecoder, CobsEncoder
 from .deframer import Deframer
 from .engine import StreamEngine
+from .handover import Handover
 from .link import Link
 from .processor import CommandProcessor
 from .receiver import FrameReceiver
@@ -24,6 +25,7 @@ __all__ = [
     "Deframer",
     "FrameReceiver",
     "FrameTransmitter",
+    "Handover",
     "Link",
     "Reporter",
     "ResultStore",
