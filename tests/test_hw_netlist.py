@@ -12,8 +12,11 @@ from amaranth.hdl import Elaboratable
 
 from reverb_fpga.hw import copies, memory
 from reverb_fpga.hw.boards import netlist
+from reverb_fpga.hw.boards.sites import fix_block_rams, read_sites, sites_of
+from reverb_fpga.hw.boards.table import BOARDS, Board
 from reverb_fpga.hw.boards.tools import find_toolchain, run_tool
 from reverb_fpga.hw.config import preset
+from reverb_fpga.hw.errors import InputError
 from reverb_fpga.hw.memory import DualReadMemory
 from reverb_fpga.hw.neuron import NeuronUnit
 
@@ -123,3 +126,32 @@ def test_logic_does_not_read_the_global_network() -> None:
     own = cells["buffer"]["connections"]["CLKI"]
     assert own not in ([2], [3])
     assert cells["source$buffered"]["connections"] == {"LSR": ["0"], "CLK": [4], "DI": [8], "Q": own}
+
+
+def test_block_rams_go_to_their_sites() -> None:
+    cells: dict[str, Any] = {"ram": {"type": "DP16KD", "attributes": {"src": "x"}}, "other": {"type": "DP16KD"}}
+    assert not fix_block_rams({"cells": cells}, {"ram": "X4/Y22/EBR0", "gone": "X6/Y22/EBR1"})
+    assert cells["ram"]["attributes"] == {"src": "x"}
+    assert fix_block_rams({"cells": cells}, {"ram": "X4/Y22/EBR0"})
+    assert cells == {
+        "ram": {"type": "DP16KD", "attributes": {"src": "x", "BEL": "X4/Y22/EBR0"}},
+        "other": {"type": "DP16KD"},
+    }
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a": 1}', '{"a": "X4/Y22/MULT18_0"}', '{"a": "X4/Y22/EBR0 "}'])
+def test_a_table_of_sites_is_checked(text: str) -> None:
+    with pytest.raises(InputError, match="not a table of cells and sites"):
+        read_sites(text, "sites.json")
+
+
+def test_two_block_rams_do_not_share_a_site() -> None:
+    with pytest.raises(InputError, match="two cells at one site"):
+        read_sites('{"a": "X4/Y22/EBR0", "b": "X4/Y22/EBR0"}', "sites.json")
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)
+def test_sites_fit_the_device(board: Board) -> None:
+    sites = sites_of(board.name)
+    assert len(sites) <= (board.bram or 0)
+    assert bool(sites) == (board.name in ("ulx3s-85f", "ulx3s-85f-row"))

@@ -24,6 +24,7 @@ from .cluster import on_cluster
 from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
 from .seeds import Attempt, Launch, SeedTrials, here
+from .sites import Sites, fix_block_rams, sites_of
 from .table import Board, LinkKind
 from .tools import Follow, Toolchain, find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for
@@ -36,6 +37,7 @@ PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
 _SPARE_SEEDS = 2  # where the one asked for cannot be routed: another placement often can
 _FLATTEN = "setattr -mod -unset keep_hierarchy *\nflatten"  # once nothing merges any more; nets are whole then
+_DECIDING = ("dispatcher", "walker", "emitter", "sequencer", "encoder", "decoder", "link")
 _ADDRESS = re.compile(r"(\bUSB\w+?Endpoint)_(\d{6,})")
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
 
@@ -102,6 +104,11 @@ class _Plan:
     toolchain: Toolchain
 
     @property
+    def sites(self) -> Sites:
+        """Of its block RAMs."""
+        return sites_of(self.board.name)
+
+    @property
     def digest(self) -> str:
         """Design, constraints, options and tool versions."""
         hasher = hashlib.sha256()
@@ -110,7 +117,7 @@ class _Plan:
             hasher.update(content.encode() if isinstance(content, str) else content)
         options = dataclasses.asdict(self.options) | {"jobs": None, "cluster": None}
         versions = dict(self.toolchain.versions)
-        facts = [self.board.name, self.config.digest, options, versions, netlist.VERSION]
+        facts = [self.board.name, self.config.digest, options, versions, netlist.VERSION, self.sites]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
         return hasher.hexdigest()
 
@@ -178,11 +185,12 @@ def _stable_names(netlist: str) -> str:
 
 
 def _kept_modules(config: Config) -> str:
-    """Modules that stay whole through synthesis, for their registers are copies made for the fan-out.
+    """Modules that stay whole through synthesis: only themselves, not what is inside them.
 
-    Flattened, yosys would merge the copies into one set again. Only the modules themselves, not what is inside them.
+    Some have registers that are copies made for the fan-out; flattened, yosys would merge them into one set again. In
+    others much is decided in one cycle: yosys maps a module for depth only as far as its deepest logic asks for it.
     """
-    names = LaneArray.module_names(config) + NeuronUnit.module_names(config)
+    names = (*LaneArray.module_names(config), *NeuronUnit.module_names(config), *_DECIDING)
     return "".join(f"setattr -mod -set keep_hierarchy 1 *.{name}\n" for name in names)
 
 
@@ -208,11 +216,22 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     run_tool(plan.toolchain, "yosys", yosys, "yosys.log", work, _follower(logs.yosys_phase, progress))
     progress(BuildPhase("synthesis", "output registers of block RAMs"))
     netlist.improve(work / "top.json")
+    if plan.sites and not _fix_sites(work / "top.json", plan.sites):
+        progress(BuildPhase("synthesis", "the sites of block RAM were found for another netlist and are left alone"))
     best = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))
     ecppack = ["--compress", "--input", "top.config", "--bit", "top.bit"]
     run_tool(plan.toolchain, "ecppack", ecppack, "ecppack.log", work, lambda _: None)
     return _report(plan, work, best, time.monotonic() - started)
+
+
+def _fix_sites(path: Path, sites: Sites) -> bool:
+    """In a netlist file; whether they fit."""
+    design = json.loads(path.read_text())
+    fits = all(fix_block_rams(module, sites) for module in design["modules"].values())
+    if fits:
+        path.write_text(json.dumps(design))
+    return fits
 
 
 def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> Attempt:

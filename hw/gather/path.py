@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Config
 from ..contract import EVENT_VALUE_BITS
-from ..copies import copied
 from ..memory import DualReadMemory
 from ..signatures import event_layout
 from .host import delayed_bits, memory_port_layout
@@ -43,8 +42,8 @@ class BankPath(wiring.Component):
     """
 
     delay = 4 + 2 * DualReadMemory.delay
-    """Registers behind the queue, in front of the activations, behind the sum that is a weight row, in front of every
-    weight memory; and the memories."""
+    """Registers behind the queue, in front of the activations, behind the sum that is a weight row, in front of the
+    weights; and the memories."""
     host_delay = 1
     """Cycles from the host's port to the memories."""
 
@@ -126,27 +125,25 @@ class BankPath(wiring.Component):
         return sums, valids
 
     def _weights(self, m: Module, addrs: list[Signal]) -> None:
-        config = self.config
+        config, host = self.config, self.host_weight
         memories = config.weight_memories
-        rows = [self._memory(m, word, addrs) for word in range(memories)]  # bus words beyond them read as 0
+        # nothing but registers in front of the block RAMs of a bank, which lie all over the device
+        a_addr, b_addr = (Signal.like(addr, name=f"weight_addr_{port}") for port, addr in zip("ab", addrs, strict=True))
+        m.d.sync += [a_addr.eq(addrs[0]), b_addr.eq(Mux(host.active, host.addr, addrs[1]))]
+        rows = [self._memory(m, word, a_addr, b_addr) for word in range(memories)]  # bus words beyond them read as 0
         if config.weight_strip:  # its rows follow; the other lanes of a pass in them are not drained
-            strip = self._memory(m, memories, addrs)
-            beyond = delayed_bits(m, Cat(addr[-1] for addr in addrs), 1 + DualReadMemory.delay, "in_strip")
+            strip = self._memory(m, memories, a_addr, b_addr)
+            beyond = delayed_bits(m, Cat(a_addr[-1], b_addr[-1]), DualReadMemory.delay, "in_strip")
             rows[0] = tuple(Mux(beyond[port], strip[port], rows[0][port]) for port in range(2))
         m.d.comb += [self.row[port].eq(Cat(words[port] for words in rows)) for port in range(2)]
 
-    def _memory(self, m: Module, word: int, addrs: list[Signal]) -> tuple[Value, ...]:
-        """One word of all rows, or of those of the strip; what both ports read.
-
-        With address registers of its own: the block RAMs of a bank lie all over the device.
-        """
+    def _memory(self, m: Module, word: int, a_addr: Signal, b_addr: Signal) -> tuple[Value, ...]:
+        """One word of all rows, or of those of the strip; what both ports read."""
         config, host = self.config, self.host_weight
         m.submodules[f"weights_{word}"] = memory = DualReadMemory(word_bits(config), config.weight_rows)
-        width = len(memory.a_addr)
-        wanted = Mux(host.active, host.addr[:width], addrs[1][:width])
         m.d.comb += [
-            memory.a_addr.eq(copied(m, addrs[0][:width], f"a_addr_{word}")),
-            memory.b_addr.eq(copied(m, wanted, f"b_addr_{word}")),
+            memory.a_addr.eq(a_addr),
+            memory.b_addr.eq(b_addr),
             self.weight_data[word].eq(memory.b_data),
         ]
         m.d.sync += [
