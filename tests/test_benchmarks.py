@@ -247,3 +247,27 @@ def test_the_page_has_the_builds_over_the_lanes(load: Any) -> None:
     assert lanes.table(found) in (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
     with pytest.raises(InputError, match="no routed builds of nothing"):
         lanes.points("nothing")
+
+
+def test_block_rams_are_exchanged_for_less_wire(load: Any, tmp_path: Path) -> None:
+    """Two of three stand where the other's logic is; the third has nothing to gain."""
+    sites = {"left": "X40/Y22/EBR0", "right": "X4/Y22/EBR0", "middle": "X22/Y46/EBR0"}
+    near = {"left": "X5/Y20/SLICEA", "right": "X41/Y24/SLICEA", "middle": "X22/Y45/SLICEA"}
+    cells = {}
+    for net, name in enumerate(sites, start=2):
+        cells[name] = {"type": "DP16KD", "attributes": {"NEXTPNR_BEL": sites[name]}, "connections": {"DOA0": [net]}}
+        cells[f"logic_{name}"] = {
+            "type": "TRELLIS_COMB",
+            "attributes": {"NEXTPNR_BEL": near[name]},
+            "connections": {"A": [net], "B": ["1"]},
+        }
+    (tmp_path / "placed.json").write_text(json.dumps({"modules": {"top": {"cells": cells}}}))
+    module = load("block_ram_sites")
+    run = CliRunner().invoke(
+        module.main, [str(tmp_path / "placed.json"), "--improve", "-o", str(tmp_path / "sites.json")]
+    )
+    assert run.exit_code == 0, run.output
+    assert "3 block RAMs, 77 of wire" in run.output
+    assert "7 after" in run.output
+    found = json.loads((tmp_path / "sites.json").read_text())
+    assert found == {**sites, "left": sites["right"], "right": sites["left"]}
