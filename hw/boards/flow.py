@@ -226,9 +226,9 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
 
 
 def _fix_sites(path: Path, sites: Sites) -> bool:
-    """In a netlist file; whether they fit."""
+    """In a flat netlist file; whether they fit."""
     design = json.loads(path.read_text())
-    fits = all(fix_block_rams(module, sites) for module in design["modules"].values())
+    fits = fix_block_rams(design["modules"]["top"], sites)
     if fits:
         path.write_text(json.dumps(design))
     return fits
