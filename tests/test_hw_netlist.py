@@ -128,12 +128,15 @@ def test_logic_does_not_read_the_global_network() -> None:
     assert cells["source$buffered"]["connections"] == {"LSR": ["0"], "CLK": [4], "DI": [8], "Q": own}
 
 
-def test_block_rams_go_to_their_sites() -> None:
-    cells: dict[str, Any] = {"ram": {"type": "DP16KD", "attributes": {"src": "x"}}, "other": {"type": "DP16KD"}}
-    assert not fix_block_rams({"cells": cells}, {"ram": "X4/Y22/EBR0", "gone": "X6/Y22/EBR1"})
-    assert cells["ram"]["attributes"] == {"src": "x"}
-    assert fix_block_rams({"cells": cells}, {"ram": "X4/Y22/EBR0"})
-    assert cells == {
+def test_block_rams_go_to_their_sites(tmp_path: Path) -> None:
+    cells = {"ram": {"type": "DP16KD", "attributes": {"src": "x"}}, "other": {"type": "DP16KD"}}
+    path = tmp_path / "top.json"
+    path.write_text(json.dumps({"modules": {"DP16KD": {"cells": {}}, "top": {"cells": cells}}}))
+    before = path.read_text()
+    assert not fix_block_rams(path, {"ram": "X4/Y22/EBR0", "gone": "X6/Y22/EBR1"})
+    assert path.read_text() == before
+    assert fix_block_rams(path, {"ram": "X4/Y22/EBR0"})
+    assert json.loads(path.read_text())["modules"]["top"]["cells"] == {
         "ram": {"type": "DP16KD", "attributes": {"src": "x", "BEL": "X4/Y22/EBR0"}},
         "other": {"type": "DP16KD"},
     }

@@ -216,22 +216,13 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     run_tool(plan.toolchain, "yosys", yosys, "yosys.log", work, _follower(logs.yosys_phase, progress))
     progress(BuildPhase("synthesis", "output registers of block RAMs"))
     netlist.improve(work / "top.json")
-    if plan.sites and not _fix_sites(work / "top.json", plan.sites):
+    if not fix_block_rams(work / "top.json", plan.sites):
         progress(BuildPhase("synthesis", "the sites of block RAM were found for another netlist and are left alone"))
     best = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))
     ecppack = ["--compress", "--input", "top.config", "--bit", "top.bit"]
     run_tool(plan.toolchain, "ecppack", ecppack, "ecppack.log", work, lambda _: None)
     return _report(plan, work, best, time.monotonic() - started)
-
-
-def _fix_sites(path: Path, sites: Sites) -> bool:
-    """In a flat netlist file; whether they fit."""
-    design = json.loads(path.read_text())
-    fits = fix_block_rams(design["modules"]["top"], sites)
-    if fits:
-        path.write_text(json.dumps(design))
-    return fits
 
 
 def _place_and_route(plan: _Plan, work: Path, progress: Progress) -> Attempt:
