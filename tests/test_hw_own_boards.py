@@ -11,6 +11,7 @@ from board_cores import ByteEcho, Echo
 from reverb_fpga.hw.boards import flow
 from reverb_fpga.hw.boards.own import find_board
 from reverb_fpga.hw.boards.table import BOARDS, Board, Flow, LinkKind, Pins, board
+from reverb_fpga.hw.boards.tools import Toolchain
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import InputError
 
@@ -25,7 +26,7 @@ def plan(target: Board) -> flow._Plan:
     link = target.links[0]
     options = flow.BuildOptions(clock_mhz=target.clock_mhz, divisor=25, baud=2_000_000)
     core = ByteEcho() if link is LinkKind.USB else Echo()
-    return flow._plan(flow.Design(target, preset("tiny"), core, link), options, {})
+    return flow._plan(flow.Design(target, preset("tiny"), core, link), options, Toolchain({}, {}))
 
 
 @pytest.mark.parametrize("name", [name for name, entry in BOARDS.items() if entry.flow is Flow.TRELLIS])

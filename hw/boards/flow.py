@@ -37,7 +37,9 @@ PRODUCTS = ("top.bit", "top.config", REPORT_NAME)
 _LOGS = ("yosys.log", "nextpnr.log")
 _SPARE_SEEDS = 2  # where the one asked for cannot be routed: another placement often can
 _FLATTEN = "setattr -mod -unset keep_hierarchy *\nflatten"  # once nothing merges any more; nets are whole then
-_DECIDING = ("dispatcher", "walker", "emitter", "sequencer", "encoder", "decoder", "link")
+_DECIDING = ("dispatcher", "walker", "sequencer", "decoder", "link")
+_DECIDING_TOO = ("emitter", "encoder")  # yosys 0.70 fails an assertion where one of these is kept (ABC_OPS_REINTEGRATE)
+_KEEPS_ALL = (0, 66)  # the newest yosys that was seen not to
 _ADDRESS = re.compile(r"(\bUSB\w+?Endpoint)_(\d{6,})")
 _UTILISATION = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"}
 
@@ -167,7 +169,7 @@ def _plan(design: Design, options: BuildOptions, toolchain: Toolchain) -> _Plan:
     plan = platform.build(
         BoardTop(design.board, design.core, options.clock_mhz, design.link),
         do_build=False,
-        script_after_read=_kept_modules(design.config) + copies.SYNTHESIS_SCRIPT + memory.SYNTHESIS_SCRIPT,
+        script_after_read=_kept_modules(design.config, toolchain) + copies.SYNTHESIS_SCRIPT + memory.SYNTHESIS_SCRIPT,
         # abc9 breaks the ULX3S-85F's netlist: yosys 0.66 leaves a net with two drivers, 0.70 fails an assertion.
         # A function of six inputs is four LUT4 behind multiplexers, less without: a tenth of the LUT4 of a ULX3S-12F.
         synth_opts=["-noabc9", "-nowidelut", *options.synth],
@@ -184,13 +186,16 @@ def _stable_names(netlist: str) -> str:
     return _ADDRESS.sub(lambda found: f"{found[1]}_{numbers.setdefault(found[2], len(numbers) + 1)}", netlist)
 
 
-def _kept_modules(config: Config) -> str:
+def _kept_modules(config: Config, toolchain: Toolchain) -> str:
     """Modules that stay whole through synthesis: only themselves, not what is inside them.
 
     Some have registers that are copies made for the fan-out; flattened, yosys would merge them into one set again. In
     others much is decided in one cycle: yosys maps a module for depth only as far as its deepest logic asks for it.
     """
-    names = (*LaneArray.module_names(config), *NeuronUnit.module_names(config), *_DECIDING)
+    names = [*LaneArray.module_names(config), *NeuronUnit.module_names(config), *_DECIDING]
+    version = re.search(r"(\d+)\.(\d+)", dict(toolchain.versions).get("yosys", ""))
+    if version is not None and (int(version[1]), int(version[2])) <= _KEEPS_ALL:
+        names += _DECIDING_TOO
     return "".join(f"setattr -mod -set keep_hierarchy 1 *.{name}\n" for name in names)
 
 
