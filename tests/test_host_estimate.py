@@ -172,7 +172,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "fits" in text
     assert re.search(r"LUT4 +[\d,]+ +\+-3 % +83,640", text)
     assert re.search(r"block RAM +205 +exact +208", text)
-    assert "clock: 66 MHz, -14 to +13 (28 routed builds)" in text
+    assert "clock: 66 MHz, -15 to +12 (29 routed builds)" in text
     assert "images/s computed at 60 MHz" in text
     assert re.search(r"latency of one image: [\d,]+ us: [\d,]+ for its 784 bytes", text)
     for words in ("nothing was synthesised", "LUT4 +-3 %, flip-flops", "Clock: 66 MHz"):
