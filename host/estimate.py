@@ -74,7 +74,8 @@ class Clock:
     """MHz that place and route reaches: the mean of `builds` routed ones, their least and their most.
 
     Builds of one configuration differ by more than any figure of a configuration explains, by seed and by version, so
-    the mean is the model. Most asked for 50 MHz, four of the last five for 60 or 70; one that asks for more may reach more.
+    the mean is the model. Most asked for 50 MHz, four of the last five for 60 or 70; one that asks for more may
+    reach more.
     """
 
     mhz: float
