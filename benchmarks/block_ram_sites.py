@@ -1,10 +1,12 @@
 """Sites of block RAM for hw/boards/sites, from a placement that turned out well.
 
-nextpnr-ecp5 ... --placer static --no-route --write placed.json     of the netlist that 'build' makes
-python benchmarks/block_ram_sites.py placed.json -o hw/boards/sites/ulx3s-85f.json
-python benchmarks/block_ram_sites.py placed.json --improve -o better.json     each moved where it has less wire
+    python benchmarks/block_ram_sites.py place ulx3s-85f=ulx3s-85f --seed 2 --tools native -o placed.json
+    python benchmarks/block_ram_sites.py sites placed.json -o hw/boards/sites/ulx3s-85f.json
+    python benchmarks/block_ram_sites.py sites placed.json --improve -o better.json
 
-With --improve, all else stays where it is; the netlist is then to be placed again, with the sites fixed.
+`place` makes the netlist as `build` does, at the sites that the board has now, and places it without routing it.
+`sites` takes where its block RAMs are; with --improve each goes where it has less wire, all else staying where it is.
+The netlist is then to be placed again.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from routed import synthesise
 from scipy.optimize import linear_sum_assignment
+
+from reverb_fpga.host import cli
+from reverb_fpga.hw import processes
+from reverb_fpga.hw.boards import flow
+from reverb_fpga.hw.boards.tools import SOURCES, run_tool
 
 _SITE = re.compile(r"X(\d+)/Y(\d+)/")
 _WIDEST = 2000  # loads of a net that has a tree of its own: clocks, resets
@@ -33,20 +41,18 @@ class Placement:
         self.sites = {
             name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in cells.items() if cell["type"] == "DP16KD"
         }
-        self._pins: dict[int, set[str]] = defaultdict(set)
+        loads: dict[int, set[str]] = defaultdict(set)
         for name, cell in cells.items():
             for bits in cell["connections"].values():
                 for bit in bits:
                     if isinstance(bit, int):
-                        self._pins[bit].add(name)
+                        loads[bit].add(name)
         self._where = {
             name: _point(cell["attributes"]["NEXTPNR_BEL"])
             for name, cell in cells.items()
             if "NEXTPNR_BEL" in cell["attributes"]
         }
-        self._nets = [
-            pins for pins in self._pins.values() if 1 < len(pins) < _WIDEST and any(pin in self.sites for pin in pins)
-        ]
+        self._nets = [pins for pins in loads.values() if 1 < len(pins) < _WIDEST and pins & self.sites.keys()]
 
     def wire(self) -> int:
         """Half the perimeters of the nets that reach a block RAM, in tiles."""
@@ -87,12 +93,33 @@ def _point(site: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-@click.command(help=__doc__)
+@click.group(help=__doc__)
+def main() -> None:
+    """Entry point."""
+
+
+@main.command()
+@click.argument("build", metavar="BOARD=SHAPE")
+@click.option("--seed", default=1, show_default=True, help="Of the placer.")
+@click.option("--tools", type=click.Choice(SOURCES), default=SOURCES[0], show_default=True)
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+def place(build: str, seed: int, tools: str, out: Path) -> None:
+    """Synthesise and place a board's overlay."""
+    with processes.scratch(".placed-", out.parent) as work:
+        plan = synthesise(build, work, tools)
+        arguments = flow._nextpnr_arguments(plan)
+        routed = arguments.index("--textcfg")
+        arguments[routed : routed + 2] = ["--no-route", "--write", "placed.json", "--seed", str(seed)]
+        run_tool(plan.toolchain, "nextpnr-ecp5", arguments, "nextpnr.log", work, lambda _: None)
+        (work / "placed.json").replace(out)
+
+
+@main.command()
 @click.argument("placed", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--improve", is_flag=True, help="Exchange sites for less wire.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def main(placed: Path, improve: bool, out: Path) -> None:
-    """Entry point."""
+def sites(placed: Path, improve: bool, out: Path) -> None:
+    """Sites of the block RAMs of a placement."""
     placement = Placement(json.loads(placed.read_text()))
     click.echo(f"{len(placement.sites)} block RAMs, {placement.wire():,} of wire hang on them")
     if improve:
@@ -102,4 +129,4 @@ def main(placed: Path, improve: bool, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "block_ram_sites.py")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reverb_fpga.compiler.geometry import Geometry, Pool
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntMap, IntNetwork, WeightKind
 from reverb_fpga.compiler.program import INPUT_TENSOR, LayerInfo, Program
-from reverb_fpga.host.balancing import IMAGES
+from reverb_fpga.host.balancing import IMAGES, spread
 from reverb_fpga.host.images import encoded
 from reverb_fpga.host.inputs import ItemReader, Selection, gather_items
 from reverb_fpga.hw.config import Config
@@ -28,8 +28,7 @@ def placing_codes(program: Program, data_dir: Path | None) -> NDArray[np.uint8]:
     if data_dir is None:
         _, pixels = ItemReader(program, strict=True).read_all(gather_items(Selection(limit=IMAGES), program))
         return encoded(pixels, program)
-    images = load_split(program.dataset, data_dir, "train").images
-    return encoded(list(images[:: len(images) // IMAGES][:IMAGES]), program)
+    return encoded(list(spread(load_split(program.dataset, data_dir, "train").images, IMAGES)), program)
 
 
 def network_of(program: Program, config: Config) -> IntNetwork:

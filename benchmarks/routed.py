@@ -85,7 +85,7 @@ def synthesise(text: str, work: Path, tools: str) -> flow._Plan:
         content = plan.files[file]
         (work / file).write_bytes(content.encode() if isinstance(content, str) else content)
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, lambda _: None)
-    netlist.improve(work / "top.json")
+    netlist.improve(work / "top.json", plan.sites)
     return plan
 
 

@@ -73,7 +73,7 @@ def synthesise(config: Config, work: Path, tools: str) -> dict[str, Counter[str]
         content = plan.files[name]
         (work / name).write_bytes(content.encode() if isinstance(content, str) else content)
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, lambda _: None)
-    netlist.improve(work / "top.json")
+    netlist.improve(work / "top.json", {})
     return parts(json.loads((work / "top.json").read_text()), config)
 
 

@@ -17,7 +17,7 @@ from reverb_fpga.compiler.program import Program
 from reverb_fpga.hw.config import Config
 from reverb_fpga.sim.golden import GoldenModel
 
-__all__ = ["IMAGES", "Balance", "Balanced", "balanced", "balanced_compilation"]
+__all__ = ["IMAGES", "Balance", "Balanced", "balanced", "balanced_compilation", "spread"]
 
 IMAGES = 64
 """Images of which activations are looked at; of more, so many spread evenly."""
@@ -74,6 +74,11 @@ class Balanced:
     balance: Balance
 
 
+def spread(items: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """At most ``number`` of (N, ...), evenly."""
+    return items[:: max(1, len(items) // number)][:number]
+
+
 def balanced(
     program: Program,
     network: IntNetwork,
@@ -106,7 +111,7 @@ def balanced(
     """
     size = sum(math.prod(info.shape) * info.timesteps for info in program.layers)
     images = max(2, min(IMAGES, _BYTES // size))
-    codes = codes[:: max(1, len(codes) // images)][:images]
+    codes = spread(codes, images)
     if len(codes) < 2:
         return None
     layers, _ = GoldenModel(program, config).run_layers(codes)

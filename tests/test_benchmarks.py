@@ -264,7 +264,7 @@ def test_block_rams_are_exchanged_for_less_wire(load: Any, tmp_path: Path) -> No
     (tmp_path / "placed.json").write_text(json.dumps({"modules": {"top": {"cells": cells}}}))
     module = load("block_ram_sites")
     run = CliRunner().invoke(
-        module.main, [str(tmp_path / "placed.json"), "--improve", "-o", str(tmp_path / "sites.json")]
+        module.main, ["sites", str(tmp_path / "placed.json"), "--improve", "-o", str(tmp_path / "sites.json")]
     )
     assert run.exit_code == 0, run.output
     assert "3 block RAMs, 77 of wire" in run.output

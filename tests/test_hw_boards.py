@@ -115,7 +115,7 @@ def test_the_overlay_is_synthesised_with_the_tools_of_pip(tmp_path: Path) -> Non
     for name in ("top.il", "top.ys"):
         (tmp_path / name).write_text(str(plan.files[name]))
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", tmp_path, lambda _: None)
-    cells = netlist.improve(tmp_path / "top.json")
+    cells = netlist.improve(tmp_path / "top.json", {}).cells
     assert cells["DP16KD"] > 20
     assert cells["MULT18X18D"] == 13
 

@@ -12,7 +12,7 @@ from amaranth.hdl import Elaboratable
 
 from reverb_fpga.hw import copies, memory
 from reverb_fpga.hw.boards import netlist
-from reverb_fpga.hw.boards.sites import fix_block_rams, read_sites, sites_of
+from reverb_fpga.hw.boards.sites import read_sites, sites_of
 from reverb_fpga.hw.boards.table import BOARDS, Board
 from reverb_fpga.hw.boards.tools import find_toolchain, run_tool
 from reverb_fpga.hw.config import preset
@@ -70,7 +70,7 @@ def test_block_rams_take_up_the_registers_behind_them(ram: dict[str, Any], tmp_p
     assert before["DP16KD"] == 3
     path = tmp_path / "top.json"
     path.write_text(json.dumps(ram))
-    after = netlist.improve(path)
+    after = netlist.improve(path, {}).cells
     assert before["TRELLIS_FF"] - after["TRELLIS_FF"] == 2 * 2 * 16  # ports, segments, bits
     assert {name: count for name, count in after.items() if name != "TRELLIS_FF"} == {
         name: count for name, count in before.items() if name != "TRELLIS_FF"
@@ -129,17 +129,24 @@ def test_logic_does_not_read_the_global_network() -> None:
 
 
 def test_block_rams_go_to_their_sites(tmp_path: Path) -> None:
-    cells = {"ram": {"type": "DP16KD", "attributes": {"src": "x"}}, "other": {"type": "DP16KD"}}
+    sides = {f"DATA_WIDTH_{side}": "10010" for side in "AB"} | {f"CLK{side}MUX": f"CLK{side}" for side in "AB"}
+
+    def ram(**attributes: str) -> dict[str, Any]:
+        bare: dict[str, Any] = {"connections": {}, "port_directions": {}}
+        return {"type": "DP16KD", "parameters": dict(sides), "attributes": attributes} | bare
+
     path = tmp_path / "top.json"
-    path.write_text(json.dumps({"modules": {"DP16KD": {"cells": {}}, "top": {"cells": cells}}}))
-    before = path.read_text()
-    assert not fix_block_rams(path, {"ram": "X4/Y22/EBR0", "gone": "X6/Y22/EBR1"})
-    assert path.read_text() == before
-    assert fix_block_rams(path, {"ram": "X4/Y22/EBR0"})
-    assert json.loads(path.read_text())["modules"]["top"]["cells"] == {
-        "ram": {"type": "DP16KD", "attributes": {"src": "x", "BEL": "X4/Y22/EBR0"}},
-        "other": {"type": "DP16KD"},
-    }
+    cells = {"ram": ram(src="x"), "other": ram()}
+    library: dict[str, Any] = {"ports": {}, "cells": {}}  # yosys writes the modules of its cells, too
+    path.write_text(json.dumps({"modules": {"DP16KD": library, "top": {"ports": {}, "cells": cells}}}))
+    assert not netlist.improve(path, {"ram": "X4/Y22/EBR0", "gone": "X6/Y22/EBR1"}).sited
+    assert netlist.improve(path, {}).sited
+    assert "BEL" not in path.read_text()
+    done = netlist.improve(path, {"ram": "X4/Y22/EBR0"})
+    assert (done.cells, done.sited) == ({"DP16KD": 2}, True)
+    found = json.loads(path.read_text())["modules"]["top"]["cells"]
+    assert found["ram"]["attributes"] == {"src": "x", "BEL": "X4/Y22/EBR0"}
+    assert found["other"]["attributes"] == {}
 
 
 @pytest.mark.parametrize("text", ["[]", '{"a": 1}', '{"a": "X4/Y22/MULT18_0"}', '{"a": "X4/Y22/EBR0 "}'])

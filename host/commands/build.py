@@ -29,7 +29,7 @@ _EXAMPLES = """\b
 Examples:
   reverb-fpga build --board ulx3s-85f -o out/85f
   reverb-fpga build --board ulx3s-12f -o out/12f --clock 60 --tries 8 --jobs 4
-  reverb-fpga build --board ulx3s-85f-row -o out/row --tools native     row mode, three times the array
+  reverb-fpga build --board ulx3s-85f-row -o out/row --clock 60 --tools native     three times the array
   reverb-fpga build --board ulx3s-85f -o out/85f --tries 16 --jobs 16 --cluster tcp://10.0.0.5:8786
   reverb-fpga build --board my-board.toml -o out/mine
   reverb-fpga build --board arty-a7-35t -o out/arty     exports a Vivado project, builds nothing

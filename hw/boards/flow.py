@@ -24,7 +24,7 @@ from .cluster import on_cluster
 from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
 from .seeds import Attempt, Launch, SeedTrials, here
-from .sites import Sites, fix_block_rams, sites_of
+from .sites import Sites, sites_of
 from .table import Board, LinkKind
 from .tools import Follow, Toolchain, find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for
@@ -220,8 +220,7 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     yosys = ["-q", "-l", "yosys.log", "top.ys"]
     run_tool(plan.toolchain, "yosys", yosys, "yosys.log", work, _follower(logs.yosys_phase, progress))
     progress(BuildPhase("synthesis", "output registers of block RAMs"))
-    netlist.improve(work / "top.json")
-    if not fix_block_rams(work / "top.json", plan.sites):
+    if not netlist.improve(work / "top.json", plan.sites).sited:
         progress(BuildPhase("synthesis", "the sites of block RAM were found for another netlist and are left alone"))
     best = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from .chains import begin_carry_chains
 from .nets import readers, unused_nets
+from .sites import Sites, fix_block_rams
 
-__all__ = ["VERSION", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
+__all__ = ["VERSION", "Improved", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
 
 VERSION = 3
 """Goes up with every change of what is done to a netlist: builds are cached by it."""
@@ -20,15 +22,24 @@ _WIDEST = 18
 _TOO_WIDE = 36  # of both ports together: their outputs and registers are not those of one port
 
 
-def improve(path: Path) -> Counter[str]:
-    """Do what is below, and :func:`begin_carry_chains`, in a flat netlist file; the cells that it then has, by type."""
+@dataclasses.dataclass(frozen=True)
+class Improved:
+    """What became of a netlist: its cells by type, and whether its block RAMs have the sites that were given."""
+
+    cells: Counter[str]
+    sited: bool
+
+
+def improve(path: Path, sites: Sites) -> Improved:
+    """Do what is below, :func:`begin_carry_chains` and :func:`fix_block_rams` in a flat netlist file."""
     netlist = json.loads(path.read_text())
     for module in netlist["modules"].values():
         absorb_output_registers(module)
         begin_carry_chains(module)
         leave_global_network(module)
+    sited = fix_block_rams(netlist["modules"]["top"], sites)
     path.write_text(json.dumps(netlist))
-    return cell_counts(netlist)
+    return Improved(cell_counts(netlist), sited)
 
 
 def cell_counts(netlist: dict[str, Any], top: str = "top") -> Counter[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
@@ -42,8 +41,8 @@ def read_sites(text: str, name: str) -> Sites:
     return sites
 
 
-def fix_block_rams(path: Path, sites: Sites) -> bool:
-    """Have nextpnr place the block RAMs of a flat netlist file at their sites.
+def fix_block_rams(module: dict[str, Any], sites: Sites) -> bool:
+    """Have nextpnr place the block RAMs of a flat netlist at their sites.
 
     Nearly all block RAM of the device is used, in a few rows. The placer makes a legal placement of it in one step, and
     how much wire that costs is luck. Block RAM without a site is placed by nextpnr.
@@ -53,13 +52,9 @@ def fix_block_rams(path: Path, sites: Sites) -> bool:
     bool
         Whether that is done: not if the netlist lacks one that has a site, for they were found for another netlist.
     """
-    if not sites:
-        return True
-    netlist = json.loads(path.read_text())
-    cells: dict[str, Any] = netlist["modules"]["top"]["cells"]
+    cells = module["cells"]
     if not all(cells.get(name, {}).get("type") == "DP16KD" for name in sites):
         return False
     for name, site in sites.items():
         cells[name].setdefault("attributes", {})["BEL"] = site
-    path.write_text(json.dumps(netlist))
     return True

@@ -163,7 +163,7 @@ def _ulx3s(size: str, array: str = "") -> Board:
         links=(LinkKind.UART, LinkKind.USB),
         usb=(UsbIdentity(0x0403, 0x6015, "ULX3S"), UsbIdentity(USB_VENDOR_ID, USB_PRODUCT_ID, USB_MANUFACTURER)),
         ring=_ring(size),
-        seed=1 if size == "12F" else 2,  # 1 did not (native tools): nearly all block RAM is used, its places are luck
+        seed=1 if size == "12F" else 2,  # those that were routed
         loader="ulx3s",
     )
 

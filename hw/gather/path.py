@@ -44,8 +44,6 @@ class BankPath(wiring.Component):
     delay = 4 + 2 * DualReadMemory.delay
     """Registers behind the queue, in front of the activations, behind the sum that is a weight row, in front of the
     weights; and the memories."""
-    host_delay = 1
-    """Cycles from the host's port to the memories."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
