@@ -19,7 +19,7 @@ from reverb_fpga.compiler.program_memory import INPUT, ActivationMemory, Place, 
 from reverb_fpga.compiler.program_sections import check_params, check_sections, constant_record
 from reverb_fpga.compiler.program_time import check_time
 from reverb_fpga.compiler.program_widths import WeightProofs
-from reverb_fpga.compiler.row_mode import check_row, slots_of
+from reverb_fpga.compiler.row_mode import all_slots, check_row, slots_of
 from reverb_fpga.compiler.slot_checks import SlotEntry, check_repeats, check_slots
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
@@ -260,10 +260,11 @@ class _Verifier:
 
     def _passes(self, f: Mapping[str, int], groups: int, where: str) -> tuple[tuple[SlotEntry, ...], ...]:
         """The slot program, which must compute exactly the groups that the layer has."""
-        count = f["n_passes"] * slots_of(f, self._config)
+        slots = slots_of(f, self._config)
+        count = f["n_passes"] * slots
         words = self._program.slot[f["slot_base"] : f["slot_base"] + count]
         _require(len(words) == count, where, "its slot entries do not exist")
-        passes = check_slots(words, self._config, where, f["row_passes"])
+        passes = check_slots(words, slots, self._config, where, f["row_passes"])
         finishing = [index for index, entries in enumerate(passes) for entry in entries if entry["final"]]
         check_repeats(f, groups, finishing[0], self._config, where)
         finished = len(finishing)
@@ -296,6 +297,8 @@ def _check_fields(program: Program, config: Config, f: Mapping[str, int], info: 
     _require(f["gate"] != Gate.SUM or whole, where, "sums over a part of its map")
     window = f["n_pool_y"] * f["n_pool_x"] * f["n_tap_y"] * f["n_tap_x"]
     _require(window <= config.table_entries, where, f"its window has {window} records, at most {config.table_entries}")
+    slots = all_slots(f, config)
+    _require(f["pass_slots"] <= slots, where, f"drains {f['pass_slots']} slots of a pass, which has {slots}")
     _check_walk(f, where)
     check_row(f, config, where)
 

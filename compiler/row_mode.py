@@ -11,7 +11,7 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import LAYER_FIELDS, ROW_CELLS, ROW_TAPS, field_of
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["MAX_COLUMNS", "MAX_POOL", "check_row", "row_planes", "slots_of", "weight_rows"]
+__all__ = ["MAX_COLUMNS", "MAX_POOL", "all_slots", "check_row", "row_planes", "slots_of", "weight_rows"]
 
 MAX_POOL = 2  # columns of the convolution that share a current
 MAX_COLUMNS = (1 << field_of(LAYER_FIELDS, "cols").width) - ROW_TAPS
@@ -44,7 +44,12 @@ def check_row(f: Mapping[str, int], config: Config, where: str) -> None:
 
 
 def slots_of(f: Mapping[str, int], config: Config) -> int:
-    """Slots of a pass."""
+    """Slots of a pass that are drained."""
+    return f["pass_slots"] or all_slots(f, config)
+
+
+def all_slots(f: Mapping[str, int], config: Config) -> int:
+    """Slots that a pass has."""
     return config.row_slots if f["row_passes"] else config.slots
 
 

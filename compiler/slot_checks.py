@@ -17,7 +17,7 @@ SlotEntry = dict[str, int]
 
 
 def check_slots(
-    words: NDArray[np.uint32], config: Config, where: str, row_passes: int = 0
+    words: NDArray[np.uint32], slots: int, config: Config, where: str, row_passes: int = 0
 ) -> tuple[tuple[SlotEntry, ...], ...]:
     """The valid entries of every pass, each with its ``slot``, after a check of their order.
 
@@ -27,6 +27,8 @@ def check_slots(
     Parameters
     ----------
     words : uint32 array (passes * slots,)
+    slots : int
+        Of a pass.
     where : str
         For messages.
     row_passes : int
@@ -40,7 +42,6 @@ def check_slots(
     """
     state = _Cells(config, where)
     passes = []
-    slots = config.row_slots if row_passes else config.slots
     for start in range(0, len(words), slots):
         entries = _entries(words[start : start + slots], start, where)
         for entry in entries:

@@ -256,9 +256,9 @@ class Config:
         enough = _RAM_DEPTH if self.slots <= _FEW_SLOTS else 2 * _RAM_DEPTH
         return max(enough, 1 << (2 * self.slots - 1).bit_length())
 
-    def captured_passes(self, row_mode: bool = False) -> int:
-        """Passes that may end before the neuron unit has drained the first of them."""
-        return self.captured_cells // (self.row_slots if row_mode else self.slots)
+    def captured_passes(self, slots: int) -> int:
+        """Passes of so many slots that may end before the neuron unit has drained the first of them."""
+        return self.captured_cells // slots
 
     @property
     def channels_per_bank_group(self) -> int:

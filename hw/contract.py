@@ -95,7 +95,7 @@ LAYER_FIELDS = _words(
     (("dst_ring", 16), ("dst_row0", 16)),
     (("dst_row_stride", 16), ("dst_slots", 9)),
     (("w_base", 16), ("w_pass_stride", 16)),
-    (("n_passes", 10), ("slot_base", 14)),
+    (("n_passes", 10), ("slot_base", 14), ("pass_slots", 8)),
     (("param_base", 14), ("tau_q", 9), ("skip_groups", 9)),
     (("gate_base", 16), ("row_passes", 10)),
     (("reset", 23), ("soft_reset", 1), ("repeat_passes", 8)),
@@ -106,6 +106,8 @@ LAYER_FIELDS = _words(
 there is added to the current. ``skip_groups``: groups of a record in the skip memory, at most 256; 0 without a flag.
 ``gate``: of :class:`Gate`, a kind of leg, with ``store_skip`` and without ``add_skip``; its gates lie from the word
 ``gate_base`` on. ``soft_reset``: a neuron that fires keeps its membrane less ``reset`` (0 without the flag).
+
+``pass_slots``: slots of a pass that are drained, the first ones; its entries in the slot program. 0: all.
 
 ``row_passes``: 0 in gather mode. In row mode (configurations with three ``taps``) the passes of a source column; there
 are ``n_passes = row_passes * n_pool_x`` of an output position.

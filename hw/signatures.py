@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Mux, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -20,6 +20,7 @@ __all__ = [
     "CountWrite",
     "LocalBus",
     "byte_stream",
+    "drained_slots",
     "event_layout",
     "field_layout",
     "layer_layout",
@@ -50,6 +51,12 @@ def word_layout(fields: tuple[contract.Field, ...], word: int) -> data.FlexibleL
 def layer_layout() -> data.FlexibleLayout:
     """A whole LAYER descriptor."""
     return field_layout(contract.LAYER_FIELDS, contract.DESCRIPTOR_WORDS)
+
+
+def drained_slots(layer: data.View, config: Config) -> Value:
+    """Slots of a pass of this layer that leave the array."""
+    whole = Mux(layer.row_passes.any(), config.row_slots, config.slots) if config.taps > 1 else config.slots
+    return Mux(layer.pass_slots.any(), layer.pass_slots, whole)[: bits_for(config.slots)]
 
 
 def slot_layout() -> data.FlexibleLayout:
@@ -188,7 +195,7 @@ class Captured(wiring.Signature):
     p : Out(ArrayLayout(acc_width, lanes))
     s : Out(acc_width)
     release : In(1)
-        Pulse of the consumer: one more pass may be captured. It queues ``config.captured_passes`` of them.
+        Pulse of the consumer: one more pass may be captured. It queues as many as ``config.captured_passes`` says.
     """
 
     def __init__(self, config: Config) -> None:

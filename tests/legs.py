@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 from reverb_fpga.compiler.program import Program, sections_crc32
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import (
@@ -89,7 +90,7 @@ class _Constants:
 
 
 def _groups(program: Program, config: Config, fields: Fields) -> int:
-    count = fields["n_passes"] * config.slots
+    count = fields["n_passes"] * slots_of(fields, config)
     words = program.slot[fields["slot_base"] : fields["slot_base"] + count]
     entries = [contract.unpack(SLOT_FIELDS, [int(word)]) for word in words]
     return 1 + max(entry["group"] for entry in entries if entry["valid"])
@@ -195,7 +196,8 @@ def _gated(
         return None
     reach = 1 << int(rng.integers(2, 18))
     factors = rng.integers(-reach, reach, steps * lanes)
-    slots = constants.add_slots(_slot_program(groups, config.slots, rng))
+    drained = int(rng.integers(1, config.slots + 1))
+    slots = constants.add_slots(_slot_program(groups, drained, rng))
     base = constants.add_params(np.zeros_like(factors), np.zeros_like(factors), factors)
     if slots is None or base is None:
         return None
@@ -205,8 +207,8 @@ def _gated(
     }  # fmt: skip
     nothing = {
         "rows": 1, "cols": 1, "n_tap_y": 1, "n_tap_x": 1, "n_pool_y": 1, "n_pool_x": 1, "iy0": fields["in_height"],
-        "pad_record": 0, "slot_base": slots, "n_passes": (len(constants.slot) - slots) // config.slots,
-        "w_pass_stride": 0, "param_base": base,
+        "pad_record": 0, "slot_base": slots, "n_passes": (len(constants.slot) - slots) // drained,
+        "pass_slots": drained, "w_pass_stride": 0, "param_base": base,
     }  # fmt: skip
     return [
         common | _variant(program, constants, fields, groups, rng) | {"gate": Gate.SUM},
@@ -222,10 +224,11 @@ def _variant(program: Program, constants: _Constants, fields: Fields, groups: in
     if rng.random() < 0.5:
         found |= {"n_tap_y": 1, "n_tap_x": 1, "n_pool_y": 1, "n_pool_x": 1}
     if rng.random() < 0.7:
-        entries = _slot_program(groups, config.slots, rng)
+        drained = int(rng.integers(1, config.slots + 1))
+        entries = _slot_program(groups, drained, rng)
         base = constants.add_slots(entries)
         if base is not None:
-            found |= {"slot_base": base, "n_passes": len(entries) // config.slots}
+            found |= {"slot_base": base, "n_passes": len(entries) // drained, "pass_slots": drained}
     walk = fields | found
     taps = walk["n_tap_y"] * walk["n_tap_x"] * walk["src_slots"]
     rows = len(program.weight) // (config.banks * config.weight_words)
@@ -233,7 +236,7 @@ def _variant(program: Program, constants: _Constants, fields: Fields, groups: in
         found["w_pass_stride"] = int(rng.integers(0, (rows - taps) // max(1, walk["n_passes"] - 1) + 1))
         found["w_base"] = int(rng.integers(0, rows - (walk["n_passes"] - 1) * found["w_pass_stride"] - taps + 1))
     elif walk["n_passes"] > fields["n_passes"]:
-        found |= {"n_passes": fields["n_passes"], "slot_base": fields["slot_base"]}
+        found |= {name: fields[name] for name in ("n_passes", "slot_base", "pass_slots")}
     lanes = groups * config.neuron_lanes
     reach = (fields["code_max"] << config.fraction_bits) // 2 + 1
     gain = rng.integers(0, 65536, lanes) * (rng.random(lanes) < 0.9)

@@ -51,6 +51,13 @@ def test_maps_that_fit_follow_each_other() -> None:
     assert [len(place.slots) for place in places] == [4, 1, 2, 2, 2, 2, 3, 3, 1]
 
 
+def test_passes_drain_as_few_slots_as_they_can() -> None:
+    (eight, seven, one), _ = pack_passes([Request(9, tiles, 6, True) for tiles in (8, 7, 1)], 1024)
+    assert [len(slots) for slots in eight.slots] == [4, 4]
+    assert [len(slots) for slots in seven.slots] == [4, 3]
+    assert one.slots == ((0,),)
+
+
 def test_what_does_not_fit_shares_rows_and_the_strip() -> None:
     places, length = pack_passes(CNV, 2048, 1)
     assert length <= 2048

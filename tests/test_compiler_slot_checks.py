@@ -26,7 +26,7 @@ def slots(*entries: tuple[int, str]) -> np.ndarray:
 
 
 def test_what_the_compiler_emits_passes() -> None:
-    passes = check_slots(slots((0, "f"), (0, "l"), (1, "fl"), (-1, "")), TINY, "here")
+    passes = check_slots(slots((0, "f"), (0, "l"), (1, "fl"), (-1, "")), 2, TINY, "here")
     assert [[entry["group"] for entry in entries] for entries in passes] == [[0, 0], [1]]
     assert [entry["slot"] for entry in passes[0]] == [0, 1]
 
@@ -48,14 +48,14 @@ def test_what_the_compiler_emits_passes() -> None:
 )
 def test_orders_that_the_gateware_computes_differently(entries: list[tuple[int, str]], message: str) -> None:
     with pytest.raises(InputError, match=f"^here: its slot program .*{message}"):
-        check_slots(slots(*entries), FOUR_CELLS, "here")
+        check_slots(slots(*entries), 2, FOUR_CELLS, "here")
 
 
 def test_a_cell_is_free_again_in_the_next_pass() -> None:
     entries = [(0, "fl"), (1, "fl"), (4, "f"), (2, "fl"), (3, "fl"), (4, "l")]
-    assert len(check_slots(slots(*entries), FOUR_CELLS, "here")) == 3
+    assert len(check_slots(slots(*entries), 2, FOUR_CELLS, "here")) == 3
 
 
 def test_reserved_bits_are_named() -> None:
     with pytest.raises(InputError, match="slot entry 1 of the layer: reserved bits"):
-        check_slots(slots((0, "fl"), (1, "fl")) | np.array([0, 1 << 31], dtype=np.uint32), TINY, "here")
+        check_slots(slots((0, "fl"), (1, "fl")) | np.array([0, 1 << 31], dtype=np.uint32), 2, TINY, "here")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
 
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import Gate
@@ -48,6 +50,11 @@ class Job:
     params: dict[tuple[int, int], tuple[int, int, int]]
     captures: list[tuple[list[int], int]]
 
+    @property
+    def drained(self) -> int:
+        """Slots of a pass."""
+        return slots_of(defaultdict(int, self.layer), self.config)
+
 
 @dataclasses.dataclass
 class Outcome:
@@ -56,7 +63,7 @@ class Outcome:
     membranes: dict[tuple[int, int], int]
 
 
-def slot_program(rng: random.Random, config: Config, groups: int, planes: int) -> list[Entry]:
+def slot_program(rng: random.Random, drained: int, groups: int, planes: int) -> list[Entry]:
     """Planes of a group side by side and across passes, or plane after plane over blocks of groups, with holes."""
     block = rng.choice([1, 1, min(groups, 4), min(groups, 16)])
     binary = planes == 1
@@ -77,10 +84,10 @@ def slot_program(rng: random.Random, config: Config, groups: int, planes: int) -
                         "valid": 1,
                     }
                 )
-    while len(program) % config.slots:
+    while len(program) % drained:
         program.append({"valid": 0})
     if rng.random() < 0.3:  # a whole pass that finishes nothing, so that records end without a final slot
-        program += [{"valid": 0}] * config.slots
+        program += [{"valid": 0}] * drained
     return program
 
 
@@ -90,7 +97,7 @@ def random_job(rng: random.Random, config: Config, style: str) -> Job:
     layer, passes = job.layer, job.layer["n_passes"]
     groups = 1 + max(entry["group"] for entry in job.slots if entry["valid"])
     if layer["static_input"] and layer["timesteps"] > 1 and groups <= config.z_depth // 2 and rng.random() < 0.8:
-        first = next(n for n, entry in enumerate(job.slots) if entry["valid"] and entry["final"]) // config.slots
+        first = next(n for n, entry in enumerate(job.slots) if entry["valid"] and entry["final"]) // job.drained
         layer["repeat_passes"] = rng.choice([passes - first, rng.randint(passes - first, passes)])
     return job
 
@@ -137,8 +144,9 @@ def random_gated(rng: random.Random, config: Config, style: str) -> list[Job]:
 
 def random_leg(rng: random.Random, config: Config, style: str, groups: int, shape: dict[str, int] | None = None) -> Job:
     planes = rng.choice([1, 1, 2, 5, 8])
-    slots = slot_program(rng, config, groups, planes)
-    n_passes = len(slots) // config.slots
+    drained = rng.choice([config.slots, rng.randint(1, config.slots)])
+    slots = slot_program(rng, drained, groups, planes)
+    n_passes = len(slots) // drained
     cols, rows = rng.randint(1, 3), rng.randint(1, 3)
     timesteps = rng.randint(1, 4)
     if shape is not None:
@@ -155,6 +163,7 @@ def random_leg(rng: random.Random, config: Config, style: str, groups: int, shap
         "dst_row0": rng.randrange(ring_rows) * per_row, "dst_row_stride": per_row, "dst_slots": dst_slots,
         "dst_act_base": rng.randint(0, 500), "dst_cnt_base": rng.randint(0, 500), "n_passes": n_passes,
         "slot_base": slot_base, "param_base": rng.randint(0, config.param_groups - groups),
+        "pass_slots": drained if drained < config.slots else rng.choice([0, drained]),
         "tau_q": rng.choice([0, 64, 128, 200, 256]), "soft_reset": rng.randint(0, 1),
         "reset": rng.choice([0, 64, rng.randint(0, 1 << 14), rng.randint(0, (1 << config.membrane_width - 1) - 1)]),
     }  # fmt: skip
@@ -196,9 +205,9 @@ def expected(job: Job, skip: dict[tuple[int, int], int] | None = None) -> Outcom
     def one_pass(index: int, steps: Iterator[int], counts: dict[int, list[int]], record0: int, position: int) -> None:
         p, s = next(captures)
         for step, t in enumerate(steps):
-            for slot in range(config.slots):
+            for slot in range(job.drained):
                 entry = dict.fromkeys(("shift", "negate", "subtract_s", "first", "final"), 0)
-                entry |= job.slots[index * config.slots + slot]
+                entry |= job.slots[index * job.drained + slot]
                 if not entry["valid"]:
                     continue
                 group = entry["group"]
@@ -329,8 +338,8 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
     ctx.set(dut.start, 1)
     await ctx.tick()
     ctx.set(dut.start, 0)
-    row_mode = job.layer.get("row_passes", 0) > 0
-    room, slots = config.captured_passes(row_mode), config.row_slots if row_mode else config.slots
+    slots = job.drained
+    room = config.captured_passes(slots)
     credits, gap, left, cycles, stalls = room, rng.randint(0, max_gap), len(job.captures), 0, 0
     held = []  # cycles in which the sums are valid
     released = [0] * array_delay(config)
@@ -400,7 +409,7 @@ def test_z_of_every_slot_is_kept_for_the_repeats_of_a_static_input() -> None:
     job.layer |= {
         "static_input": 1, "spiking": 1, "timesteps": 2, "rows": 1, "cols": 1, "n_passes": 1, "slot_base": 0,
         "param_base": 0, "dst_slots": groups, "dst_row_stride": 2, "dst_ring": 2, "dst_row0": 0, "code_max": 255,
-        "tau_q": 256, "r_shift": 4, "repeat_passes": 0,
+        "tau_q": 256, "r_shift": 4, "repeat_passes": 0, "pass_slots": 0,
     }  # fmt: skip
     job.captures = [([rng.randint(0, 1000) for _ in range(config.lanes)], 1000)]
     (trace,) = simulate([job], rng, 0)

@@ -16,6 +16,7 @@ from test_random_programs import compare_cycles
 from reverb_fpga.compiler import reference
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.random_networks import NetworkSpec, Profile, build
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw import contract
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.contract import DESCRIPTOR_FIELDS, DESCRIPTOR_WORDS, Gate, Opcode
@@ -70,7 +71,8 @@ class Coverage:
             "gates of several steps": any(one["gate"] == Gate.SIGMOID and one["timesteps"] > 1 for one in legs),
             "gates of several groups": any(one["gate"] == Gate.SIGMOID and one["skip_groups"] > 1 for one in legs),
             "sums over a single short pass": any(
-                one["gate"] == Gate.SUM and one["timesteps"] * one["n_passes"] * TINY.slots < 12 for one in legs
+                one["gate"] == Gate.SUM and one["timesteps"] * one["n_passes"] * slots_of(one, TINY) < 12
+                for one in legs
             ),
             "most steps": any(one["timesteps"] == TINY.max_timesteps for one in legs),
             "the output layer": any(one["add_skip"] and not one["store_skip"] and not one["spiking"] for one in legs),

@@ -14,6 +14,7 @@ from reverb_fpga.compiler.geometry import Geometry
 from reverb_fpga.compiler.intnet import INPUT, IntInput, IntLayer, IntNetwork
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.program_checks import check_program
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.compiler.testing import plain_layer, plain_meta
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.contract import SLOT_FIELDS, Opcode, pack, unpack
@@ -124,6 +125,7 @@ def test_columns_are_proven_too() -> None:
         ({"param_base": 127}, "its parameters do not exist"),
         ({"tau_q": 257}, "tau_q is 257"),
         ({"n_passes": 0}, "n_passes is 0"),
+        ({"pass_slots": 3}, "drains 3 slots of a pass, which has 2"),
         ({"pad_cnt_base": 1}, "its pad record is not there"),
         ({"src_ring": 4095}, "row 0 of its source was never stored where it is read"),
     ],
@@ -221,11 +223,11 @@ def test_no_sum_may_overflow() -> None:
 def test_weight_rows_are_not_read_over_and_over() -> None:
     """So that what a file makes the verifier and the golden model unpack is bounded by what it holds."""
     draft = Draft.of(_program())
-    passes = draft.layers[1]["n_passes"]
+    passes, slots = draft.layers[1]["n_passes"], slots_of(draft.layers[1], TINY)
     draft.layers[1].update({"w_pass_stride": 0, "n_passes": 50 * passes, "slot_base": 0})
-    draft.sections["slot"] = np.zeros(50 * passes * TINY.slots, dtype=np.uint32)
+    draft.sections["slot"] = np.zeros(50 * passes * slots, dtype=np.uint32)
     old = _program()
-    start, used = old.descriptor(2)[1]["slot_base"], passes * TINY.slots
+    start, used = old.descriptor(2)[1]["slot_base"], passes * slots
     draft.sections["slot"][:used] = old.slot[start : start + used]
     _refused(draft.sealed(), "weight rows are read by more than 4 passes each")
 

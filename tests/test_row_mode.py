@@ -17,6 +17,7 @@ from reverb_fpga.compiler.passes.invariance import Invariance
 from reverb_fpga.compiler.program import Program
 from reverb_fpga.compiler.program_checks import check_program
 from reverb_fpga.compiler.report import make_report
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.compiler.testing import plain_layer, plain_meta, random_codes
 from reverb_fpga.hw.config import Config, preset
 from reverb_fpga.hw.errors import InputError
@@ -143,7 +144,7 @@ def test_columns_of_a_pooling_window_have_one_slot_program() -> None:
     draft = Draft.of(compiled(pool=2))
     second = next(fields for fields in draft.layers if fields["layer"] == 1)
     assert second["n_passes"] == 2 * second["row_passes"]
-    last = second["slot_base"] + second["row_passes"] * ROWS.row_slots
+    last = second["slot_base"] + second["row_passes"] * slots_of(second, ROWS)
     draft.sections["slot"][last] ^= 1 << 10  # its shift
     for check in (lambda program: check_program(program, ROWS), lambda program: GoldenModel(program, ROWS)):
         with pytest.raises(InputError, match="is not that of every column of a pooling window"):

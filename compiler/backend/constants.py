@@ -61,7 +61,7 @@ class _Tiled:
         return Request(self.rows, len(self.tiles), self.mode.slots, shares=not self.mode.row)
 
     def passes(self, place: Place) -> tuple[Pass, ...]:
-        return arrange(self.tiles, place.slots, self.mode.slots)
+        return arrange(self.tiles, place.slots)
 
 
 def constants_of(
@@ -169,8 +169,9 @@ def _leg(
         planes = planes_of(dataclasses.replace(layer.map_of(leg), kind=WeightKind.UNIT))
         tiles = tile_layer(-(-layer.channels // config.neuron_lanes), 1)
         (place,), _ = pack_passes([Request(0, len(tiles), config.slots, shares=False)], config.weight_rows)
-        passes = arrange(tiles, place.slots, config.slots)
-        return Placement(0, 0, len(passes), tables.add_slots(slot_entries(passes, planes), where), param_base)
+        passes = arrange(tiles, place.slots)
+        slot_base = tables.add_slots(slot_entries(passes, planes), where)
+        return Placement(0, 0, len(passes), slot_base, param_base, _drained(passes, config.slots))
     one, place = tiled[number, leg.position], packed[number, leg.position]
     passes, columns = one.passes(place), one.mode.columns
     return Placement(
@@ -179,9 +180,15 @@ def _leg(
         n_passes=len(passes) * columns,
         slot_base=tables.add_slots(slot_entries(passes, one.planes, columns), where),
         param_base=param_base,
+        pass_slots=_drained(passes, one.mode.slots),
         row_passes=len(passes) if one.mode.row else 0,
         repeat_passes=repeated(passes) if one.around else 0,
     )
+
+
+def _drained(passes: tuple[Pass, ...], slots: int) -> int:
+    """Field ``pass_slots`` of passes that have so many slots."""
+    return len(passes[0]) if len(passes[0]) < slots else 0
 
 
 def _weights(tiled: dict[Key, _Tiled], packed: dict[Key, Place], length: int, config: Config) -> NDArray[np.uint32]:

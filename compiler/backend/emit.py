@@ -46,13 +46,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a map's constants lie and how it is tiled; ``row_passes`` and ``repeat_passes`` as in the contract."""
+    """Where a map's constants lie and how it is tiled; ``pass_slots`` and what follows as in the contract."""
 
     w_base: int
     w_pass_stride: int
     n_passes: int
     slot_base: int
     param_base: int
+    pass_slots: int
     row_passes: int = 0
     repeat_passes: int = 0
 
@@ -162,6 +163,7 @@ def layer_descriptor(network: IntNetwork, job: Job, config: Config, gate_base: i
         "row_passes": job.place.row_passes,
         "repeat_passes": job.place.repeat_passes,
         "slot_base": job.place.slot_base,
+        "pass_slots": job.place.pass_slots,
         "param_base": job.place.param_base,
         "tau_q": layer.tau_q,
         "soft_reset": fires and layer.spiking and layer.reset is not None,

@@ -78,5 +78,5 @@ def _cycles(walk: Walk, mode: Mode, work: _Work, config: Config) -> float:
     passes = work.passes(mode)
     records = walk.y.n_pool * walk.y.n_tap * (1 if mode.row else walk.x.n_pool * walk.x.n_tap)
     tables = walk.x.out * mode.columns + (ROW_TAPS - 1 if mode.row else 0)
-    drain = walk.x.out * (mode.columns * passes * mode.slots + work.groups)
+    drain = walk.x.out * (mode.columns * passes * -(-work.tiles // passes) + work.groups)
     return max(tables * records, tables * passes * records * beats, drain)

@@ -102,8 +102,9 @@ def pack_passes(requests: Sequence[Request], capacity: int, strip: int = 0) -> t
 def _one_by_one(requests: Sequence[Request]) -> tuple[list[Place], int]:
     places, length = [], 0
     for request in requests:
-        full = [tuple(range(request.slots))] * (request.tiles // request.slots)
-        rest = [tuple(range(request.rest))] if request.rest else []
+        width = -(-request.tiles // request.passes)  # the fewest that are to be drained
+        full = [tuple(range(width))] * (request.tiles // width)
+        rest = [tuple(range(request.tiles % width))] if request.tiles % width else []
         places.append(Place(length, request.rows, (*full, *rest)))
         length += request.rows * request.passes
     return places, length

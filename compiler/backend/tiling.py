@@ -73,9 +73,10 @@ def tile_layer(groups: int, planes: int, late: bool = False) -> list[Tile]:
     return tiles
 
 
-def arrange(tiles: Sequence[Tile], slots_of_pass: Sequence[Sequence[int]], slots: int) -> tuple[Pass, ...]:
-    """Passes of ``slots`` slots, of which each uses those that it has been given."""
+def arrange(tiles: Sequence[Tile], slots_of_pass: Sequence[Sequence[int]]) -> tuple[Pass, ...]:
+    """Passes of as many slots as are in use, of which each uses those that it has been given."""
     following = iter(tiles)
+    slots = 1 + max(max(used) for used in slots_of_pass)
     passes = []
     for used in slots_of_pass:
         row: list[Tile | None] = [None] * slots

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Config
 from ..contract import COUNT_BITS, ROW_CELLS
-from ..signatures import layer_layout
+from ..signatures import drained_slots, layer_layout
 from .queue import BankQueue
 from .shapes import pair_layout, row_addr_width, source_layout
 from .table import BankTable
@@ -33,7 +33,7 @@ class Dispatcher(wiring.Component):
     spare : Out(banks)
         The second port of a bank is not used in this cycle, nor would it be if there were a beat.
     release : In(1)
-        Pulse: one more pass may end. There are ``config.captured_passes`` such credits to begin with.
+        Pulse: one more pass may end. There are as many such credits to begin with as ``config.captured_passes`` says.
     done : Out(1)
         Level: the last pass of the last position has been issued; low from ``start``.
     beat, first, last : Out(1)
@@ -125,8 +125,8 @@ class Dispatcher(wiring.Component):
         last_pass = Signal()
         passes_left = Signal(_PASS_BITS)
         ends, ends_table = Signal(), Signal()
-        passes, row = self._row_mode(m)
-        may_end = self._may_end(m, ends, row)
+        passes = self._row_mode(m)
+        may_end = self._may_end(m, ends)
         m.d.comb += [
             self.beat.eq(active & (~finishing | may_end)),
             self.last.eq(finishing),
@@ -175,33 +175,38 @@ class Dispatcher(wiring.Component):
             m.d.sync += self.first.eq(0)
         return active
 
-    def _may_end(self, m: Module, ends: Signal, row: Value) -> Value:
+    def _may_end(self, m: Module, ends: Signal) -> Value:
         """A pass may end: its sums have room, and those of the captured one before have left, a cycle for each slot."""
         config = self.config
-        most = config.captured_passes()
-        credits, credit = Signal(range(config.captured_cells + 1), init=most), Signal(init=1)
+        credits, credit = Signal(range(config.captured_cells + 1)), Signal(init=1)
+        most = Signal.like(credits)
         left = Signal(range(config.slots))  # slots that have not left
-        takes, slots, alone = ends, config.slots - 1, config.slots == 1
+        others, alone = Signal.like(left), Signal()  # slots of a pass but one
+        takes = ends
         if config.taps > 1:
             takes = Signal()
             m.d.comb += takes.eq(ends & self.capture)
-            slots, alone = Mux(row, config.row_slots - 1, config.slots - 1), row & (config.row_slots == 1)
+        drained = drained_slots(self.layer, config)
+        m.d.sync += [others.eq(drained - 1), alone.eq(drained == 1)]
+        with m.Switch(drained):
+            for slots in range(1, config.slots + 1):
+                with m.Case(slots):
+                    m.d.sync += most.eq(config.captured_passes(slots))
         m.d.sync += [
             credits.eq(credits - takes + self.release),
-            left.eq(Mux(takes, slots, Mux(left == 0, 0, left - 1))),
+            left.eq(Mux(takes, others, Mux(left == 0, 0, left - 1))),
             credit.eq(
                 Mux(takes, alone & (self.release | (credits > 1)), (left <= 1) & (self.release | (credits != 0)))
             ),
         ]
-        if config.taps > 1:
-            with m.If(self.start):
-                m.d.sync += credits.eq(Mux(row, config.captured_passes(row_mode=True), most))
+        with m.If(self.start):
+            m.d.sync += credits.eq(most)
         return credit | ~self.capture if config.taps > 1 else credit
 
-    def _row_mode(self, m: Module) -> tuple[Value, Value]:
-        """Passes of a table, and whether they are in row mode."""
+    def _row_mode(self, m: Module) -> Value:
+        """Passes of a table."""
         if self.config.taps == 1:
-            return self.layer.n_passes, Const(0)
+            return self.layer.n_passes
         self._first_cell, self._number = Signal(range(ROW_CELLS)), Signal(range(ROW_CELLS))
         row, passes = Signal(), Signal(_PASS_BITS)
         m.d.sync += [
@@ -212,7 +217,7 @@ class Dispatcher(wiring.Component):
             self.keep.eq(row),
             self.cell.eq(Mux(row, self._first_cell + self._number, ROW_CELLS - 1)),
         ]
-        return passes, row
+        return passes
 
     def _mark_tables(self, m: Module, ready: Signal, strip_last: Signal, fill_half: Signal) -> list[Signal]:
         """A half is ready two cycles after its last source, when the tables of all banks have stored it.

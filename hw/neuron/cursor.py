@@ -7,6 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import bits_for
 
 from ..config import Config
+from ..signatures import drained_slots
 from .lane import NeuronPair
 
 __all__ = ["Cursor"]
@@ -52,16 +53,14 @@ class Cursor:
             self._before.eq(layer.n_passes - layer.repeat_passes - 1),
             self._headless.eq(layer.n_passes == layer.repeat_passes),
         ]
-        row = config.taps > 1
-        few = [layer.n_passes < -(-NeuronPair.recurrence // slots) for slots in (config.slots, config.row_slots)]
-        m.d.sync += self._few.eq(Mux(layer.row_passes.any(), few[1], few[0]) if row else few[0])
         m.d.sync += self._static.eq(layer.static_input)
-        self.slots: Value | int = config.slots
-        last_slot: Value | int = config.slots - 1
-        if row:  # one of three columns is finished: the first slots
-            self.slots, last_slot = Signal(range(config.slots + 1), name="slots"), Signal.like(self.slot)
-            chosen = Mux(layer.row_passes.any(), config.row_slots, config.slots)
-            m.d.sync += [self.slots.eq(chosen), last_slot.eq(chosen - 1)]
+        self.slots, last_slot = Signal(range(config.slots + 1), name="slots"), Signal.like(self.slot)
+        drained = drained_slots(layer, config)
+        m.d.sync += [self.slots.eq(drained), last_slot.eq(drained - 1)]
+        with m.Switch(drained):  # all slots of a step take less time than the way to the membranes and back
+            for slots in range(1, config.slots + 1):
+                with m.Case(slots):
+                    m.d.sync += self._few.eq(layer.n_passes < -(-NeuronPair.recurrence // slots))
         self.slot_last = self.slot == last_slot
         self._t_last = self.t == limits["timesteps"]
         self._pass_last = self._pass == limits["n_passes"]

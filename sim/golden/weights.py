@@ -98,7 +98,10 @@ class WeightStore:
 
     def layer(self, fields: dict[str, int], where: str) -> LayerWeights:
         """Weights of a LAYER descriptor. Raises InputError if they are not all in the program, or make no sense."""
-        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots", "row_passes")
+        names = (
+            "w_base", "w_pass_stride", "n_passes", "slot_base", "pass_slots", "n_tap_y", "n_tap_x", "src_slots",
+            "row_passes",
+        )  # fmt: skip
         key = tuple(fields[name] for name in names)
         if key not in self._cache:
             self._cache[key] = self._decode(fields, where)
@@ -123,11 +126,12 @@ class WeightStore:
     def _entries(self, fields: dict[str, int], where: str) -> Iterator[LaneEntry]:
         """Valid entries in drain order, their order checked."""
         config = self._config
-        first, count = fields["slot_base"], fields["n_passes"] * slots_of(fields, config)
+        slots = slots_of(fields, config)
+        first, count = fields["slot_base"], fields["n_passes"] * slots
         words = self._slot[first : first + count]
         if len(words) != count:
             raise InputError(f"{where}: slot entry {first + count - 1} of {len(self._slot)}")
-        for index, entries in enumerate(check_slots(words, config, where, fields["row_passes"])):
+        for index, entries in enumerate(check_slots(words, slots, config, where, fields["row_passes"])):
             bits = self._pass_bits(fields, index % (fields["row_passes"] or fields["n_passes"]), entries, where)
             for entry in entries:
                 lanes = bits[:, entry["slot"] * config.neuron_lanes : (entry["slot"] + 1) * config.neuron_lanes]

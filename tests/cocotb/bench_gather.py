@@ -8,6 +8,7 @@ import cocotb
 from cocotb.handle import HierarchyObject
 from test_hw_gather import SPARE, Pass, random_layer, random_memory
 
+from reverb_fpga.compiler.row_mode import slots_of
 from reverb_fpga.hw.contract import EVENT_VALUE_BITS, LAYER_FIELDS, Region
 from reverb_fpga.hw.gather import GatherMemory, gather_events
 from reverb_fpga.sim.bench.buses import LeafInitiator
@@ -35,6 +36,7 @@ class Surroundings:
         self.stalls = {"stall_table": 0, "stall_drain": 0, "stall_steal": 0}
         self.steal = 0.0
         self.drain = 0
+        self.slots = 1  # of a pass
         self._due: list[int] = []
         self._cycle = 0
 
@@ -55,7 +57,7 @@ class Surroundings:
             inside = not self.bench.get("beat_last")
             self._events(current)
             if not inside:
-                assert len(self._due) < self.config.captured_passes(), "a last beat came without a release"
+                assert len(self._due) < self.config.captured_passes(self.slots), "a last beat came without a release"
                 self.passes.append(current)
                 current = [[] for _ in range(self.config.banks)]
                 self._due.append(self._cycle + 1 + self.bench.rng.randint(0, self.drain))
@@ -113,7 +115,7 @@ async def strips(dut: HierarchyObject) -> None:
     for density, steal, drain in STRIPS:
         layer = random_layer(rng, config)
         memory = random_memory(rng, config, layer, density)
-        around.steal, around.drain = 0.0, drain
+        around.steal, around.drain, around.slots = 0.0, drain, slots_of(layer, config)
         await bench.tick(4)
         await load(bench, memory)
         expected = list(gather_events(layer, memory))
@@ -124,7 +126,7 @@ async def strips(dut: HierarchyObject) -> None:
         await bench.pulse("start")
         await bench.tick()
         await bench.until("done")
-        await bench.tick(config.captured_passes() * (drain + 2) + 12)
+        await bench.tick(config.captured_passes(around.slots) * (drain + 2) + 12)
         assert around.passes == expected
         events += sum(len(bank) for one in expected for bank in one)
     assert all(around.stalls.values()), around.stalls

@@ -214,8 +214,8 @@ async def capture(bench: Bench, job: Job) -> None:
     """Captured sums as the lane array delivers them, as many as may be queued; garbage in between."""
     rng, config = bench.rng, job.config
     pauses = independent(rng, rng.choice([0.0, 0.5, 0.95]))
-    row_mode = job.layer.get("row_passes", 0) > 0
-    room, slots = config.captured_passes(row_mode), config.row_slots if row_mode else config.slots
+    slots = job.drained
+    room = config.captured_passes(slots)
     left, credits = list(job.captures), room
     held: list[tuple[list[int], int]] = []  # sums in each cycle in which they are valid
     while left or held or credits < room:
