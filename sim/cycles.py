@@ -19,6 +19,7 @@ from reverb_fpga.hw.contract import Gate
 from reverb_fpga.hw.core import Core, Sequencer
 from reverb_fpga.hw.gather import Gather
 from reverb_fpga.hw.gather.dispatcher import Dispatcher
+from reverb_fpga.hw.gather.sources import SourceQueue
 from reverb_fpga.hw.gather.walker import Walker
 from reverb_fpga.hw.gather.writes import WriteQueue
 from reverb_fpga.hw.lanes.array import array_delay
@@ -34,7 +35,7 @@ __all__ = ["UNITS", "CycleModel", "StripCycles", "StripSpans", "image_cycles"]
 UNITS = ("walker", "array", "neurons", "emitter")
 """What works side by side in the core, in the order in which data pass through it."""
 
-_WALK_TO_READY = Walker.delay + Dispatcher.filling  # from a table's last source to its ready flag
+_FIRST_SOURCE = 1 + Walker.delay + SourceQueue.delay  # when it goes to a table
 _ACTIVE_TO_STEAL = Emitter.write_delay + Gather.steal_delay  # from an event in the emitter to the port that it takes
 _RELEASE = SlotSequencer.delay + Dispatcher.crediting  # from the issue of a pass's last slot to the next credit
 _ROOM = FIFO_DEPTH - Emitter.margin
@@ -259,7 +260,7 @@ class _StripModel:
         for number, (events, capture) in enumerate(self._tables):
             begun.append(self._begin(number, begun, freed))
             self._note("walker", begun[-1], begun[-1] + self._sources)
-            ready = begun[-1] + self._sources - 1 + _WALK_TO_READY
+            ready = begun[-1] + self._sources - 1 + Dispatcher.filling
             for index in range(self._table_passes):
                 first = ended + 1
                 if index == 0 and (number == 0 or ready > ended):
@@ -298,11 +299,14 @@ class _StripModel:
         return max(room, captures[-1] + self._slots if captures else 0)
 
     def _begin(self, number: int, begun: list[int], freed: list[int]) -> int:
-        """When the walker begins a table: after the one before, and once one of the two is free."""
+        """When the first source goes to a table: after those of the one before, and once one of the tables is free.
+
+        The walker is ahead of it by then, but for the first one: its queue is longer than its way there.
+        """
         if number == 0:
-            return 1
-        begin = begun[-1] + self._sources
-        return max(begin, freed[number - 2] + 1) if number >= 2 else begin
+            return _FIRST_SOURCE
+        begin, tables = begun[-1] + self._sources, SourceQueue.tables
+        return max(begin, freed[number - tables] + 1) if number >= tables else begin
 
     def _issue(self, events: list[int], first: int, may_end: int) -> tuple[int, int, int]:
         """A pass that begins in cycle ``first``: beats, beats without writes, and its last cycle.

@@ -15,6 +15,7 @@ from .dispatcher import Dispatcher
 from .host import HostLeaf
 from .path import BankPath, word_bits
 from .shapes import act_addr_width, count_addr_width, row_addr_width
+from .sources import SourceQueue
 from .walker import Walker
 from .writes import WriteQueue
 
@@ -83,15 +84,21 @@ class Gather(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = Walker(self.config)
+        m.submodules.sources = sources = SourceQueue(self.config)
         m.submodules.dispatcher = dispatcher = Dispatcher(self.config)
         m.d.comb += [
             walker.layer.eq(self.layer),
             walker.start.eq(self.start),
-            walker.table_free.eq(dispatcher.table_free),
+            walker.room.eq(sources.room),
+            sources.step.eq(walker.step),
+            sources.valid.eq(walker.valid),
+            sources.source.eq(walker.source),
+            sources.table_free.eq(dispatcher.table_free),
             dispatcher.layer.eq(self.layer),
             dispatcher.start.eq(self.start),
-            dispatcher.valid.eq(walker.valid),
-            dispatcher.source.eq(walker.source),
+            dispatcher.valid.eq(sources.out_valid),
+            dispatcher.source.eq(sources.out_source),
+            dispatcher.count.eq(sources.out_count),
             dispatcher.release.eq(self.release),
             self.done.eq(dispatcher.done),
         ]
@@ -101,13 +108,13 @@ class Gather(wiring.Component):
             self.stall_drain.eq(dispatcher.stall_drain),
             self.stall_steal.eq(dispatcher.stall_steal),
         ]
-        self._counts(m, walker, dispatcher)
+        self._counts(m, walker, sources)
         self._paths(m, dispatcher)
         self._beats(m, dispatcher)
         self._events(m, dispatcher)
         return m
 
-    def _counts(self, m: Module, walker: Walker, dispatcher: Dispatcher) -> None:
+    def _counts(self, m: Module, walker: Walker, sources: SourceQueue) -> None:
         config = self.config
         m.submodules.count_leaf = leaf = HostLeaf(config.banks, 1, count_addr_width(config), COUNT_BITS)
         wiring.connect(m, leaf.bus, wiring.flipped(self.count_bus))
@@ -122,7 +129,7 @@ class Gather(wiring.Component):
             m.d.comb += [
                 memory.a_en.eq(walker.count_en),
                 memory.a_addr.eq(walker.count_addr),
-                dispatcher.count[bank].eq(memory.a_data),
+                sources.count[bank].eq(memory.a_data),
                 leaf.r_data[bank].eq(memory.b_data),
             ]
 

@@ -29,15 +29,16 @@ class Walker(wiring.Component):
     layer : In(layer_layout())
         Stable from two cycles before ``start``.
     start : In(1)
-    table_free : In(1)
-        Pulse: a table has been used up. There are two.
+    room : In(1)
+        It may step in this cycle: what follows takes one more source.
+    step : Out(1)
+        It does.
     count_en, count_addr : Out
         Read of the count memory, whose answer comes DualReadMemory.delay cycles later, together with
     valid, source : Out(1), Out(source_layout(config))
         the source record that the counts are of.
     """
 
-    tables = 2
     delay = 2 + DualReadMemory.delay
     """Cycles from the step to a source to its ``valid``."""
 
@@ -47,7 +48,8 @@ class Walker(wiring.Component):
             {
                 "layer": In(layer_layout()),
                 "start": In(1),
-                "table_free": In(1),
+                "room": In(1),
+                "step": Out(1),
                 "count_en": Out(1),
                 "count_addr": Out(count_addr_width(config)),
                 "valid": Out(1),
@@ -58,11 +60,12 @@ class Walker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.counters = counters = LoopCounters()
-        layer = self.layer
+        self._layer = layer = Signal.like(self.layer, reset_less=True)  # near what it is added to
+        m.d.sync += layer.eq(self.layer)
         self._row = Const(0)
         if self.config.taps > 1:
             self._row = Signal(name="row_mode")
-            m.d.sync += self._row.eq(layer.row_passes.any())
+            m.d.sync += self._row.eq(self.layer.row_passes.any())
         m.d.comb += [
             counters.trips.oy.eq(layer.rows),
             counters.trips.ox.eq(self._either(layer.cols, layer.cols + Mux(layer.n_pool_x == 1, 2, 1))),
@@ -86,15 +89,9 @@ class Walker(wiring.Component):
         return Mux(self._row, row, gather) if self.config.taps > 1 else gather
 
     def _control(self, m: Module, counters: LoopCounters) -> Signal:
-        """Steps while there is a table to fill. Returns the flag `first source of its table`."""
+        """Steps while there is room. Returns the flag `first source of its table`."""
         running, first = Signal(), Signal()
-        taken = Signal(range(self.tables + 1))  # tables being filled, full or being replayed
-        begin = Signal()
-        m.d.comb += [
-            counters.step.eq(running & (~first | (taken != self.tables))),
-            begin.eq(counters.step & first),
-        ]
-        m.d.sync += taken.eq(taken + begin - self.table_free)
+        m.d.comb += [counters.step.eq(running & self.room), self.step.eq(counters.step)]
         with m.If(counters.step):
             m.d.sync += first.eq(self._table_end)
             with m.If(counters.done.oy & counters.last.oy):
@@ -104,7 +101,7 @@ class Walker(wiring.Component):
         return first
 
     def _position(self, m: Module, counters: LoopCounters) -> tuple[Signal, Signal]:
-        layer = self.layer
+        layer = self._layer
         y0, x0 = Signal(signed(POSITION_BITS)), Signal(signed(POSITION_BITS))
         m.d.comb += [y0.eq(layer.iy0), x0.eq(layer.ix0)]
         y_steps = [Step("oy", layer.y_step), *self._pool_steps(m, "y", layer.y_pool), Step("ky", layer.y_tap)]
@@ -135,7 +132,7 @@ class Walker(wiring.Component):
 
     def _record(self, m: Module, counters: LoopCounters) -> Value:
         """Record number, where the source is inside the image."""
-        layer = self.layer
+        layer = self._layer
         ring = layer.src_ring
         row_steps = [
             Step("oy", layer.src_row_step, self._wrapped(m, "oy", layer.src_row_step, ring)),
@@ -143,7 +140,7 @@ class Walker(wiring.Component):
             Step("ky", layer.src_row_tap, self._wrapped(m, "ky", layer.src_row_tap, ring)),
         ]
         per_step = Signal()  # the source has a record per time step
-        m.d.comb += per_step.eq((layer.t_src > 1) & ~layer.static_input)
+        m.d.sync += per_step.eq((layer.t_src > 1) & ~layer.static_input)
         col_steps = [
             Step("ox", layer.src_col_step),
             Step("t", per_step),
@@ -163,7 +160,7 @@ class Walker(wiring.Component):
         with m.If(counters.start):
             m.d.sync += tap.eq(0)
         with m.Elif(counters.step):
-            m.d.sync += tap.eq(Mux(window_last, 0, tap + self.layer.src_slots))
+            m.d.sync += tap.eq(Mux(window_last, 0, tap + self._layer.src_slots))
         return tap
 
     def _pipeline(
@@ -176,7 +173,7 @@ class Walker(wiring.Component):
         tap: Signal,
     ) -> None:
         """Image border, count address, activation address; then a delay that matches the count memory."""
-        layer = self.layer
+        layer = self._layer
         source = source_layout(self.config)
         found, found_valid = Signal(source), Signal()
         number, inside_y, inside_x = Signal(_RECORD_BITS), Signal(), Signal()
@@ -223,10 +220,10 @@ class Walker(wiring.Component):
         """Of row mode: whether the source column finishes an output column; the cell of its first pass."""
         lead = Signal(2)  # ox iterations before the first output column
         leading = Signal(2)
-        m.d.comb += leading.eq(Mux(self.layer.n_pool_x == 1, 2, 1))
+        m.d.comb += leading.eq(Mux(self._layer.n_pool_x == 1, 2, 1))
         with m.If(counters.start | (counters.step & counters.done.ox & counters.last.ox)):
             m.d.sync += lead.eq(leading)
         with m.Elif(counters.step & counters.done.ox & (lead != 0)):
             m.d.sync += lead.eq(lead - 1)
-        cell = stepped_value(m, "cell", counters, Const(0, range(ROW_CELLS)), [Step("t", self.layer.row_passes)])
+        cell = stepped_value(m, "cell", counters, Const(0, range(ROW_CELLS)), [Step("t", self._layer.row_passes)])
         return (lead == 0) | ~self._row, cell

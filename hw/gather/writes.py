@@ -56,7 +56,7 @@ class WriteQueue(wiring.Component):
         m.submodules.store = store = memory.Memory(shape=self.layout, depth=_DEPTH, init=[], attrs=DISTRIBUTED)
         write, read = store.write_port(), store.read_port(domain="comb")
         head, tail = Signal(range(_DEPTH)), Signal(range(_DEPTH))
-        level, any_left = Signal(range(_DEPTH + 1)), Signal()
+        level, any_left, nearly_full = Signal(range(_DEPTH + 1)), Signal(), Signal()
         following = Signal.like(level)
         m.d.comb += [
             write.addr.eq(tail),
@@ -74,6 +74,7 @@ class WriteQueue(wiring.Component):
             any_left.eq(following != 0),
             head.eq(head + self.w_en),
             tail.eq(tail + self.en),
-            self.force.eq(level >= self.full),
+            nearly_full.eq(following >= self.full),
+            self.force.eq(nearly_full),  # a register that may stand where it is read
         ]
         return m
