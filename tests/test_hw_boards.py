@@ -66,6 +66,10 @@ def test_impossible_clocks_name_possible_ones() -> None:
     with pytest.raises(InputError, match="near it: ") as caught:
         solve_pll(25.0, 51.0)
     assert "50" in str(caught.value)
+    with pytest.raises(InputError, match="near it: ") as caught:
+        solve_pll(25.0, 66.0)
+    for clock in str(caught.value).partition("near it: ")[2].split(", "):  # 66.667, too
+        solve_pll(25.0, float(clock))
 
 
 def test_uart_divisors() -> None:

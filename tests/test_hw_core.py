@@ -396,7 +396,7 @@ def test_faults(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "word", "bit"), [(1, 0, 15), (2, 1, 30), (2, 17, 24), (2, 19, 23), (1, 19, 26), (2, 31, 31)]
+    ("index", "word", "bit"), [(1, 0, 15), (2, 1, 30), (2, 15, 25), (2, 19, 23), (1, 19, 26), (2, 31, 31)]
 )
 def test_reserved_bits_of_later_descriptors(index: int, word: int, bit: int) -> None:
     sections = make_sections()

@@ -81,27 +81,31 @@ def leave_global_network(module: dict[str, Any]) -> int:
 
     A reset on the global network has a few readers that are logic. nextpnr routes the network before everything else,
     and its way into a LUT may then be the only one of another input ("Failed to route arc"). The buffer, which stands
-    at the edge of the device, gets a register of its own, equal to the one that the logic reads.
+    at the edge of the device, gets a register of its own, and so does each of these readers, wherever that stands.
     """
     cells = module["cells"]
     buffers = [cell for cell in cells.values() if cell["type"] == "DCCA"]
     sources = {buffer["connections"]["CLKO"][0]: buffer["connections"]["CLKI"][0] for buffer in buffers}
-    changed = 0
-    for cell in cells.values():
+    registers = {cell["connections"]["Q"][0]: name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
+    fresh, changed = unused_nets(module), 0
+
+    def copy_of(net: int) -> int:
+        """The net of another register like the one that drives this net, if one does."""
+        if net not in registers:
+            return net
+        name, own = registers[net], next(fresh)
+        cells[f"{name}$copy_{own}"] = cells[name] | {"connections": cells[name]["connections"] | {"Q": [own]}}
+        return own
+
+    for cell in list(cells.values()):
         if cell["type"] not in _LOGIC:
             continue
         for port, bits in cell["connections"].items():
             if bits and bits[0] in sources and cell["port_directions"][port] == "input":
-                cell["connections"][port] = [sources[bits[0]]]
+                cell["connections"][port] = [copy_of(sources[bits[0]])]
                 changed += 1
-    fresh = unused_nets(module)
-    registers = {cell["connections"]["Q"][0]: name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
     for buffer in buffers:
-        name = registers.get(buffer["connections"]["CLKI"][0])
-        if name is not None:
-            net = [next(fresh)]
-            cells[f"{name}$buffered"] = cells[name] | {"connections": cells[name]["connections"] | {"Q": net}}
-            buffer["connections"]["CLKI"] = net
+        buffer["connections"]["CLKI"] = [copy_of(buffer["connections"]["CLKI"][0])]
     return changed
 
 

@@ -38,7 +38,7 @@ class BusDecoder(wiring.Component):
     locked : In(1)
         The sequencer is running: of the host's requests only those to CSR and COUNTER are served.
     hold : In(1)
-        Accept nothing.
+        Accept nothing, from the next cycle on.
     touched : Out(1)
         Pulse: a program memory is being written.
     csr, desc, slot, param, weight, act, count, membrane, counter : Out(LocalBus())
@@ -70,9 +70,11 @@ class BusDecoder(wiring.Component):
 
         read_cycles = Array(READ_CYCLES[Region(k)] if k in set(Region) else 0 for k in range(1 << len(region)))
         take_host, take_check, idle = Signal(), Signal(), Signal()
+        held = Signal(init=1)  # `hold` a cycle later: no request follows one so soon
+        m.d.sync += held.eq(self.hold)
         m.d.comb += [
-            self.host.ready.eq(idle & ~self.hold & ~(self.check.valid & prefer_check)),
-            self.check.ready.eq(idle & ~self.hold & ~(self.host.valid & ~prefer_check)),
+            self.host.ready.eq(idle & ~held & ~(self.check.valid & prefer_check)),
+            self.check.ready.eq(idle & ~held & ~(self.host.valid & ~prefer_check)),
             take_host.eq(self.host.valid & self.host.ready),
             take_check.eq(self.check.valid & self.check.ready),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetInserter, Value
+from amaranth.hdl import Module, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -94,11 +94,13 @@ class Link(wiring.Component):
         connect(m, processor.bus, arbiter.second)
         connect(m, arbiter.bus, flipped(self.bus))
         connect(m, transmitter.bytes, flipped(self.bytes))
+        state = Signal.like(self.state)
+        m.d.sync += state.eq(self.state)  # a long way from the sequencer
         m.d.comb += [
-            processor.state.eq(self.state),
+            processor.state.eq(state),
             processor.input_bytes.eq(self.input_bytes),
             processor.streaming.eq(engine.active),
-            engine.state.eq(self.state),
+            engine.state.eq(state),
             engine.open.eq(processor.open),
             engine.what.eq(processor.what),
         ]

@@ -75,8 +75,8 @@ class SlotSequencer(wiring.Component):
 
     delay = 1
     """Cycles from the issue of a slot to its operation, and to ``release``."""
-    beginning = 5
-    """Cycles from ``start`` to the first issue: the cursor, its entry, the queue, and the slot that is next."""
+    beginning = 6
+    """Cycles from ``start`` to the first issue: a register, the cursor, its entry, the queue, the slot that is next."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -98,6 +98,8 @@ class SlotSequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        self._start = Signal()
+        m.d.sync += self._start.eq(self.start)
         cursor = Cursor(m, self.config, self.layer)
         advance = Signal()
         entry = self._fetch(m, cursor, advance)
@@ -128,7 +130,7 @@ class SlotSequencer(wiring.Component):
         ]
         with m.If(advance):
             m.d.sync += [tag1.eq(tag0), tag2.eq(tag1), valid1.eq(cursor.valid), valid2.eq(valid1)]
-        with m.If(self.start):
+        with m.If(self._start):
             cursor.restart(m)
             m.d.sync += [valid1.eq(0), valid2.eq(0)]
         with m.Elif(advance & cursor.valid):
@@ -255,7 +257,7 @@ class SlotSequencer(wiring.Component):
 
         used_up = go & head.uses_up
         m.d.sync += self.release.eq(used_up)
-        with m.If(self.start):
+        with m.If(self._start):
             m.d.sync += [waiting.eq(0), any_waiting.eq(0), oldest.eq(0)]
         with m.Else():
             m.d.sync += [
@@ -300,15 +302,15 @@ class SlotSequencer(wiring.Component):
         """
         distance = self.distance(self.config)
         recent = Signal(distance - 1)  # bit k: a run began k + 1 cycles ago
-        following, number = Signal.like(recent), Signal(range(distance))
-        back, clear = Signal.like(number), Signal(init=1)
+        back, clear = Signal(range(distance)), Signal(init=1)
         few = self.layer.repeat_passes < distance
         m.d.sync += back.eq(Mux(around, Mux(few, self.layer.repeat_passes, distance - 1), 1))
-        m.d.comb += [
-            following.eq(Mux(self.stall_emit, recent, Cat(mark, recent))),
-            number.eq(sum(following[k] for k in range(len(following)))),
-        ]
-        m.d.sync += [recent.eq(following), clear.eq(number < back)]
+        # counted for all that may come of this cycle: what decides is late
+        still, older = (sum(recent[k] for k in range(number)) for number in (distance - 1, distance - 2))
+        with m.If(self.stall_emit):
+            m.d.sync += clear.eq(still < back)
+        with m.Else():
+            m.d.sync += [recent.eq(Cat(mark, recent)), clear.eq(Mux(mark, older + 1 < back, older < back))]
         return clear
 
     def _cell(self, group: Value, around: Value, half: Value) -> Value:
