@@ -338,6 +338,7 @@ async def _run(ctx, dut, job, rng, max_gap):  # type: ignore[no-untyped-def]
     ctx.set(dut.start, 1)
     await ctx.tick()
     ctx.set(dut.start, 0)
+    await ctx.tick()  # nothing is captured so soon
     slots = job.drained
     room = config.captured_passes(slots)
     credits, gap, left, cycles, stalls = room, rng.randint(0, max_gap), len(job.captures), 0, 0

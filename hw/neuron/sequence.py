@@ -55,7 +55,8 @@ class SlotSequencer(wiring.Component):
     -------
     layer, start : In
     strobe : In(1)
-        A pass has been captured: operations from ``delay`` + 1 cycles later on may be of its sums.
+        A pass has been captured: operations from ``delay`` + 1 cycles later on may be of its sums. Not in the cycle
+        after ``start``.
     slots : Out(range(slots + 1))
         Slots of a pass, from the cycle of ``start`` on.
     release : Out(1)

@@ -122,7 +122,7 @@ async def strips(dut: HierarchyObject) -> None:
         around.passes.clear()
         around.steal = steal
         bench.set(layer=pack_fields(LAYER_FIELDS, layer))
-        await bench.tick()
+        await bench.tick(2)
         await bench.pulse("start")
         await bench.tick()
         await bench.until("done")

@@ -180,6 +180,7 @@ async def neuron_unit(dut: HierarchyObject) -> None:
     for job in jobs:
         await load(bench, job, slots, params)
         await bench.pulse("start")
+        await bench.tick()  # nothing is captured so soon
         await capture(bench, job)
         await bench.until("done")
         want = unit_expected(job, skip)
