@@ -183,7 +183,8 @@ def main(models: tuple[str, ...], target: str, neuron_lanes: int | None, images:
             outcomes.append(measure(moved, config, codes, core))
             click.echo(line(outcomes[-1]) + "  (channels placed)")
             save.mkdir(parents=True, exist_ok=True)
-            rvb.save(dataclasses.replace(moved, name=f"{name}-row"), save / f"{name}-row.rvb")
+            of_rows = f"{name.removesuffix('-classic')}-row"  # a name has 16 characters at most
+            rvb.save(dataclasses.replace(moved, name=of_rows), save / f"{of_rows}.rvb")
     if core is not None:
         core.close()
     if out is not None:

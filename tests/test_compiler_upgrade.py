@@ -42,6 +42,7 @@ LOGITS = {
     "cnv-sparse": "610ff7b681bd9e61",
     "cnv-dense-t2": "00920cc9185f5bdb",
     "resnet20-classic": "31d88b1a0fed2e17",
+    "resnet20-row": "31d88b1a0fed2e17",
     "fashion-mnist-12f": "069ef9ccd4f2c0bd",
     "fashion-mnist-25f": "069ef9ccd4f2c0bd",
 }
