@@ -87,7 +87,10 @@ class WeightProofs:
     def _bounds_of(
         self, f: Mapping[str, int], passes: tuple[tuple[SlotEntry, ...], ...], channels: int, where: str
     ) -> _Bounds:
-        names = ("w_base", "w_pass_stride", "n_passes", "slot_base", "n_tap_y", "n_tap_x", "src_slots", "row_passes")
+        names = (
+            "w_base", "w_pass_stride", "n_passes", "slot_base", "pass_slots", "n_tap_y", "n_tap_x", "src_slots",
+            "row_passes",
+        )  # fmt: skip
         key = (*(f[name] for name in names), channels)
         if key not in self._bounds:
             rows, number = weight_rows(f), f["row_passes"] or f["n_passes"]

@@ -164,7 +164,7 @@ def split(program: Program, config: Config, rng: np.random.Generator, gates: boo
         legs = [fields]
         before = _gated(program, constants, fields, groups, rng) if gates and room >= 3 else None
         if before is not None:
-            strips.append([*before, fields | {"add_skip": 1, "skip_groups": groups}])
+            strips.append([*before, fields | {"add_skip": 1, "skip_groups": groups, "repeat_passes": 0}])
             room -= len(before)
             continue
         number = numbers[fields["layer"]]

@@ -59,7 +59,7 @@ def test_fields_can_say_too_much() -> None:
     """Within the memories of ``tiny``: 1,024 positions of 64 records of 64 words each, in 128 passes."""
     fields = {
         "rows": 32, "cols": 32, "timesteps": 1, "static_input": 0, "n_pool_y": 1, "n_pool_x": 2, "n_tap_y": 4,
-        "n_tap_x": 8, "src_slots": 64, "n_passes": 128, "row_passes": 0,
+        "n_tap_x": 8, "src_slots": 64, "n_passes": 128, "row_passes": 0, "pass_slots": 0,
     }  # fmt: skip
     with pytest.raises(InputError, match=r"here: may take 2\d\d,\d{3},\d{3} cycles"):
         check_time(fields, 32, TINY, "here")
