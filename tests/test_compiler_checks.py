@@ -43,7 +43,6 @@ def _compile(network: IntNetwork, config: Config = TINY) -> Program:
 LIMITS = [
     ({"weight_rows": 8}, "layer conv1 .*needs 9 weight rows per bank, there are 8"),
     ({"param_groups": 1}, "layer fc .*needs 2 groups of neuron parameters, there are 1"),
-    ({"slot_entries": 1}, "layer conv1 .*needs 2 slot entries, there are 1"),
     ({"descriptors": 3}, "needs 4 descriptors, there are 3"),
     ({"act_words": 70}, "layer conv1 needs 96 activation words per bank, there are 70"),
     ({"count_words": 50}, "layer conv1 needs 60 count words, there are 50"),
@@ -58,6 +57,11 @@ def test_what_is_too_large_is_named_with_its_numbers(limits: dict[str, int], mes
     _compile(network)
     with pytest.raises(InputError, match="network too large for tiny: .*" + message):
         _compile(network, dataclasses.replace(TINY, **limits))
+
+
+def test_slot_entries_are_limited() -> None:
+    with pytest.raises(InputError, match=r"layer conv1 .*needs 2 slot entries, there are 1"):
+        _compile(_network(_layer("conv1", INPUT, 2, 8)), dataclasses.replace(TINY, slot_entries=1))
 
 
 def test_channels_and_time_steps_are_limited() -> None:
