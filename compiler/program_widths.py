@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.row_mode import weight_rows
+from reverb_fpga.compiler.row_mode import WEIGHT_FIELDS, weight_rows
 from reverb_fpga.compiler.slot_checks import SlotEntry
 from reverb_fpga.compiler.weight_memory import WeightRows
 from reverb_fpga.hw.config import Config
@@ -87,11 +87,7 @@ class WeightProofs:
     def _bounds_of(
         self, f: Mapping[str, int], passes: tuple[tuple[SlotEntry, ...], ...], channels: int, where: str
     ) -> _Bounds:
-        names = (
-            "w_base", "w_pass_stride", "n_passes", "slot_base", "pass_slots", "n_tap_y", "n_tap_x", "src_slots",
-            "row_passes",
-        )  # fmt: skip
-        key = (*(f[name] for name in names), channels)
+        key = (*(f[name] for name in WEIGHT_FIELDS), channels)
         if key not in self._bounds:
             rows, number = weight_rows(f), f["row_passes"] or f["n_passes"]
             for index, entries in enumerate(passes[:number]):

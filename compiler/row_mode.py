@@ -11,11 +11,24 @@ from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import LAYER_FIELDS, ROW_CELLS, ROW_TAPS, field_of
 from reverb_fpga.hw.errors import InputError
 
-__all__ = ["MAX_COLUMNS", "MAX_POOL", "all_slots", "check_row", "row_planes", "slots_of", "weight_rows"]
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_POOL",
+    "WEIGHT_FIELDS",
+    "all_slots",
+    "check_row",
+    "row_planes",
+    "slots_of",
+    "weight_rows",
+]
 
 MAX_POOL = 2  # columns of the convolution that share a current
 MAX_COLUMNS = (1 << field_of(LAYER_FIELDS, "cols").width) - ROW_TAPS
 """The walker counts two more, those that the first output column reads to its left."""
+WEIGHT_FIELDS = (
+    "w_base", "w_pass_stride", "n_passes", "slot_base", "pass_slots", "n_tap_y", "n_tap_x", "src_slots", "row_passes",
+)  # fmt: skip
+"""What the weights of a LAYER descriptor are said by: two that agree in these have the same."""
 
 
 def check_row(f: Mapping[str, int], config: Config, where: str) -> None:

@@ -241,7 +241,8 @@ def neurons(draft: Draft, rng: Rng) -> None:
     values = {
         "tau_q": [0, 1, 128, 255, 256], "r_shift": [0, 1, 5, 31, 43, 44, 62, 63], "code_max": [1, 2, 127, 255],
         "w_base": [0, 1, 2], "w_pass_stride": [0, 1], "param_base": [0, 1], "slot_base": [0, 1, 2],
-        "n_passes": [1, 2, 3], "row_passes": [0, 0, 1, 2], "repeat_passes": [0, 1, 2, 9], "soft_reset": [0, 1],
+        "n_passes": [1, 2, 3], "pass_slots": [0, 1, 2, 3, 255], "row_passes": [0, 0, 1, 2],
+        "repeat_passes": [0, 1, 2, 9], "soft_reset": [0, 1],
         "reset": [0, 1, 4096, (1 << 23) - 1],
     }  # fmt: skip
     changes = {name: int(rng.choice(few)) for name, few in values.items() if rng.random() < 0.25}

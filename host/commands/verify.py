@@ -46,7 +46,8 @@ def command(
 
     The gateware halts after every step of the schedule; every event of every layer's tensor and all logits are
     compared. The first difference is reported with its layer, row, column, time step and channel, and ends the
-    command with exit code 1. In simulation the cycle model's prediction is compared too.
+    command with exit code 1. In simulation the cycles of the last image are compared with the
+    cycle model's, too.
     """
     program = bundled.load_model(model)
     source, codes = input_codes(program, Selection(paths=paths, limit=count), seed)

@@ -70,7 +70,7 @@ class BusDecoder(wiring.Component):
 
         read_cycles = Array(READ_CYCLES[Region(k)] if k in set(Region) else 0 for k in range(1 << len(region)))
         take_host, take_check, idle = Signal(), Signal(), Signal()
-        held = Signal(init=1)  # `hold` a cycle later: no request follows one so soon
+        held = Signal(init=1)  # `hold` a cycle later; a request taken meanwhile meets the reset as one before it
         m.d.sync += held.eq(self.hold)
         m.d.comb += [
             self.host.ready.eq(idle & ~held & ~(self.check.valid & prefer_check)),

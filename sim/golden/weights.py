@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverb_fpga.compiler.program import Program
-from reverb_fpga.compiler.row_mode import slots_of, weight_rows
+from reverb_fpga.compiler.row_mode import WEIGHT_FIELDS, slots_of, weight_rows
 from reverb_fpga.compiler.slot_checks import SlotEntry, check_slots
 from reverb_fpga.compiler.weight_memory import WeightRows
 from reverb_fpga.hw.config import Config
@@ -98,11 +98,7 @@ class WeightStore:
 
     def layer(self, fields: dict[str, int], where: str) -> LayerWeights:
         """Weights of a LAYER descriptor. Raises InputError if they are not all in the program, or make no sense."""
-        names = (
-            "w_base", "w_pass_stride", "n_passes", "slot_base", "pass_slots", "n_tap_y", "n_tap_x", "src_slots",
-            "row_passes",
-        )  # fmt: skip
-        key = tuple(fields[name] for name in names)
+        key = tuple(fields[name] for name in WEIGHT_FIELDS)
         if key not in self._cache:
             self._cache[key] = self._decode(fields, where)
         return self._cache[key]
