@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from reverb_fpga.compiler.intnet import INPUT, IntInput, IntNetwork
 from reverb_fpga.compiler.program import InputTransform, Program, ProgramMeta
 from reverb_fpga.compiler.testing import plain_layer
 from reverb_fpga.hw.config import preset
+
+# Read when torch is loaded, here and by what tests start: workers share the cores already, results are the same each
+# time, and no worker changes the number of threads under a torch that has run with another.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # A suite that a shell put in the background is deaf to Ctrl-C, and so would be every command that a test interrupts.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pictures import write_brightness
 
 from reverb_fpga.hw.errors import InputError
@@ -73,7 +72,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
 
 
 def test_a_pruned_run_takes_fewer_steps_and_resumes_exactly(settings: TrainSettings, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     result = Trainer(settings, tmp_path / "whole").run()
     assert result.accuracy > 90
     lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]

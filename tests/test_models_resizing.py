@@ -75,7 +75,6 @@ def test_networks_without_a_mean_are_refused() -> None:
 def test_a_run_begins_small_and_is_resumed_as_it_was(
     settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.set_num_threads(1)
     seen: list[int] = []
     forward = Network.forward
 

@@ -73,7 +73,6 @@ def test_learns_and_leaves_what_it_promises(settings: TrainSettings, tmp_path: P
 
 @pytest.mark.parametrize("average", [0, 1.5])
 def test_resumed_equals_uninterrupted(settings: TrainSettings, tmp_path: Path, average: float) -> None:
-    torch.set_num_threads(1)
     settings = replace(settings, average=average)
     Trainer(settings, tmp_path / "whole").run()
 
