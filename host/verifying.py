@@ -45,7 +45,7 @@ def verified(program: Program, codes: Codes, options: BackendOptions, progress: 
         result = Verifier(program, config, target).run(codes, progress)
         if result.difference is not None or options.port is not None:
             return result
-        return dataclasses.replace(result, cycles=_cycles(program, config, target, codes[-1:]))
+        return dataclasses.replace(result, cycles=_cycles(program, config, target, codes, progress))
 
 
 def input_codes(program: Program, selection: Selection, seed: int | None = None) -> tuple[str, Codes]:
@@ -79,9 +79,16 @@ def _target(config: Config, options: BackendOptions) -> Iterator[Target]:
         yield device
 
 
-def _cycles(program: Program, config: Config, core: Any, codes: Codes) -> tuple[int, int]:
-    """Cycles of one image without halts, measured and predicted."""
+def _cycles(
+    program: Program, config: Config, core: Any, codes: Codes, progress: Progress | None
+) -> tuple[tuple[int, int], ...]:
+    """Cycles of every image without halts, measured and predicted."""
     from reverb_fpga.sim.cycles import CycleModel
 
-    core.infer(GoldenModel(program, config).input_bytes(codes)[0])
-    return core.cycles, CycleModel(program, config).cycles(codes)[0]
+    measured = []
+    for image, data in enumerate(GoldenModel(program, config).input_bytes(codes)):
+        if progress is not None:
+            progress(image, program.n_descriptors - 1)
+        core.infer(data)
+        measured.append(core.cycles)
+    return tuple(zip(measured, CycleModel(program, config).cycles(codes), strict=True))

@@ -86,8 +86,8 @@ class Verification:
         How much was compared.
     difference : Difference or None
         The first one; nothing after it was compared.
-    cycles : (int, int) or None
-        Of one image without halts, in simulation: measured, and what the cycle model predicts.
+    cycles : tuple of (int, int)
+        Of every image without halts, in simulation: measured, and what the cycle model predicts.
     """
 
     images: int
@@ -95,17 +95,18 @@ class Verification:
     events: int
     logits: int
     difference: Difference | None
-    cycles: tuple[int, int] | None = None
+    cycles: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         amount = f"{self.images} image(s), {self.descriptors} descriptors, {self.events:,} events, {self.logits} logits"
         if self.difference is not None:
             return f"DIFFERENT after {amount}\n{self.difference}"
         text = f"identical: {amount}"
-        if self.cycles is not None:
-            measured, predicted = self.cycles
-            error = 100 * (predicted / measured - 1)
-            text += f"\n{measured:,} cycles per image; the cycle model predicts {predicted:,} ({error:+.2f} %)"
+        if self.cycles:
+            measured, predicted = (sum(column) / len(column) for column in zip(*self.cycles, strict=True))
+            worst = max((100 * (wanted / found - 1) for found, wanted in self.cycles), key=abs)
+            text += f"\n{measured:,.0f} cycles an image, {predicted:,.0f} by the cycle model"
+            text += f" ({worst:+.2f} %)" if len(self.cycles) == 1 else f" (means; the worst image {worst:+.2f} %)"
         return text
 
 

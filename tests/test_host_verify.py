@@ -86,7 +86,8 @@ def test_verify_identical(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     report = json.loads(out)
     assert code == 0
     assert report["identical"]
-    assert (report["images"], report["logits"], report["cycles"]) == (2, 6, 1234)
+    assert (report["images"], report["logits"], report["cycles"]) == (2, 6, [1234, 1234])
+    assert len(report["predicted_cycles"]) == 2
     code, out, _ = run(capsys, "verify", str(model))
     assert code == 0
     assert "identical" in out

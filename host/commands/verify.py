@@ -46,12 +46,12 @@ def command(
 
     The gateware halts after every step of the schedule; every event of every layer's tensor and all logits are
     compared. The first difference is reported with its layer, row, column, time step and channel, and ends the
-    command with exit code 1. In simulation the cycles of the last image are compared with the
-    cycle model's, too.
+    command with exit code 1. In simulation every image is run once more without halts, and its
+    cycles are compared with the cycle model's.
     """
     program = bundled.load_model(model)
     source, codes = input_codes(program, Selection(paths=paths, limit=count), seed)
-    total = len(codes) * (program.n_descriptors - 2)
+    total = len(codes) * (program.n_descriptors - (1 if options["port"] is None else 2))
     with progress.bar("starting", total, enabled=not options["no_progress"]) as advance:
         chosen = BackendOptions(port=options["port"], baud=options["baud"], report=lambda what: advance(0, what))
         result = verified(program, codes, chosen, lambda image, index: advance(1, f"image {image}, descriptor {index}"))
@@ -80,8 +80,8 @@ class _Report:
             "events": self.result.events,
             "logits": self.result.logits,
             "difference": None if difference is None else dataclasses.asdict(difference),
-            "cycles": None if cycles is None else cycles[0],
-            "predicted_cycles": None if cycles is None else cycles[1],
+            "cycles": [measured for measured, _ in cycles] or None,
+            "predicted_cycles": [predicted for _, predicted in cycles] or None,
         }
 
     def to_text(self) -> str:
