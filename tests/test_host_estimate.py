@@ -21,7 +21,7 @@ from reverb_fpga.hw.errors import InputError
 BUILDS = [
     json.loads(line) for line in (Path(__file__).parent.parent / "benchmarks" / "builds.jsonl").read_text().splitlines()
 ]
-OLDER = {"LUT4": 16.0, "flip-flops": 30.0, "block RAM": 5.0, "multipliers": 0.0}
+OLDER = {"LUT4": 16.0, "flip-flops": 40.0, "block RAM": 5.0, "multipliers": 0.0}
 """Percent, for versions that had more logic for the same, or less in them."""
 FIELDS = {"LUT4": "lut4", "flip-flops": "ff", "block RAM": "bram", "multipliers": "dsp"}
 
@@ -61,15 +61,15 @@ def test_estimates_are_as_near_real_builds_as_they_say(build: dict[str, Any]) ->
 
 
 def test_the_clock_is_that_of_the_routed_builds() -> None:
-    reached: dict[str, list[float]] = {}
+    reached: dict[str, list[tuple[bool, float]]] = {}
     for build in BUILDS:
         if build["stage"] == "routed":
             found = re.search(r"-\d+F-(\d)", board(build["build"].partition("=")[0]).device)
             assert found is not None
-            reached.setdefault(found[1], []).append(build["fmax_mhz"])
+            reached.setdefault(found[1], []).append((build.get("older", False), build["fmax_mhz"]))
     assert CLOCKS.keys() == reached.keys()
     for grade, clock in CLOCKS.items():
-        values = reached[grade]
+        values = [mhz for older, mhz in reached[grade] if not older] or [mhz for _, mhz in reached[grade]]
         assert (clock.low, clock.high, clock.builds) == (min(values), max(values), len(values))
         assert clock.mhz == pytest.approx(sum(values) / len(values), abs=0.1)
     assert _of(preset("ulx3s-85f")).clock == CLOCKS["6"]
@@ -170,12 +170,12 @@ def test_the_command(tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     text = CliRunner().invoke(command, [*arguments, "--clock", "60", "-o", str(page)], catch_exceptions=False).stdout
     assert "fits" in text
-    assert re.search(r"LUT4 +[\d,]+ +\+-3 % +83,640", text)
+    assert re.search(r"LUT4 +[\d,]+ +\+-4 % +83,640", text)
     assert re.search(r"block RAM +205 +exact +208", text)
-    assert "clock: 66 MHz, -15 to +12 (29 routed builds)" in text
+    assert "clock: 74 MHz, -12 to +7 (8 routed builds)" in text
     assert "images/s computed at 60 MHz" in text
     assert re.search(r"latency of one image: [\d,]+ us: [\d,]+ for its 784 bytes", text)
-    for words in ("nothing was synthesised", "LUT4 +-3 %, flip-flops", "Clock: 66 MHz"):
+    for words in ("nothing was synthesised", "LUT4 +-4 %, flip-flops", "Clock: 74 MHz"):
         assert words in page.read_text()
 
 
