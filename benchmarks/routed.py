@@ -23,7 +23,7 @@ from reverb_fpga.host.commands.build import _core
 from reverb_fpga.hw import processes
 from reverb_fpga.hw.boards import flow, logs, netlist
 from reverb_fpga.hw.boards.seeds import fmax_of, here
-from reverb_fpga.hw.boards.table import LinkKind, board, link_of, uart_divisor
+from reverb_fpga.hw.boards.table import LinkKind, board, link_of, lut_count, uart_divisor
 from reverb_fpga.hw.boards.tools import POLL_SECONDS, SOURCES, find_toolchain, run_tool
 from reverb_fpga.hw.errors import BuildError
 
@@ -85,7 +85,8 @@ def synthesise(text: str, work: Path, tools: str) -> flow._Plan:
         content = plan.files[file]
         (work / file).write_bytes(content.encode() if isinstance(content, str) else content)
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, lambda _: None)
-    netlist.improve(work / "top.json", plan.sites)
+    cells = netlist.improve(work / "top.json", plan.sites).cells
+    netlist.guide_router(work / "top.json", cells, lut_count(plan.board.device))
     return plan
 
 

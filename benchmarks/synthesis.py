@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from reverb_fpga.host import cli
-from reverb_fpga.host.estimate import LUTS_OF_CARRY, LUTS_OF_RAM, features
+from reverb_fpga.host.estimate import features
 from reverb_fpga.hw import processes
 from reverb_fpga.hw.boards import flow, netlist
+from reverb_fpga.hw.boards.netlist import LUTS_OF_CARRY, LUTS_OF_RAM
 from reverb_fpga.hw.boards.table import board
 from reverb_fpga.hw.boards.tools import SOURCES, find_toolchain, run_tool
 from reverb_fpga.hw.config import Config, preset

@@ -12,29 +12,22 @@ import dataclasses
 import re
 
 from reverb_fpga.compiler.ebr import block_rams, stacked
-from reverb_fpga.hw.boards.table import Board, Flow, LinkKind
+from reverb_fpga.hw.boards.table import Board, Flow, LinkKind, lut_count
 from reverb_fpga.hw.config import Config
 from reverb_fpga.hw.contract import EVENT_INDEX_BITS, EVENT_VALUE_BITS
 from reverb_fpga.hw.errors import InputError
 
 __all__ = [
-    "CLOCKS", "ERRORS", "LUTS_OF_CARRY", "LUTS_OF_RAM", "PARTS", "Clock", "Estimate", "Resource", "clock_words",
-    "estimate", "features",
+    "CLOCKS", "ERRORS", "PARTS", "Clock", "Estimate", "Resource", "clock_words", "estimate", "features",
 ]  # fmt: skip
 
 ERRORS = {"LUT4": 4.0, "flip-flops": 6.0, "block RAM": 0.0, "multipliers": 0.0}
 """Percent that an estimate was off at most, over builds of today's gateware, fitted or not, and of decision 15's, which
 has a few percent less in it."""
 
-LUTS_OF_CARRY = 2
-"""LUT4 of a CCU2C."""
-LUTS_OF_RAM = 7.5
-"""LUT4 of a DPR16X4, as nextpnr counts its data and write ports: two builds, 7.35 and 7.6."""
-
-_SIZE = re.compile(r"LFE5U\w*-(\d+F)")
 _GRADE = re.compile(r"-\d+F-(\d)")
-_DEVICES = {"12F": (24_288, 28), "25F": (24_288, 28), "45F": (43_848, 72), "85F": (83_640, 156)}
-"""LUT4 (as many flip-flops) and multipliers of an ECP5. The 12F is a 25F die."""
+_DEVICES = {24_288: 28, 43_848: 72, 83_640: 156}
+"""Multipliers of an ECP5 by its LUT4, of which it has as many flip-flops."""
 _RAM_DEPTH = 16  # of distributed RAM
 _RING_BLOCK = 2048  # bytes of the link's ring in a block RAM
 _MULTIPLIERS_OF_PAIR = 4
@@ -123,16 +116,19 @@ def estimate(board: Board, config: Config, clock_mhz: float | None = None, link:
     """
     if board.flow is not Flow.TRELLIS:
         raise InputError(f"{board.name}: estimates are of boards that are built here (ECP5), not by {board.flow.value}")
-    size = _SIZE.search(board.device)
-    if size is None or size[1] not in _DEVICES or board.bram is None:
+    luts = lut_count(board.device)
+    if luts not in _DEVICES or board.bram is None:
         raise InputError(f"{board.name}: what a {board.device} holds is not known here")
-    luts, multipliers = _DEVICES[size[1]]
     luts_of_link, flops_of_link = _USB if (link or board.links[0]) is LinkKind.USB else (0, 0)
     used = (
         ("LUT4", _sum(config, 0) + luts_of_link, luts),
         ("flip-flops", _sum(config, 1) + flops_of_link, luts),
         ("block RAM", _blocks(config, board), board.bram),
-        ("multipliers", _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // config.neuron_ways) + _MULTIPLIERS, multipliers),
+        (
+            "multipliers",
+            _MULTIPLIERS_OF_PAIR * (config.neuron_lanes // config.neuron_ways) + _MULTIPLIERS,
+            _DEVICES[luts],
+        ),
     )
     resources = tuple(Resource(*entry, ERRORS[entry[0]]) for entry in used)
     return Estimate(board.name, config.name, resources, clock_mhz or board.clock_mhz, CLOCKS.get(_grade(board)))

