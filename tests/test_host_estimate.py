@@ -172,10 +172,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert "fits" in text
     assert re.search(r"LUT4 +[\d,]+ +\+-4 % +83,640", text)
     assert re.search(r"block RAM +205 +exact +208", text)
-    assert "clock: 74 MHz, -12 to +7 (8 routed builds)" in text
+    assert "clock: 75 MHz, -13 to +8 (9 routed builds)" in text
     assert "images/s computed at 60 MHz" in text
     assert re.search(r"latency of one image: [\d,]+ us: [\d,]+ for its 784 bytes", text)
-    for words in ("nothing was synthesised", "LUT4 +-4 %, flip-flops", "Clock: 74 MHz"):
+    for words in ("nothing was synthesised", "LUT4 +-4 %, flip-flops", "Clock: 75 MHz"):
         assert words in page.read_text()
 
 
