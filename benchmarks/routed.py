@@ -85,8 +85,7 @@ def synthesise(text: str, work: Path, tools: str) -> flow._Plan:
         content = plan.files[file]
         (work / file).write_bytes(content.encode() if isinstance(content, str) else content)
     run_tool(toolchain, "yosys", ["-q", "-l", "yosys.log", "top.ys"], "yosys.log", work, lambda _: None)
-    cells = netlist.improve(work / "top.json", plan.sites).cells
-    netlist.guide_router(work / "top.json", cells, lut_count(plan.board.device))
+    netlist.improve(work / "top.json", plan.sites, lut_count(plan.board.device))
     return plan
 
 

@@ -26,7 +26,6 @@ from reverb_fpga.host import cli
 from reverb_fpga.host.estimate import features
 from reverb_fpga.hw import processes
 from reverb_fpga.hw.boards import flow, netlist
-from reverb_fpga.hw.boards.netlist import LUTS_OF_CARRY, LUTS_OF_RAM
 from reverb_fpga.hw.boards.table import board
 from reverb_fpga.hw.boards.tools import SOURCES, find_toolchain, run_tool
 from reverb_fpga.hw.config import Config, preset
@@ -107,7 +106,7 @@ def fit(found: dict[str, dict[str, dict[str, int]]]) -> None:
     for part in shapes[0]:
         columns = np.array([of[part] for of in shapes], dtype=np.float64)
         cells = [Counter(parts.get(part, {})) for parts in found.values()]
-        luts = [c["LUT4"] + LUTS_OF_CARRY * c["CCU2C"] + LUTS_OF_RAM * c["TRELLIS_DPR16X4"] for c in cells]
+        luts = [netlist.lut_equivalents(c) for c in cells]
         fitted = [_least_squares(columns, np.array(ys)) for ys in (luts, [c["TRELLIS_FF"] for c in cells])]
         click.echo(f'    "{part}": ({fitted[0]}, {fitted[1]}),')
 

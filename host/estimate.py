@@ -67,7 +67,7 @@ class Clock:
     """MHz that place and route reaches: the mean of `builds` routed ones, their least and their most.
 
     Builds of one configuration differ by more than any figure of a configuration explains, by seed and by version, so
-    the mean is the model. They asked for 60 to 80 MHz; one that asks for less may reach less.
+    the mean is the model. They asked for 50 to 75 MHz; one that asks for less may reach less.
     """
 
     mhz: float

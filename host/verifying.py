@@ -42,10 +42,11 @@ def verified(program: Program, codes: Codes, options: BackendOptions, progress: 
     """
     config = config_of(program)
     with _target(config, options) as target:
-        result = Verifier(program, config, target).run(codes, progress)
+        verifier = Verifier(program, config, target)
+        result = verifier.run(codes, progress)
         if result.difference is not None or options.port is not None:
             return result
-        return dataclasses.replace(result, cycles=_cycles(program, config, target, codes, progress))
+        return dataclasses.replace(result, cycles=_cycles(verifier.model, target, codes, progress))
 
 
 def input_codes(program: Program, selection: Selection, seed: int | None = None) -> tuple[str, Codes]:
@@ -79,16 +80,14 @@ def _target(config: Config, options: BackendOptions) -> Iterator[Target]:
         yield device
 
 
-def _cycles(
-    program: Program, config: Config, core: Any, codes: Codes, progress: Progress | None
-) -> tuple[tuple[int, int], ...]:
+def _cycles(model: GoldenModel, core: Any, codes: Codes, progress: Progress | None) -> tuple[tuple[int, int], ...]:
     """Cycles of every image without halts, measured and predicted."""
     from reverb_fpga.sim.cycles import CycleModel
 
     measured = []
-    for image, data in enumerate(GoldenModel(program, config).input_bytes(codes)):
+    for image, data in enumerate(model.input_bytes(codes)):
         if progress is not None:
-            progress(image, program.n_descriptors - 1)
+            progress(image, model.program.n_descriptors - 1)
         core.infer(data)
         measured.append(core.cycles)
-    return tuple(zip(measured, CycleModel(program, config).cycles(codes), strict=True))
+    return tuple(zip(measured, CycleModel(model.program, model.config).cycles(codes), strict=True))

@@ -86,7 +86,7 @@ class Verification:
         How much was compared.
     difference : Difference or None
         The first one; nothing after it was compared.
-    cycles : tuple of (int, int)
+    cycles : tuple of pairs of int
         Of every image without halts, in simulation: measured, and what the cycle model predicts.
     """
 

@@ -220,9 +220,7 @@ def _run(plan: _Plan, work: Path, progress: Progress) -> BuildReport:
     yosys = ["-q", "-l", "yosys.log", "top.ys"]
     run_tool(plan.toolchain, "yosys", yosys, "yosys.log", work, _follower(logs.yosys_phase, progress))
     progress(BuildPhase("synthesis", "output registers of block RAMs"))
-    improved = netlist.improve(work / "top.json", plan.sites)
-    netlist.guide_router(work / "top.json", improved.cells, lut_count(plan.board.device))
-    if not improved.sited:
+    if not netlist.improve(work / "top.json", plan.sites, lut_count(plan.board.device)).sited:
         progress(BuildPhase("synthesis", "the sites of block RAM were found for another netlist and are left alone"))
     best = _place_and_route(plan, work, progress)
     progress(BuildPhase("packing the bitstream"))

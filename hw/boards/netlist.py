@@ -13,17 +13,12 @@ from .nets import readers, unused_nets
 from .sites import Sites, fix_block_rams
 
 __all__ = [
-    "CROWDED", "LUTS_OF_CARRY", "LUTS_OF_RAM", "ROUTER", "VERSION", "Improved", "absorb_output_registers",
-    "cell_counts", "guide_router", "improve", "leave_global_network",
+    "CROWDED", "ROUTER", "VERSION", "Improved", "absorb_output_registers", "cell_counts", "guide_router", "improve",
+    "leave_global_network", "lut_equivalents",
 ]  # fmt: skip
 
 VERSION = 4
 """Goes up with every change of what is done to a netlist: builds are cached by it."""
-
-LUTS_OF_CARRY = 2
-"""LUT4 of a CCU2C."""
-LUTS_OF_RAM = 7.5
-"""LUT4 of a DPR16X4, as nextpnr counts its data and write ports: two builds, 7.35 and 7.6."""
 
 CROWDED = 0.55
 """Share of the LUTs of a device; routed builds had 0.19 to 0.48 and 0.66 to 0.73."""
@@ -42,6 +37,8 @@ nets go far out of their way, which crowds others: overused wires rise again (de
 """
 
 _LOGIC = ("LUT4", "CCU2C", "PFUMX", "L6MUX21")
+_LUTS_OF_CARRY = 2  # LUT4 of a CCU2C
+_LUTS_OF_RAM = 7.5  # of a DPR16X4, as nextpnr counts its data and write ports: two builds, 7.35 and 7.6
 _WIDEST = 18
 _TOO_WIDE = 36  # of both ports together: their outputs and registers are not those of one port
 
@@ -54,30 +51,33 @@ class Improved:
     sited: bool
 
 
-def improve(path: Path, sites: Sites) -> Improved:
-    """Do what is below, :func:`begin_carry_chains` and :func:`fix_block_rams`, in a flat netlist file."""
+def improve(path: Path, sites: Sites, luts: int | None = None) -> Improved:
+    """Do what is below, :func:`begin_carry_chains` and :func:`fix_block_rams`, in a flat netlist file.
+
+    `luts` is how many LUT4 the device has; without it the router is left alone.
+    """
     netlist = json.loads(path.read_text())
     for module in netlist["modules"].values():
         absorb_output_registers(module)
         begin_carry_chains(module)
         leave_global_network(module)
     sited = fix_block_rams(netlist["modules"]["top"], sites)
+    cells = cell_counts(netlist)
+    if luts is not None:
+        guide_router(netlist["modules"]["top"], cells, luts)
     path.write_text(json.dumps(netlist))
-    return Improved(cell_counts(netlist), sited)
+    return Improved(cells, sited)
 
 
-def guide_router(path: Path, cells: Counter[str], luts: int) -> bool:
-    """Give router2 the weights `ROUTER`, where `cells` take more than `CROWDED` of a device's `luts`; whether they do.
+def lut_equivalents(cells: Counter[str]) -> float:
+    """LUT4 that nextpnr will count: those of carries and of distributed RAM, too."""
+    return cells["LUT4"] + _LUTS_OF_CARRY * cells["CCU2C"] + _LUTS_OF_RAM * cells["TRELLIS_DPR16X4"]
 
-    In a device with room nextpnr's own weights are quicker, and met more of the clocks that were asked for.
-    """
-    used = cells["LUT4"] + LUTS_OF_CARRY * cells["CCU2C"] + LUTS_OF_RAM * cells["TRELLIS_DPR16X4"]
-    if used <= CROWDED * luts:
-        return False
-    netlist = json.loads(path.read_text())
-    netlist["modules"]["top"]["settings"] = ROUTER
-    path.write_text(json.dumps(netlist))
-    return True
+
+def guide_router(top: dict[str, Any], cells: Counter[str], luts: int) -> None:
+    """Give router2 the weights `ROUTER`, where `cells` take more than `CROWDED` of a device's `luts`."""
+    if lut_equivalents(cells) > CROWDED * luts:
+        top["settings"] = ROUTER
 
 
 def cell_counts(netlist: dict[str, Any], top: str = "top") -> Counter[str]:
